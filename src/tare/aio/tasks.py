@@ -1,0 +1,32 @@
+"""Background tasks with an owner: kept alive while they run, named, and loud when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_running: set[asyncio.Task[Any]] = set()
+
+
+def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+    """Start a task that the loop cannot lose; an exception nobody awaits is logged."""
+    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    _running.add(task)
+    task.add_done_callback(_finished)
+    return task
+
+
+def _finished(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task %s failed", task.get_name(), exc_info=error)
+
+
+async def finish(coroutine: Coroutine[Any, Any, T], *, name: str) -> T:
+    """Run to the end even when the client that asked for it leaves (shielded)."""
+    return await asyncio.shield(spawn(coroutine, name=name))

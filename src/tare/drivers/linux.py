@@ -1,0 +1,197 @@
+"""System calls Python has no name for, each a thin function that raises OSError.
+
+x86_64 and aarch64 share the numbers used here (all are newer than the unification of the tables).
+Source: openat2(2), fsopen(2) and its family (Linux 5.2, `lowerdir+` 6.5), setns(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+SYS_OPEN_TREE = 428
+SYS_MOVE_MOUNT = 429
+SYS_FSOPEN = 430
+SYS_FSCONFIG = 431
+SYS_FSMOUNT = 432
+SYS_CLOSE_RANGE = 436
+SYS_OPENAT2 = 437
+SYS_MOUNT_SETATTR = 442
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MNT_DETACH = 2
+
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+
+_OPENAT2_TRIES = 64
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def _syscall(number: int, *args: object, path: str | None = None) -> int:
+    result = int(_libc.syscall(number, *args))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), path)
+    return result
+
+
+def openat2(dirfd: int, path: str | bytes, flags: int, *, resolve: int, mode: int = 0) -> int:
+    """Open `path` below `dirfd` under the RESOLVE_* rules; the descriptor is close-on-exec.
+
+    Retries EAGAIN (a rename elsewhere raced the walk) a bounded number of times.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    raw = os.fsencode(path)
+    for attempt in range(_OPENAT2_TRIES):
+        try:
+            return _syscall(
+                SYS_OPENAT2,
+                ctypes.c_int(dirfd),
+                ctypes.c_char_p(raw),
+                ctypes.byref(how),
+                ctypes.c_size_t(ctypes.sizeof(how)),
+                path=os.fsdecode(raw),
+            )
+        except OSError as error:
+            if error.errno != errno.EAGAIN or attempt == _OPENAT2_TRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def open_in_root(root_fd: int, path: str | bytes, flags: int, *, mode: int = 0) -> int:
+    """Open `path` as a process chrooted to `root_fd` would see it: links and `..` never leave the root."""
+    return openat2(root_fd, path, flags, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, mode=mode)
+
+
+def open_beneath(dir_fd: int, path: str | bytes, flags: int, *, mode: int = 0) -> int:
+    """Open `path` inside one of our own stores: any way out is an error (EXDEV)."""
+    return openat2(dir_fd, path, flags, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, mode=mode)
+
+
+def mount(source: str, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
+    """mount(2)."""
+    result = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        os.fsencode(fstype) if fstype else None,
+        ctypes.c_ulong(flags),
+        os.fsencode(data) if data else None,
+    )
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), target)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    if _libc.umount2(os.fsencode(target), ctypes.c_int(flags)) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), target)
+
+
+def fsopen(fstype: str) -> int:
+    """Start configuring a file system; the descriptor is close-on-exec."""
+    return _syscall(SYS_FSOPEN, ctypes.c_char_p(fstype.encode()), ctypes.c_uint(FSOPEN_CLOEXEC))
+
+
+def fsconfig_string(fs_fd: int, key: str, value: str) -> None:
+    """Set one string option."""
+    _syscall(
+        SYS_FSCONFIG,
+        ctypes.c_int(fs_fd),
+        ctypes.c_uint(FSCONFIG_SET_STRING),
+        ctypes.c_char_p(key.encode()),
+        ctypes.c_char_p(os.fsencode(value)),
+        ctypes.c_int(0),
+        path=value,
+    )
+
+
+def fsconfig_create(fs_fd: int) -> None:
+    """Make the superblock from the options set so far."""
+    _syscall(SYS_FSCONFIG, ctypes.c_int(fs_fd), ctypes.c_uint(FSCONFIG_CMD_CREATE), None, None, ctypes.c_int(0))
+
+
+def fsmount(fs_fd: int, attributes: int = 0) -> int:
+    """A detached mount of the configured file system."""
+    return _syscall(SYS_FSMOUNT, ctypes.c_int(fs_fd), ctypes.c_uint(FSMOUNT_CLOEXEC), ctypes.c_uint(attributes))
+
+
+def move_mount(from_fd: int, target: str) -> None:
+    """Attach a detached mount at `target`."""
+    _syscall(
+        SYS_MOVE_MOUNT,
+        ctypes.c_int(from_fd),
+        ctypes.c_char_p(b""),
+        ctypes.c_int(AT_FDCWD),
+        ctypes.c_char_p(os.fsencode(target)),
+        ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH),
+        path=target,
+    )
+
+
+def open_tree(dirfd: int, path: str, *, recursive: bool = True) -> int:
+    """A detached clone of the mount tree at `path` (`""` with a descriptor: at the descriptor itself)."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    return _syscall(
+        SYS_OPEN_TREE, ctypes.c_int(dirfd), ctypes.c_char_p(os.fsencode(path)), ctypes.c_uint(flags), path=path
+    )
+
+
+def setns(fd: int, kind: int) -> None:
+    """Move the calling *thread* into a namespace."""
+    if _libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def unshare(kinds: int) -> None:
+    """Give the calling *thread* new namespaces."""
+    if _libc.unshare(ctypes.c_int(kinds)) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def syncfs(fd: int) -> None:
+    """Write back the whole file system that holds `fd`."""
+    if _libc.syncfs(ctypes.c_int(fd)) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

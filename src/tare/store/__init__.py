@@ -1,0 +1,1 @@
+"""Bytes on disk: blobs by digest, records in SQLite."""

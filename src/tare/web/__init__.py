@@ -1,0 +1,1 @@
+"""The HTTP server that owns its connections: hijack, half-close and streaming are its native moves."""

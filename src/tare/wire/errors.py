@@ -1,0 +1,34 @@
+"""Error classes to HTTP statuses: the only table of its kind."""
+
+from __future__ import annotations
+
+from tare.base import errors
+
+STATUS: dict[type[errors.TareError], int] = {
+    errors.NotModified: 304,
+    errors.InvalidArgument: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.ClientGone: 499,
+    errors.InternalError: 500,
+    errors.DataCorrupt: 500,
+    errors.NotImplementedYet: 501,
+    errors.Unavailable: 503,
+}
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status of an error; 500 for anything unexpected."""
+    for cls in type(error).__mro__:
+        if cls in STATUS:
+            return STATUS[cls]
+    return 500
+
+
+def text_of(error: BaseException) -> str:
+    """The one line a client prints: message, then the advice if there is any."""
+    if isinstance(error, errors.TareError):
+        return f"{error.message}: {error.hint}" if error.hint else error.message
+    return f"{type(error).__name__}: {error}"
