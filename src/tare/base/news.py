@@ -1,0 +1,20 @@
+"""News: what a domain tells whoever listens, without knowing who does. The engine turns it into Docker events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """One thing that happened. `type` is container, image, network or volume; `action` Docker's word for it."""
+
+    type: str
+    action: str
+    id: str
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+Publish = Callable[[News], None]
+"""Never blocks, never raises; safe to call from the event loop's thread only."""
