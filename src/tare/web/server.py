@@ -1,0 +1,737 @@
+"""HTTP/1.1 on asyncio protocols, with llhttp reading the heads.
+
+One `Connection` per client, one request at a time on it. The connection reads a head, hands the body to the handler
+as it comes (the socket is paused while nobody reads), writes the answer the handler returns, and either goes on or,
+after an `Upgrade`, becomes a raw duplex stream.
+
+Half-close is not disconnect (W25): docker closes its sending half at once when it has no stdin. A client is gone
+when both directions are down; on unix sockets the kernel says so by EPOLLHUP, which is watched for after a half-close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import select
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+
+import httptools
+
+from tare.aio import tasks
+from tare.base.errors import ClientGone, InvalidArgument, TareError
+from tare.web.message import JSON, Answer, Peer, Query, Request, Response, Stream, Upgrade
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Request], Awaitable[Answer]]
+
+MAX_HEAD_BYTES = 64 * 1024
+HEAD_TIMEOUT_S = 10.0
+IDLE_TIMEOUT_S = 75.0
+_SWEEP_S = 5.0
+_BODY_HIGH = 1024 * 1024
+_BODY_LOW = 256 * 1024
+_WRITE_HIGH = 1024 * 1024
+_DRAIN_LIMIT_S = 0.05
+_SIOCOUTQ = 0x5411
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+_SINGLE = frozenset({b"content-length", b"transfer-encoding", b"host", b"content-type"})
+
+
+class _Head:
+    """What llhttp says about one request head."""
+
+    __slots__ = ("headers", "url")
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+
+class _ChunkedBody:
+    """Callbacks of a second llhttp parser that only takes a chunked body apart."""
+
+    __slots__ = ("complete", "data", "feed")
+
+    def __init__(self) -> None:
+        self.data: list[bytes] = []
+        self.complete = False
+        parser = httptools.HttpRequestParser(self)
+        parser.feed_data(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.feed: Callable[[bytes], None] = parser.feed_data
+
+    def on_body(self, data: bytes) -> None:
+        self.data.append(data)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+class _RequestBody:
+    """The body of the request in progress, fed by the connection and read by the handler."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._complete = False
+        self._broken: TareError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self._complete
+
+    def feed(self, data: bytes) -> None:
+        if data:
+            self._chunks.append(data)
+            self._size += len(data)
+            if self._size > _BODY_HIGH:
+                self._connection.pause_reading()
+            self._wake()
+
+    def finish(self) -> None:
+        self._complete = True
+        self._wake()
+
+    def fail(self, error: TareError) -> None:
+        self._broken = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self) -> bytes:
+        """The next piece, b"" at the end. Raises ClientGone or InvalidArgument when the rest never comes."""
+        while not self._chunks:
+            if self._broken is not None:
+                raise self._broken
+            if self._complete:
+                return b""
+            self._connection.want_body()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = self._chunks.popleft()
+        self._size -= len(data)
+        if self._size < _BODY_LOW:
+            self._connection.resume_reading()
+        return data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self.next():
+            yield data
+
+    async def read(self, limit: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while data := await self.next():
+            size += len(data)
+            if size > limit:
+                raise InvalidArgument(f"request body is larger than {limit} bytes")
+            pieces.append(data)
+        return b"".join(pieces)
+
+
+class _RawPeer:
+    """The connection after an upgrade. `start` bytes came together with the request."""
+
+    def __init__(self, connection: Connection, start: bytes) -> None:
+        self._connection = connection
+        self._chunks: deque[bytes] = deque([start] if start else [])
+        self._size = len(start)
+        self._eof = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._gone = asyncio.get_running_loop().create_future()
+        self._fresh = True
+
+    def feed(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > _BODY_HIGH:
+            self._connection.pause_reading()
+        self._wake()
+
+    def feed_eof(self) -> None:
+        self._eof = True
+        self._wake()
+
+    def lost(self) -> None:
+        self._eof = True
+        self._wake()
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def read(self) -> bytes:
+        while not self._chunks:
+            if self._eof:
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = self._chunks.popleft()
+        self._size -= len(data)
+        if self._size < _BODY_LOW:
+            self._connection.resume_reading()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        if self._fresh:
+            self._fresh = False
+            await self.drained()
+        await self._connection.send(data)
+
+    def write_eof(self) -> None:
+        self._connection.send_eof()
+
+    async def drained(self) -> None:
+        """Wait until the client has read the headers: docker-py drops bytes that share a segment with them (W27)."""
+        await self._connection.until_read(_DRAIN_LIMIT_S)
+
+    async def gone(self) -> None:
+        await asyncio.shield(self._gone)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How one server answers. `headers` go onto every response; `error` renders an exception."""
+
+    handler: Handler
+    error: Callable[[BaseException], Response]
+    headers: dict[str, str] = field(default_factory=dict)
+    max_connections: int = 4000
+
+
+class Connection(asyncio.Protocol):
+    """One client. States: reading a head, answering (body may still come), raw after an upgrade."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._task: asyncio.Task[None] | None = None
+        self._body: _RequestBody | None = None
+        self._remaining = 0
+        self._chunked: _ChunkedBody | None = None
+        self._expect_continue = False
+        self._peer: _RawPeer | None = None
+        self._eof = False
+        self._closing = False
+        self._reading_paused = False
+        self._writable: asyncio.Future[None] | None = None
+        self._write_paused = False
+        self._hup: select.epoll | None = None
+        self._user = ""
+        self.since = time.monotonic()  # start of the current wait, for the sweep
+
+    # --- transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        self._user = _who(transport)
+        if not self._server.admit(self):
+            transport.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._closing = True
+        self._server.forget(self)
+        self._unwatch()
+        if self._body is not None and not self._body.complete:
+            self._body.fail(ClientGone("the client left before its request was complete"))
+        if self._peer is not None:
+            self._peer.lost()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_exception(ClientGone("the client left"))
+            self._writable.exception()
+        if self._task is not None and self._peer is None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._peer is not None:
+            self._peer.feed(data)
+        elif self._body is not None and not self._body.complete:
+            self._feed_body(data)
+        else:
+            self._buffer += data
+            if self._task is None:
+                self._next_request()
+            elif len(self._buffer) > _BODY_HIGH:
+                self.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        if self._peer is not None:
+            self._peer.feed_eof()
+        elif self._body is not None and not self._body.complete:
+            self._body.fail(ClientGone("the client left before its request was complete"))
+        elif self._task is None:
+            return False
+        self._watch_hangup()
+        return True
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    # --- reading
+
+    def pause_reading(self) -> None:
+        if not self._reading_paused and self._transport is not None and not self._closing:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused and self._transport is not None and not self._closing:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def want_body(self) -> None:
+        """The handler waits for the body: tell a client that asked first."""
+        if self._expect_continue and self._transport is not None:
+            self._expect_continue = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _feed_body(self, data: bytes) -> None:
+        body = self._body
+        assert body is not None
+        if self._chunked is None:
+            take = data[: self._remaining]
+            self._remaining -= len(take)
+            body.feed(take)
+            if self._remaining == 0:
+                body.finish()
+            self._buffer += data[len(take) :]
+            return
+        try:
+            self._chunked.feed(data)
+        except httptools.HttpParserError as error:
+            if not self._chunked.complete:
+                body.fail(InvalidArgument(f"malformed chunked request body: {error}"))
+                self._eof = True  # what follows cannot be told apart: answer and close
+                return
+            self._eof = True
+        pieces, self._chunked.data = self._chunked.data, []
+        for piece in pieces:
+            body.feed(piece)
+        if self._chunked.complete:
+            body.finish()
+
+    def _next_request(self) -> None:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > MAX_HEAD_BYTES:
+                self._refuse(431, "request headers are too large")
+            elif b"\n\n" in self._buffer:
+                self._refuse(400, "malformed request: bare line feeds")
+            return
+        if end > MAX_HEAD_BYTES:
+            self._refuse(431, "request headers are too large")
+            return
+        raw = bytes(self._buffer[: end + 4])
+        del self._buffer[: end + 4]
+        try:
+            request, length, chunked = self._parse(raw)
+        except (httptools.HttpParserError, InvalidArgument, ValueError) as error:
+            self._refuse(400, f"malformed request: {error}")
+            return
+        self._begin(request, length, chunked)
+
+    def _parse(self, raw: bytes) -> tuple[Request, int, bool]:
+        head = _Head()
+        parser = httptools.HttpRequestParser(head)
+        try:
+            parser.feed_data(raw)
+        except httptools.HttpParserUpgrade:
+            pass
+        if b"\r\n " in raw or b"\r\n\t" in raw:
+            raise InvalidArgument("folded header line")
+        headers: dict[str, str] = {}
+        for name, value in head.headers:
+            if name in _SINGLE and name.decode() in headers:
+                raise InvalidArgument(f"repeated {name.decode('latin-1')} header")
+            key, text = name.decode("latin-1"), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        chunked = "transfer-encoding" in headers
+        if chunked and (headers["transfer-encoding"].strip().lower() != "chunked" or "content-length" in headers):
+            raise InvalidArgument("ambiguous body length")
+        length = 0
+        if "content-length" in headers:
+            text = headers["content-length"]
+            if not (text.isascii() and text.isdigit() and len(text) < 19):
+                raise InvalidArgument("bad Content-Length")
+            length = int(text)
+        path, _, query = head.url.decode("latin-1").partition("?")
+        if not path.startswith("/"):
+            path = "/" + path.partition("://")[2].partition("/")[2] if "://" in path else "/" + path
+        body = _RequestBody(self)
+        self._body = body
+        request = Request(
+            method=parser.get_method().decode("ascii"),
+            path=path,
+            query=Query(query),
+            headers=headers,
+            body=body,
+            user=self._user,
+        )
+        self._keep_alive = parser.should_keep_alive() or "upgrade" in headers
+        self._expect_continue = headers.get("expect", "").lower() == "100-continue"
+        return request, length, chunked
+
+    def _begin(self, request: Request, length: int, chunked: bool) -> None:
+        body = self._body
+        assert body is not None
+        self._remaining = length
+        self._chunked = _ChunkedBody() if chunked else None
+        if not chunked and length == 0:
+            body.finish()
+        elif self._buffer:
+            early = bytes(self._buffer)
+            self._buffer.clear()
+            self._feed_body(early)
+        if self._eof and not body.complete:
+            body.fail(ClientGone("the client left before its request was complete"))
+        self._task = tasks.spawn(self._answer(request), name=f"{request.method} {request.path}")
+
+    def _refuse(self, status: int, text: str) -> None:
+        self._buffer.clear()
+        response = self._server.options.error(InvalidArgument(text))
+        response.status = status
+        self._keep_alive = False
+        self._write_response(response, head_only=False)
+        self.close()
+
+    # --- answering
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            try:
+                answer = await self._server.options.handler(request)
+            except asyncio.CancelledError:
+                raise
+            except ClientGone:
+                self.close()
+                return
+            except Exception as error:
+                answer = self._server.options.error(error)
+            if isinstance(answer, Response):
+                self._write_response(answer, head_only=request.method == "HEAD")
+                if self._write_paused:
+                    await self._drain()
+            elif isinstance(answer, Stream):
+                await self._write_stream(answer, head_only=request.method == "HEAD")
+            else:
+                await self._upgrade(answer, offered=request.wants_upgrade)
+                return
+            self._after_answer()
+        except asyncio.CancelledError:
+            self.close()
+            if not self._closing:
+                raise
+        except ClientGone:
+            self.close()
+        except Exception:
+            log.exception("answering %s %s", request.method, request.path)
+            if self._transport is not None:
+                self._transport.abort()
+
+    def _after_answer(self) -> None:
+        self._task = None
+        body, self._body = self._body, None
+        if body is not None and not body.complete:
+            self._keep_alive = False  # the rest of an unread body would be taken for the next request
+        if not self._keep_alive or self._eof:
+            self.close()
+            return
+        self.since = time.monotonic()
+        self.resume_reading()
+        if self._buffer:
+            self._next_request()
+
+    def _head(self, status: int, headers: dict[str, str]) -> bytes:
+        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}"]
+        lines.extend(f"{name}: {value}" for name, value in self._server.options.headers.items())
+        lines.extend(f"{name}: {value}" for name, value in headers.items())
+        lines.append(f"Date: {self._server.date()}")
+        if not self._keep_alive:
+            lines.append("Connection: close")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+    def _write_response(self, response: Response, *, head_only: bool) -> None:
+        headers = dict(response.headers)
+        if response.content_type:
+            headers["Content-Type"] = response.content_type
+        if response.status not in (204, 304) and "Content-Length" not in headers:
+            headers["Content-Length"] = str(len(response.body))
+        head = self._head(response.status, headers)
+        bodiless = head_only or response.status in (204, 304)
+        if self._transport is not None and not self._closing:
+            self._transport.write(head if bodiless else head + response.body)
+
+    async def _write_stream(self, answer: Stream, *, head_only: bool) -> None:
+        headers = dict(answer.headers)
+        if answer.content_type:
+            headers["Content-Type"] = answer.content_type
+        headers["Transfer-Encoding"] = "chunked"
+        chunks = answer.chunks
+        try:
+            await self.send(self._head(answer.status, headers))
+            if head_only:
+                return
+            async for chunk in chunks:
+                if chunk:
+                    await self.send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            await self.send(b"0\r\n\r\n")
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _upgrade(self, answer: Upgrade, *, offered: bool) -> None:
+        self._peer = _RawPeer(self, bytes(self._buffer))
+        self._buffer.clear()
+        if self._eof:
+            self._peer.feed_eof()
+        self._keep_alive = True
+        if offered:
+            reply = (
+                f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {answer.content_type}\r\n"
+                "Connection: Upgrade\r\nUpgrade: tcp\r\n"
+            )
+        else:
+            reply = f"HTTP/1.1 200 OK\r\nContent-Type: {answer.content_type}\r\n"
+        extra = "".join(f"{name}: {value}\r\n" for name, value in self._server.options.headers.items())
+        peer: Peer = self._peer
+        try:
+            await self.send((reply + extra + "\r\n").encode("latin-1"))
+            self.resume_reading()
+            await answer.run(peer)
+        finally:
+            self.send_eof()
+            self.close()
+
+    async def send(self, data: bytes) -> None:
+        """Write, and wait while the client is slow. Raises ClientGone."""
+        if self._closing or self._transport is None or self._transport.is_closing():
+            raise ClientGone("the client left")
+        self._transport.write(data)
+        if self._write_paused:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+        try:
+            await self._writable
+        finally:
+            self._writable = None
+
+    def send_eof(self) -> None:
+        """Half-close our sending side, if the connection still stands."""
+        if self._transport is not None and not self._closing and not self._transport.is_closing():
+            try:
+                self._transport.write_eof()
+            except (OSError, RuntimeError, NotImplementedError):
+                pass
+
+    async def until_read(self, limit_s: float) -> None:
+        """Wait until the peer has taken everything written so far out of its socket, at most `limit_s`."""
+        if self._transport is None:
+            return
+        sock = self._transport.get_extra_info("socket")
+        deadline = time.monotonic() + limit_s
+        pause = 0.0002
+        while not self._closing and time.monotonic() < deadline:
+            try:
+                raw = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0\0\0\0")
+            except OSError:
+                return
+            if struct.unpack("i", raw)[0] == 0 and self._transport.get_write_buffer_size() == 0:
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.005)
+
+    def close(self) -> None:
+        """Close after what is written is out."""
+        if self._transport is not None and not self._closing:
+            self._transport.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request (or for the rest of a head)."""
+        return self._task is None
+
+    @property
+    def has_partial_head(self) -> bool:
+        """Whether a head has begun to arrive."""
+        return bool(self._buffer)
+
+    # --- noticing that a half-closed client has gone for good
+
+    def _watch_hangup(self) -> None:
+        if self._hup is not None or self._transport is None:
+            return
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
+            return
+        self._hup = select.epoll()
+        self._hup.register(sock.fileno(), 0)  # EPOLLHUP and EPOLLERR are always reported
+        asyncio.get_running_loop().add_reader(self._hup.fileno(), self._hung_up)
+
+    def _hung_up(self) -> None:
+        self._unwatch()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _unwatch(self) -> None:
+        if self._hup is not None:
+            asyncio.get_running_loop().remove_reader(self._hup.fileno())
+            self._hup.close()
+            self._hup = None
+
+    _keep_alive = True
+
+
+def _who(transport: asyncio.Transport) -> str:
+    """Who is at the other end of a unix socket, as the kernel recorded it at connect."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family != socket.AF_UNIX:
+        return f"{transport.get_extra_info('peername')}"
+    try:
+        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    except OSError:
+        return ""
+    return f"uid={uid} pid={pid}"
+
+
+class Server:
+    """Listens on any number of sockets and keeps count of its connections."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        self.options = options
+        self._connections: set[Connection] = set()
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._date = (0, "")
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Serve on a bound socket (listening is done here)."""
+        loop = asyncio.get_running_loop()
+        if sock.family == socket.AF_UNIX:
+            server = await loop.create_unix_server(lambda: Connection(self), sock=sock, backlog=1024)
+        else:
+            server = await loop.create_server(lambda: Connection(self), sock=sock, backlog=1024)
+        self._servers.append(server)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
+
+    def stop_listening(self) -> None:
+        """Take no new connections."""
+        for server in self._servers:
+            server.close()
+
+    def close(self) -> None:
+        """Stop listening and cut every connection."""
+        self.stop_listening()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._connections):
+            if connection._transport is not None:
+                connection._transport.abort()
+
+    def admit(self, connection: Connection) -> bool:
+        """Count a new connection; False when there are too many."""
+        if len(self._connections) >= self.options.max_connections:
+            return False
+        self._connections.add(connection)
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is closed."""
+        self._connections.discard(connection)
+
+    def date(self) -> str:
+        """The Date header, made once a second."""
+        now = int(time.time())
+        if now != self._date[0]:
+            self._date = (now, formatdate(now, usegmt=True))
+        return self._date[1]
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for connection in list(self._connections):
+            if connection.is_idle:
+                limit = HEAD_TIMEOUT_S if connection.has_partial_head else IDLE_TIMEOUT_S
+                if now - connection.since > limit:
+                    connection.close()
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+
+def error_response(error: BaseException, *, status: int, text: str) -> Response:
+    """An error as Docker's clients parse it: `{"message": …}` with exactly `application/json` (W6)."""
+    import msgspec
+
+    if status >= 500:
+        log.error("%s", text, exc_info=error if not isinstance(error, TareError) else None)
+    if status in (204, 304):
+        return Response(status=status, content_type="")
+    return Response(status=status, body=msgspec.json.encode({"message": text}) + b"\n", content_type=JSON)
+
+
+def unix_socket(path: str, *, group: int | None) -> socket.socket:
+    """A bound unix socket, 0660 root:group, made under umask 0177 so that it is never open to others.
+
+    A stale socket file is replaced; a live one (somebody answers) raises OSError(EADDRINUSE).
+    """
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        pass
+    else:
+        raise OSError(98, f"another process is listening on {path}")
+    finally:
+        probe.close()
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(old)
+    if group is not None:
+        os.chown(path, 0, group)
+    os.chmod(path, 0o660)
+    return sock
