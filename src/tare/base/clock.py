@@ -8,6 +8,8 @@ from typing import NewType
 Nanos = NewType("Nanos", int)
 """Nanoseconds since the epoch, UTC. 0 means "never"."""
 
+NEVER = Nanos(0)
+
 ZERO_TIME = "0001-01-01T00:00:00Z"
 """How Go writes a time that is not set."""
 

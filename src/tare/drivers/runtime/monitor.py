@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 

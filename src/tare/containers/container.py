@@ -1,0 +1,87 @@
+"""The container record: what we store about a container, immutable, replaced and not edited."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from tare.base.clock import NEVER, Nanos
+from tare.base.ids import ContainerId
+from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig
+
+
+class State(enum.Enum):
+    """Docker's words for where a container is in its life."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """The processes of a running container. Start times (clock ticks since boot) tell a reused pid apart."""
+
+    pid: int
+    pid_started: int
+    monitor_pid: int
+    monitor_started: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountPoint:
+    """A mount as inspect shows it and start makes it. `type` is bind, volume or tmpfs."""
+
+    type: str
+    source: str
+    destination: str
+    mode: str = ""
+    is_writable: bool = True
+    propagation: str = ""
+    name: str = ""
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """One container. `config` is the merged one, `host_config` what came in with defaults filled in."""
+
+    id: ContainerId
+    name: str
+    created_at: Nanos
+    image_id: str
+    image_reference: str
+    config: ContainerConfig
+    host_config: HostConfig
+    runtime: str
+    mounts: tuple[MountPoint, ...] = ()
+    endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
+    state: State = State.CREATED
+    process: Process | None = None
+    exit_code: int = 0
+    error: str = ""
+    is_oom_killed: bool = False
+    started_at: Nanos = NEVER
+    finished_at: Nanos = NEVER
+    restart_count: int = 0
+    was_stopped_by_user: bool = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its first process exists (paused counts, as in Docker)."""
+        return self.state in (State.RUNNING, State.PAUSED)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is frozen."""
+        return self.state is State.PAUSED
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels, never None."""
+        return self.config.Labels or {}

@@ -1,0 +1,214 @@
+"""Reading a container's log: conmon's CRI lines in, Docker's frames out, in bulk.
+
+A line is `2026-11-23T21:11:39.123456789+00:00 stdout F text`: time, stream, F (full) or P (the program's line goes on
+in the next record), text. The first three fields have a fixed width for a given zone, which is what makes bulk
+translation possible: a run of records of one stream becomes one frame, the prefixes cut off by position.
+"""
+
+from __future__ import annotations
+
+import calendar
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tare.wire.frames import STDERR, STDOUT, frame
+
+PIECE_BYTES = 1024 * 1024
+_STAMP = 35  # `2026-11-23T21:11:39.123456789+00:00`
+_HEAD = 45  # stamp, ` stdout F `
+_KINDS = {
+    b" stdout F ": (STDOUT, b"\n"),
+    b" stdout P ": (STDOUT, b""),
+    b" stderr F ": (STDERR, b"\n"),
+    b" stderr P ": (STDERR, b""),
+}
+_ALL_STDOUT = {b" stdout F "}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a client asked for. Times in nanoseconds since the epoch, 0 = unbounded; tail None = everything."""
+
+    stdout: bool = True
+    stderr: bool = True
+    since: int = 0
+    until: int = 0
+    tail: int | None = None
+    timestamps: bool = False
+    has_tty: bool = False
+    details: bytes = b""  # `k=v,k=v ` put before every line
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether lines need no look at their time."""
+        return not (self.since or self.until or self.timestamps or self.details)
+
+
+def nanos_of(stamp: bytes) -> int:
+    """conmon's time stamp (local time with zone, nanoseconds) as nanoseconds since the epoch."""
+    base, _, rest = stamp.partition(b".")
+    match = re.match(rb"(\d+)(Z|[+-]\d\d:\d\d)\Z", rest)
+    if match is None:
+        return 0
+    seconds = calendar.timegm(time.strptime(base.decode("ascii", "replace"), "%Y-%m-%dT%H:%M:%S"))
+    zone = match[2]
+    if zone != b"Z":
+        offset = int(zone[1:3]) * 3600 + int(zone[4:6]) * 60
+        seconds -= offset if zone[:1] == b"+" else -offset
+    return seconds * 1_000_000_000 + int(match[1].ljust(9, b"0")[:9])
+
+
+def _stamp(stamp: bytes) -> bytes:
+    """The same moment as Docker prints it: UTC, nine digits, Z (W33)."""
+    if stamp.endswith(b"+00:00") and len(stamp) == 35:
+        return stamp[:29] + b"Z"
+    at = nanos_of(stamp)
+    seconds, nanos = divmod(at, 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode() + b".%09dZ" % nanos
+
+
+def translate(block: bytes, wanted: Wanted) -> tuple[bytes, bool]:
+    """Whole records as what goes to the client. The flag says that `until` was passed: stop reading.
+
+    block: any number of complete lines.
+    """
+    if wanted.is_plain:
+        return _translate_plain(block, wanted), False
+    return _translate_each(block, wanted)
+
+
+def _translate_plain(block: bytes, wanted: Wanted) -> bytes:
+    lines = block.split(b"\n")
+    lines.pop()
+    if {line[_STAMP:_HEAD] for line in lines} == _ALL_STDOUT:
+        if not wanted.stdout:
+            return b""
+        return _emit(STDOUT, b"\n".join([line[_HEAD:] for line in lines]) + b"\n", wanted)
+    out: list[bytes] = []
+    run: list[bytes] = []
+    run_stream = STDOUT
+    for line in lines:
+        kind = _KINDS.get(line[_STAMP:_HEAD])
+        if kind is None:
+            continue
+        stream, ending = kind
+        if stream != run_stream and run:
+            out.append(_emit(run_stream, b"".join(run), wanted))
+            run = []
+        run_stream = stream
+        if wanted.stdout if stream == STDOUT else wanted.stderr:
+            run.append(line[_HEAD:] + ending)
+    if run:
+        out.append(_emit(run_stream, b"".join(run), wanted))
+    return b"".join(out)
+
+
+def _translate_each(block: bytes, wanted: Wanted) -> tuple[bytes, bool]:
+    out: list[bytes] = []
+    lines = block.split(b"\n")
+    lines.pop()
+    for line in lines:
+        kind = _KINDS.get(line[_STAMP:_HEAD])
+        if kind is None:
+            continue
+        if wanted.since or wanted.until:
+            at = nanos_of(line[:_STAMP])
+            if at < wanted.since:
+                continue
+            if wanted.until and at > wanted.until:
+                return b"".join(out), True
+        stream, ending = kind
+        if not (wanted.stdout if stream == STDOUT else wanted.stderr):
+            continue
+        stamp = _stamp(line[:_STAMP]) + b" " if wanted.timestamps else b""
+        out.append(_emit(stream, stamp + wanted.details + line[_HEAD:] + ending, wanted))
+    return b"".join(out), False
+
+
+def _emit(stream: int, payload: bytes, wanted: Wanted) -> bytes:
+    return payload if wanted.has_tty else frame(stream, payload)
+
+
+def offset_of_tail(fd: int, lines: int, end: int) -> int:
+    """Where the last `lines` complete program lines before offset `end` begin (P records belong to the next F)."""
+    if lines <= 0:
+        return end
+    position = end
+    tail = b""
+    found: list[int] = []
+    while position > 0:
+        step = min(PIECE_BYTES, position)
+        position -= step
+        tail = os.pread(fd, step, position) + tail
+        found = _starts(tail, at_file_start=position == 0)
+        if len(found) > lines:
+            break
+    if len(found) <= lines:
+        return position if position == 0 else position + (found[0] if found else 0)
+    return position + found[-lines]
+
+
+def _starts(data: bytes, *, at_file_start: bool) -> list[int]:
+    """Offsets at which a program line begins, as far as `data` (which ends at a record's end) can tell."""
+    starts: list[int] = []
+    open_line = {STDOUT: False, STDERR: False}
+    offset = 0
+    lines = data.split(b"\n")
+    lines.pop()
+    for index, line in enumerate(lines):
+        kind = _KINDS.get(line[_STAMP:_HEAD])
+        if kind is not None and (index or at_file_start):
+            stream, ending = kind
+            if not open_line[stream]:
+                starts.append(offset)
+            open_line[stream] = not ending
+        offset += len(line) + 1
+    return starts
+
+
+class LogFile:
+    """One open log. Survives rotation by rename: what was open is read to its end first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._rest = b""
+        self._offset = 0
+
+    def close(self) -> None:
+        """Release the descriptor."""
+        os.close(self._fd)
+
+    def seek_tail(self, lines: int) -> None:
+        """Start at the last `lines` lines."""
+        self._offset = offset_of_tail(self._fd, lines, os.fstat(self._fd).st_size)
+
+    def pieces(self, wanted: Wanted, *, is_done: Callable[[], bool] = lambda: False) -> Iterator[bytes]:
+        """What is there now, translated, a megabyte at a time. Stops for good after `until` (StopIteration)."""
+        while not is_done():
+            data = os.pread(self._fd, PIECE_BYTES, self._offset)
+            if not data:
+                return
+            self._offset += len(data)
+            data = self._rest + data
+            end = data.rfind(b"\n") + 1
+            self._rest = data[end:]
+            out, stop = translate(data[:end], wanted)
+            if out:
+                yield out
+            if stop:
+                return
+
+    @property
+    def was_replaced(self) -> bool:
+        """Whether the path now names another file (rotation)."""
+        try:
+            now = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        mine = os.fstat(self._fd)
+        return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino)
