@@ -1,0 +1,171 @@
+"""Which mounts a container asks for: `Binds`, `Mounts`, `Tmpfs` and `Volumes` brought into one list (pure).
+
+Source: moby volume/mounts/linux_parser.go for spellings and texts.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from msgspec import UNSET
+
+from tare.base.errors import InvalidArgument
+from tare.containers.container import MountPoint
+from tare.wire.config import ContainerConfig, HostConfig, Mount
+
+PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
+_MODES = frozenset({"rw", "ro", "z", "Z", "nocopy", "consistent", "cached", "delegated"})
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
+
+
+def plan_mounts(config: ContainerConfig, host_config: HostConfig) -> list[MountPoint]:
+    """Every mount, one per destination, in the order they are made (parents first).
+
+    A volume without a name is anonymous: the caller names it. Raises InvalidArgument in dockerd's words.
+    """
+    points: dict[str, MountPoint] = {}
+
+    def put(point: MountPoint, *, may_replace: bool = False) -> None:
+        if point.destination in points and not may_replace:
+            raise InvalidArgument(f"Duplicate mount point: {point.destination}")
+        points[point.destination] = point
+
+    for text in host_config.Binds or ():
+        put(parse_bind(text))
+    for mount in host_config.Mounts or ():
+        assert isinstance(mount, Mount)
+        put(from_mount(mount))
+    tmpfs = host_config.Tmpfs
+    if isinstance(tmpfs, dict):
+        for destination, options in tmpfs.items():
+            put(MountPoint(type="tmpfs", source="", destination=_absolute(destination, destination), mode=options))
+    for destination in config.Volumes or {}:
+        clean = _absolute(destination, destination)
+        if clean not in points:
+            points[clean] = MountPoint(type="volume", source="", destination=clean, driver="local")
+    return sorted(points.values(), key=lambda point: point.destination.count("/") if point.destination != "/" else 0)
+
+
+def parse_bind(text: str) -> MountPoint:
+    """`source:destination[:mode,…]`; a source that is no path names a volume; a lone path is an anonymous volume."""
+    parts = text.split(":")
+    if len(parts) > 3 or not all(parts):
+        raise InvalidArgument(f"invalid volume specification: '{text}'")
+    if len(parts) == 1:
+        destination = _absolute(parts[0], text)
+        return MountPoint(type="volume", source="", destination=destination, driver="local")
+    source, destination = parts[0], _absolute(parts[1], text)
+    mode = parts[2] if len(parts) == 3 else ""
+    words = [word for word in mode.split(",") if word]
+    unknown = [word for word in words if word not in _MODES and word not in PROPAGATIONS]
+    if unknown or ("ro" in words and "rw" in words) or sum(word in PROPAGATIONS for word in words) > 1:
+        raise InvalidArgument(f"invalid mode: {mode}")
+    propagation = next((word for word in words if word in PROPAGATIONS), "")
+    is_writable = "ro" not in words
+    if source.startswith("/"):
+        return MountPoint(
+            type="bind",
+            source=posixpath.normpath(source),
+            destination=destination,
+            mode=mode,
+            is_writable=is_writable,
+            propagation=propagation or "rprivate",
+        )
+    if not _VOLUME_NAME.match(source):
+        raise InvalidArgument(
+            f'create {source}: "{source}" includes invalid characters for a local volume name, '
+            'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )
+    if propagation:
+        raise InvalidArgument(f"invalid volume specification: '{text}'")
+    return MountPoint(
+        type="volume",
+        source="",
+        name=source,
+        destination=destination,
+        mode=mode or "z",
+        is_writable=is_writable,
+        driver="local",
+    )
+
+
+def from_mount(mount: Mount) -> MountPoint:
+    """One entry of `Mounts` (the `--mount` flag)."""
+    kind = mount.Type or ""
+    source = mount.Source or ""
+    target = mount.Target or ""
+    assert isinstance(kind, str)
+    assert isinstance(source, str)
+    assert isinstance(target, str)
+    if not target:
+        raise InvalidArgument(f'invalid mount config for type "{kind}": field Target must not be empty')
+    destination = _absolute(target, target, kind=kind)
+    is_writable = mount.ReadOnly is not True
+    _refuse_foreign_options(mount, kind)
+    if kind == "bind":
+        if not source:
+            raise InvalidArgument('invalid mount config for type "bind": field Source must not be empty')
+        if not source.startswith("/"):
+            raise InvalidArgument(
+                f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute"
+            )
+        options = mount.BindOptions
+        propagation = (options.Propagation or "") if options else ""
+        if propagation and propagation not in PROPAGATIONS:
+            raise InvalidArgument(f"invalid propagation mode: {propagation}")
+        return MountPoint(
+            type="bind",
+            source=posixpath.normpath(source),
+            destination=destination,
+            is_writable=is_writable,
+            propagation=propagation or "rprivate",
+            mode="",
+        )
+    if kind == "tmpfs":
+        if source:
+            raise InvalidArgument('invalid mount config for type "tmpfs": field Source must not be specified')
+        return MountPoint(type="tmpfs", source="", destination=destination, mode=_tmpfs_mode(mount, is_writable))
+    if kind == "volume":
+        if source and not _VOLUME_NAME.match(source):
+            raise InvalidArgument(f'invalid mount config for type "volume": invalid volume name: {source}')
+        return MountPoint(
+            type="volume",
+            source="",
+            name=source,
+            destination=destination,
+            mode="z",
+            is_writable=is_writable,
+            driver="local",
+        )
+    raise InvalidArgument(f'invalid mount config for type "{kind}": mount type unknown')
+
+
+def _refuse_foreign_options(mount: Mount, kind: str) -> None:
+    for name, owner in (("BindOptions", "bind"), ("VolumeOptions", "volume"), ("TmpfsOptions", "tmpfs")):
+        if owner != kind and getattr(mount, name) is not UNSET:
+            raise InvalidArgument(f'invalid mount config for type "{kind}": field {name} must not be specified')
+
+
+def _tmpfs_mode(mount: Mount, is_writable: bool) -> str:
+    words = [] if is_writable else ["ro"]
+    options = mount.TmpfsOptions
+    if options:
+        if options.SizeBytes:
+            words.append(f"size={options.SizeBytes}")
+        if options.Mode:
+            words.append(f"mode={options.Mode:o}")
+    return ",".join(words)
+
+
+def _absolute(path: str, spec: str, *, kind: str = "") -> str:
+    if not path.startswith("/"):
+        where = f'invalid mount config for type "{kind}": ' if kind else ""
+        raise InvalidArgument(f"{where}invalid mount path: '{path}' mount path must be absolute")
+    clean = posixpath.normpath(path)
+    clean = "/" + clean.lstrip("/")
+    if clean == "/":
+        raise InvalidArgument(
+            f"invalid volume specification: '{spec}': invalid specification: destination can't be '/'"
+        )
+    return clean
