@@ -177,7 +177,8 @@ def summary(container: Container, *, now: int, image: str, sizes: tuple[int, int
     )
 
 
-_STATUS_MARK = b'"Status":"'
+_MARK = "status-goes-here-\u2063-5f0c1f6e"
+_ENCODED_MARK = msgspec.json.encode(_MARK)[1:-1]
 
 
 class SummaryCache:
@@ -194,12 +195,11 @@ class SummaryCache:
         """The JSON text of one entry."""
         kept = self._kept.get(container.id)
         if kept is None or kept[0] is not container or kept[1] != image:
-            text = self._encoder.encode(summary(container, now=0, image=image))
-            before, _, rest = text.rpartition(_STATUS_MARK)
-            after = rest[rest.index(b'"') :]
-            kept = (container, image, before + _STATUS_MARK, after)
+            entry = msgspec.structs.replace(summary(container, now=now, image=image), Status=_MARK)
+            before, _, after = self._encoder.encode(entry).partition(_ENCODED_MARK)
+            kept = (container, image, before, after)
             self._kept[container.id] = kept
-        return kept[2] + status_text(container, now).encode() + kept[3]
+        return b"".join((kept[2], status_text(container, now).encode(), kept[3]))
 
     def forget(self, container_id: str) -> None:
         """The container is gone."""

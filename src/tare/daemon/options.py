@@ -1,0 +1,264 @@
+"""The options of `tare daemon`, under dockerd's names: from the command line and from a configuration file.
+
+Options whose subject is not served yet are refused with a clear text; none is silently ignored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tare.base.errors import InvalidArgument
+
+DEFAULT_HOST = "unix:///run/tare/tare.sock"
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the daemon was told. Paths are absolute."""
+
+    hosts: tuple[str, ...] = (DEFAULT_HOST,)
+    data_root: Path = Path("/var/lib/tare")
+    exec_root: Path = Path("/run/tare")
+    pidfile: Path | None = None
+    bridge: str = "tare0"
+    bip: str = ""
+    default_runtime: str = ""
+    runtimes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # name → program and its arguments
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    registry_mirrors: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    log_level: str = "info"
+    group: str = "docker"
+    iptables: bool = True
+    ip_masq: bool = True
+    icc: bool = True
+    mtu: int = 1500
+    default_ulimits: tuple[str, ...] = ()
+    init: bool = False
+    live_restore: bool = True
+    debug: bool = False
+    no_new_privileges: bool = False
+    allow_private_sources: bool = False
+    shutdown_timeout: int = 15
+
+
+_NOT_YET = {
+    "tls": "TCP with TLS",
+    "tlsverify": "TCP with TLS",
+    "tlscacert": "TCP with TLS",
+    "tlscert": "TCP with TLS",
+    "tlskey": "TCP with TLS",
+    "userns-remap": "user namespaces",
+}
+_LISTS = {
+    "hosts": "host",
+    "labels": "label",
+    "dns-opts": "dns-opt",
+    "insecure-registries": "insecure-registry",
+    "registry-mirrors": "registry-mirror",
+    "default-ulimits": "default-ulimit",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `tare daemon`."""
+    top = argparse.ArgumentParser(
+        prog="tare daemon",
+        description="Run the container engine in the foreground. It speaks the Docker Engine API on its sockets.",
+        allow_abbrev=False,
+    )
+    add = top.add_argument
+    add(
+        "-H", "--host", action="append", metavar="URL", help=f"socket to listen on, repeatable (default {DEFAULT_HOST})"
+    )
+    add("--data-root", metavar="DIR", help="where images, containers and records are kept (default /var/lib/tare)")
+    add("--exec-root", metavar="DIR", help="where the state of running containers is kept (default /run/tare)")
+    add("-p", "--pidfile", metavar="FILE", help="write the daemon's process id here (default EXEC_ROOT/tare.pid)")
+    add(
+        "--config-file",
+        metavar="FILE",
+        help="JSON with these options by their long names (default /etc/tare/daemon.json)",
+    )
+    add("-b", "--bridge", metavar="NAME", help="the default bridge, made where it is missing; none: no default network")
+    add("--bip", metavar="CIDR", help="address and subnet of the default bridge, as 172.20.0.1/16")
+    add("--default-runtime", metavar="NAME", help="OCI runtime for containers that name none (default crun, else runc)")
+    add("--add-runtime", action="append", metavar="NAME=PATH", help="register another OCI runtime, repeatable")
+    add("--dns", action="append", metavar="ADDRESS", help="name server for containers, repeatable")
+    add("--dns-search", action="append", metavar="DOMAIN", help="search domain for containers, repeatable")
+    add("--dns-opt", action="append", metavar="OPTION", help="resolver option for containers, repeatable")
+    add("--insecure-registry", action="append", metavar="HOST", help="registry that may be spoken to without TLS")
+    add("--registry-mirror", action="append", metavar="URL", help="mirror to try first")
+    add("--label", action="append", metavar="KEY=VALUE", help="label of this engine, shown by info")
+    add("-l", "--log-level", metavar="LEVEL", help=f"one of {', '.join(LOG_LEVELS)}")
+    add("-D", "--debug", action="store_const", const=True, help="the same as --log-level debug")
+    add(
+        "-G",
+        "--group",
+        metavar="GROUP",
+        help="group that may use the unix socket: its members are root (default docker)",
+    )
+    for name, text in (
+        ("iptables", "make packet filter rules (default true)"),
+        ("ip-masq", "translate addresses of containers to the outside (default true)"),
+        ("icc", "let containers of the default bridge reach each other (default true)"),
+        ("init", "put a small init before every container's program (default false)"),
+        ("live-restore", "containers go on when the daemon stops (default true)"),
+        ("no-new-privileges", "set no_new_privs in every container (default false)"),
+        ("allow-private-sources", "let import and build fetch from private and loopback addresses (default false)"),
+    ):
+        add(f"--{name}", nargs="?", const="true", metavar="BOOL", help=text)
+    add("--mtu", type=int, metavar="BYTES", help="MTU of the default bridge (default 1500)")
+    add("--default-ulimit", action="append", metavar="NAME=SOFT:HARD", help="limit for containers that set none")
+    add("--shutdown-timeout", type=int, metavar="SECONDS", help="patience with containers at shutdown (default 15)")
+    for name, subject in _NOT_YET.items():
+        add(f"--{name}", nargs="?", const="true", metavar="…", help=f"not yet: {subject}")
+    return top
+
+
+def load(argv: Sequence[str]) -> Options:
+    """Options from the command line over those of the configuration file. Raises InvalidArgument.
+
+    An option in both places is refused, as dockerd does, so that nobody wonders which one holds.
+    """
+    given = {
+        key.replace("_", "-"): value for key, value in vars(parser().parse_args(argv)).items() if value is not None
+    }
+    named = given.pop("config-file", None)
+    file = Path(named or "/etc/tare/daemon.json")
+    configured = read_config_file(file, required=named is not None)
+    clash = sorted(set(given) & set(configured))
+    if clash:
+        raise InvalidArgument(
+            "the following directives are specified both as a flag and in the configuration file: " + ", ".join(clash)
+        )
+    return resolve({**configured, **given})
+
+
+def read_config_file(path: Path, *, required: bool) -> dict[str, Any]:
+    """The file's directives by their flag names. Raises InvalidArgument for bad JSON or an unknown directive."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        if required:
+            raise InvalidArgument(f"unable to read the configuration file {path}: no such file") from None
+        return {}
+    try:
+        raw = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise InvalidArgument(f"unable to read the configuration file {path}: {error}") from None
+    if not isinstance(raw, dict):
+        raise InvalidArgument(f"unable to read the configuration file {path}: expected an object")
+    known = {option.removeprefix("--") for action in parser()._actions for option in action.option_strings}
+    out: dict[str, Any] = {}
+    for key, value in raw.items():
+        name = _LISTS.get(key, key)
+        if name == "runtimes":
+            out["add-runtime"] = [
+                "=".join((runtime, " ".join([entry.get("path", ""), *entry.get("runtimeArgs", ())])))
+                for runtime, entry in value.items()
+            ]
+        elif name in known:
+            out[name] = value
+        else:
+            raise InvalidArgument(f"the following directives don't match any configuration option: {key}")
+    return out
+
+
+def _boolean(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("1", "t", "true"):
+        return True
+    if str(value).lower() in ("0", "f", "false"):
+        return False
+    raise InvalidArgument(f'invalid value "{value}" for --{name}: expected true or false')
+
+
+def resolve(values: dict[str, Any]) -> Options:
+    """Check every value and fill in the defaults. Raises InvalidArgument."""
+    for name, subject in _NOT_YET.items():
+        if name in values and str(values[name]).lower() not in ("", "false"):
+            raise InvalidArgument(f"--{name} is not served yet: {subject} comes with a later version")
+    level = values.get("log-level", "debug" if values.get("debug") else "info")
+    if level not in LOG_LEVELS:
+        raise InvalidArgument(f"invalid logging level: {level}", hint=f"one of {', '.join(LOG_LEVELS)}")
+    hosts = tuple(values.get("host") or (DEFAULT_HOST,))
+    for host in hosts:
+        check_host(host)
+    bip = values.get("bip", "")
+    bridge = values.get("bridge", "tare0")
+    if bip:
+        try:
+            ipaddress.ip_interface(bip)
+        except ValueError:
+            raise InvalidArgument(
+                f"invalid value for --bip: {bip}", hint="give address and prefix: 10.5.0.1/24"
+            ) from None
+    exec_root = Path(values.get("exec-root", "/run/tare")).absolute()
+    pidfile = values.get("pidfile")
+    flags = {
+        name.replace("-", "_"): _boolean(name, values[name])
+        for name in ("iptables", "ip-masq", "icc", "init", "live-restore", "no-new-privileges", "allow-private-sources")
+        if name in values
+    }
+    return Options(
+        hosts=hosts,
+        data_root=Path(values.get("data-root", "/var/lib/tare")).absolute(),
+        exec_root=exec_root,
+        pidfile=Path(pidfile).absolute() if pidfile else exec_root / "tare.pid",
+        bridge=bridge,
+        bip=bip,
+        default_runtime=values.get("default-runtime", ""),
+        runtimes=dict(_runtime(text) for text in values.get("add-runtime") or ()),
+        dns=tuple(_address(text) for text in values.get("dns") or ()),
+        dns_search=tuple(values.get("dns-search") or ()),
+        dns_options=tuple(values.get("dns-opt") or ()),
+        insecure_registries=tuple(values.get("insecure-registry") or ()),
+        registry_mirrors=tuple(values.get("registry-mirror") or ()),
+        labels=tuple(values.get("label") or ()),
+        log_level=level,
+        group=values.get("group", "docker"),
+        default_ulimits=tuple(values.get("default-ulimit") or ()),
+        debug=level == "debug",
+        mtu=int(values.get("mtu", 1500)),
+        shutdown_timeout=int(values.get("shutdown-timeout", 15)),
+        **flags,
+    )
+
+
+def check_host(host: str) -> None:
+    """Only unix sockets are served now. Raises InvalidArgument with what to write instead."""
+    if host.startswith("unix:///"):
+        return
+    if host.startswith("tcp://"):
+        raise InvalidArgument(
+            f"--host {host}: TCP is not served yet, since it needs verified client certificates",
+            hint="use unix:///path, or ssh to this machine",
+        )
+    if host.startswith("fd://"):
+        raise InvalidArgument(f"--host {host}: socket activation is not served yet", hint="use unix:///path")
+    raise InvalidArgument(f"invalid bind address ({host})", hint="use unix:///absolute/path")
+
+
+def _runtime(text: str) -> tuple[str, tuple[str, ...]]:
+    name, equals, program = text.partition("=")
+    if not equals or not name or not program.strip():
+        raise InvalidArgument(f'invalid value "{text}" for --add-runtime', hint="write NAME=/path/to/runtime")
+    return name, tuple(program.split())
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError:
+        raise InvalidArgument(f"{text} is not an ip address") from None
