@@ -1,0 +1,301 @@
+"""The server on a real unix socket: framing, keep-alive, streaming, half-close, upgrades, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tare.base.errors import ClientGone, NotFound
+from tare.web.message import Answer, Peer, Request, Response, Stream, Upgrade
+from tare.web.server import Server, ServerOptions, error_response, unix_socket
+from tare.wire.errors import status_of, text_of
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+def serve(tmp_path: Path, handler: Handler, talk: Talk, **options: object) -> None:
+    """Run `talk` as a client of a server with `handler`."""
+
+    async def main() -> None:
+        server = Server(
+            ServerOptions(
+                handler=handler,
+                error=lambda error: error_response(error, status=status_of(error), text=text_of(error)),
+                headers={"Api-Version": "1.51"},
+                **options,  # type: ignore[arg-type]
+            )
+        )
+        path = str(tmp_path / "s")
+        await server.listen(unix_socket(path, group=None))
+        reader, writer = await asyncio.open_unix_connection(path)
+        try:
+            await asyncio.wait_for(talk(reader, writer), 10)
+        finally:
+            writer.close()
+            server.close()
+
+    asyncio.run(main())
+
+
+async def head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    raw = (await reader.readuntil(b"\r\n\r\n")).decode()
+    lines = raw.split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines[1:] if line)
+    return int(lines[0].split()[1]), headers
+
+
+async def echo(request: Request) -> Answer:
+    return Response(body=await request.body.read(1 << 20), content_type="text/plain")
+
+
+def test_answers_and_keeps_the_connection(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for text in (b"one", b"three"):
+            writer.write(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text))
+            status, headers = await head(reader)
+            assert status == 200
+            assert headers["Api-Version"] == "1.51"
+            assert await reader.readexactly(int(headers["Content-Length"])) == text
+
+    serve(tmp_path, echo, talk)
+
+
+def test_chunked_body_in_pieces(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab")
+        await writer.drain()
+        writer.write(b"c\r\n2\r\nde\r\n0\r\n\r\n")
+        _, headers = await head(reader)
+        assert await reader.readexactly(int(headers["Content-Length"])) == b"abcde"
+
+    serve(tmp_path, echo, talk)
+
+
+def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"".join(b"POST /x HTTP/1.1\r\nContent-Length: 1\r\n\r\n%d" % n for n in range(5)))
+        for n in range(5):
+            _, headers = await head(reader)
+            assert await reader.readexactly(int(headers["Content-Length"])) == b"%d" % n
+
+    serve(tmp_path, echo, talk)
+
+
+def test_expect_continue_is_answered_when_the_body_is_wanted(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /x HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert (await head(reader))[0] == 100
+        writer.write(b"ok")
+        assert (await head(reader))[0] == 200
+
+    serve(tmp_path, echo, talk)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1_0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"rubbish\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 70000 + b"\r\n\r\n",
+    ],
+)
+def test_ambiguous_or_malformed_requests_are_refused_and_cut(tmp_path: Path, request_bytes: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(request_bytes)
+        status, headers = await head(reader)
+        assert status in (400, 431)
+        assert headers["Connection"] == "close"
+        body = await reader.read()
+        assert b'{"message":' in body
+
+    serve(tmp_path, echo, talk)
+
+
+def test_errors_have_dockers_body(tmp_path: Path) -> None:
+    async def handler(_: Request) -> Answer:
+        raise NotFound("No such container: web")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        status, headers = await head(reader)
+        assert status == 404
+        assert headers["Content-Type"] == "application/json"
+        body = await reader.readexactly(int(headers["Content-Length"]))
+        assert body == b'{"message":"No such container: web"}\n'
+
+    serve(tmp_path, handler, talk)
+
+
+def test_stream_sends_its_headers_before_the_first_chunk(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def handler(_: Request) -> Answer:
+        async def chunks() -> AsyncIterator[bytes]:
+            await release.wait()
+            yield b"late"
+
+        return Stream(chunks())
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        status, headers = await head(reader)
+        assert (status, headers["Transfer-Encoding"]) == (200, "chunked")
+        release.set()
+        assert await reader.readuntil(b"0\r\n\r\n") == b"4\r\nlate\r\n0\r\n\r\n"
+
+    serve(tmp_path, handler, talk)
+
+
+def test_a_client_that_leaves_closes_the_stream(tmp_path: Path) -> None:
+    closed = asyncio.Event()
+
+    async def handler(_: Request) -> Answer:
+        async def chunks() -> AsyncIterator[bytes]:
+            try:
+                yield b"first"
+                await asyncio.Event().wait()
+            finally:
+                closed.set()
+
+        return Stream(chunks())
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        await reader.readuntil(b"first\r\n")
+        writer.close()
+        await closed.wait()
+
+    serve(tmp_path, handler, talk)
+
+
+def test_half_close_is_not_disconnect_but_closing_is(tmp_path: Path) -> None:
+    go_on, gone = asyncio.Event(), asyncio.Event()
+
+    async def handler(_: Request) -> Answer:
+        async def run(peer: Peer) -> None:
+            assert await peer.read() == b""
+            await go_on.wait()
+            await peer.write(b"still here")
+            await peer.gone()
+            gone.set()
+
+        return Upgrade(run)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /x HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        status, headers = await head(reader)
+        assert (status, headers["Upgrade"]) == (101, "tcp")
+        writer.write_eof()
+        go_on.set()
+        assert await reader.readexactly(10) == b"still here"
+        writer.close()
+        await gone.wait()
+
+    serve(tmp_path, handler, talk)
+
+
+def test_upgrade_keeps_what_came_with_the_request(tmp_path: Path) -> None:
+    async def handler(request: Request) -> Answer:
+        sent = await request.body.read(100)
+
+        async def run(peer: Peer) -> None:
+            await peer.write(sent + b"|" + await peer.read())
+
+        return Upgrade(run)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /x HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n{}early")
+        assert (await head(reader))[0] == 101
+        assert await reader.read() == b"{}|early"
+
+    serve(tmp_path, handler, talk)
+
+
+def test_hijack_without_upgrade_header_answers_200_unframed(tmp_path: Path) -> None:
+    async def handler(_: Request) -> Answer:
+        async def run(peer: Peer) -> None:
+            await peer.write(b"raw")
+
+        return Upgrade(run)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /x HTTP/1.1\r\n\r\n")
+        status, headers = await head(reader)
+        assert (status, headers["Content-Type"]) == (200, "application/vnd.docker.raw-stream")
+        assert await reader.read() == b"raw"
+
+    serve(tmp_path, handler, talk)
+
+
+def test_no_payload_shares_a_segment_with_the_101(tmp_path: Path) -> None:
+    """docker-py drops what arrives together with the headers: payload waits until they were read."""
+
+    async def handler(_: Request) -> Answer:
+        async def run(peer: Peer) -> None:
+            await peer.write(b"payload")
+
+        return Upgrade(run)
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(tmp_path / "s"))
+        sock.sendall(b"POST /x HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        first = await asyncio.to_thread(sock.recv, 65536)
+        assert first.endswith(b"\r\n\r\n")
+        assert await asyncio.to_thread(sock.recv, 65536) == b"payload"
+        sock.close()
+
+    serve(tmp_path, handler, talk)
+
+
+def test_a_body_that_breaks_off_reaches_the_handler(tmp_path: Path) -> None:
+    seen: list[type[BaseException]] = []
+
+    async def handler(request: Request) -> Answer:
+        try:
+            await request.body.read(100)
+        except ClientGone as error:
+            seen.append(type(error))
+            raise
+        return Response()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
+        writer.write_eof()
+        assert await reader.read() == b""
+
+    serve(tmp_path, handler, talk)
+    assert seen == [ClientGone]
+
+
+def test_too_many_connections_are_turned_away(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        assert (await head(reader))[0] == 200
+        other, its_writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        assert (await head(other))[0] == 503
+        its_writer.close()
+
+    serve(tmp_path, echo, talk, max_connections=1)
+
+
+def test_socket_is_private_and_live_ones_are_respected(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    first = unix_socket(str(path), group=None)
+    assert path.stat().st_mode & 0o777 == 0o660
+    first.listen(1)
+    with pytest.raises(OSError, match="another process"):
+        unix_socket(str(path), group=None)
+    first.close()
+    unix_socket(str(path), group=None).close()
