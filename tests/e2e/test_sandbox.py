@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from tare.containers import capabilities, checks, spec
+from tare.containers import capabilities, checks, seccomp_profile, spec
+from tare.drivers import seccomp
 from tare.testing import bundles as util
 from tare.wire.config import ContainerConfig, HostConfig, Ulimit
 
@@ -145,3 +146,27 @@ def test_init_is_the_first_process(run):
 
 def test_the_engines_own_checks_accept_what_was_run_here():
     assert checks.validate(ContainerConfig(), HostConfig(), facts=util.FACTS) == []
+
+
+def filtered(runtime, profile=seccomp_profile.DEFAULT, caps=capabilities.DEFAULT):
+    host = seccomp_profile.Host(machine=util.FACTS.machine, kernel=util.FACTS.kernel)
+    section = seccomp_profile.resolve(profile, capabilities=caps, host=host)
+    return spec.Seccomp(section=section, bpf=seccomp.compile_section(section) if runtime == "crun" else None)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_seccomp_holds(run, runtime):
+    script = "grep Seccomp: /proc/self/status; busybox unshare -U true 2>&1; busybox mount -t tmpfs x /tmp 2>&1; true"
+    out = run(script, runtime=runtime, seccomp=filtered(runtime))
+    assert out.startswith("Seccomp:\t2\n")
+    assert "unshare: unshare(0x10000000): Operation not permitted" in out
+    assert "Seccomp:\t0" in run(script, runtime=runtime)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_seccomp_of_a_user(run, runtime):
+    profile = seccomp_profile.parse(
+        '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}'
+    )
+    out = run("mkdir /tmp/x 2>&1 || echo refused", runtime=runtime, seccomp=filtered(runtime, profile))
+    assert out == "mkdir: can't create directory '/tmp/x': Operation not permitted\nrefused\n"
