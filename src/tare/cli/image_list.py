@@ -90,7 +90,7 @@ def _images(context: Context, options: flags.Options, operands: list[str]) -> in
     wanted = list(options.many("filter"))
     if operands:
         wanted.append(f"reference={operands[0]}")
-    query = {"all": options.on("all"), "filters": listing.filters(wanted)}
+    query: dict[str, str | bool] = {"all": options.on("all"), "filters": listing.filters(wanted)}
     if options.on("tree"):
         raise exits.Exit(exits.FAILED, "--tree is not supported: every image here has one platform")
     answer = context.client.get("/images/json", query=query)

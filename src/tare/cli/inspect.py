@@ -101,7 +101,7 @@ def _show(context: Context, operands: list[str], fetch: Fetch, layout: str) -> i
     if template is not None:
         context.out("".join(f"{text}\n" for text in found))
     elif layout == "json":
-        context.out("".join(f"{text}\n" for text in found) or "\n")
+        context.line(f"[{','.join(found)}]")
     elif not found:
         context.line("[]")
     else:
@@ -115,7 +115,7 @@ def _show(context: Context, operands: list[str], fetch: Fetch, layout: str) -> i
 
 def _fetcher(context: Context, kind: str, *, size: bool = False, platform: str = "", verbose: bool = False) -> Fetch:
     def fetch(name: str) -> Json:
-        query = {"size": size, "platform": platform, "verbose": verbose}
+        query: dict[str, str | bool] = {"size": size, "platform": platform, "verbose": verbose}
         return context.client.get(_PATHS[kind].format(percent(name, "/:@")), query=query)
 
     return fetch

@@ -64,9 +64,12 @@ _ESCAPES.update({8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"',
 _ESCAPES.update({0x3C: "\\u003c", 0x3E: "\\u003e", 0x26: "\\u0026", 0x2028: "\\u2028", 0x2029: "\\u2029"})
 
 
-def quote(text: str) -> str:
-    """A JSON string literal with Go's escapes."""
-    return f'"{text.translate(_ESCAPES)}"'
+_PLAIN = {key: value for key, value in _ESCAPES.items() if key not in (0x3C, 0x3E, 0x26)}
+
+
+def quote(text: str, *, html: bool = True) -> str:
+    """A JSON string literal with Go's escapes; `html` also escapes `<`, `>` and `&`."""
+    return f'"{text.translate(_ESCAPES if html else _PLAIN)}"'
 
 
 def _number(value: float) -> str:
@@ -84,13 +87,13 @@ def _number(value: float) -> str:
     return text.removesuffix(".0").removesuffix(".")
 
 
-def dumps(value: object, *, indent: str = "", prefix: str = "") -> str:
+def dumps(value: object, *, indent: str = "", prefix: str = "", html: bool = True) -> str:
     """`value` (dict, list, str, int, float, bool, None) compact, or with `indent` per level as json.Indent lays out.
 
     Keys keep their order. Raises TypeError for anything else.
     """
     if isinstance(value, str):
-        return quote(value)
+        return quote(value, html=html)
     if value is None:
         return "null"
     if value is True:
@@ -104,12 +107,15 @@ def dumps(value: object, *, indent: str = "", prefix: str = "") -> str:
         if not value:
             return "{}"
         colon = ": " if indent else ":"
-        items = [f"{quote(str(k))}{colon}{dumps(v, indent=indent, prefix=deeper)}" for k, v in value.items()]
+        items = [
+            f"{quote(str(k), html=html)}{colon}{dumps(v, indent=indent, prefix=deeper, html=html)}"
+            for k, v in value.items()
+        ]
         ends = "{}"
     elif isinstance(value, (list, tuple)):
         if not value:
             return "[]"
-        items = [dumps(v, indent=indent, prefix=deeper) for v in value]
+        items = [dumps(v, indent=indent, prefix=deeper, html=html) for v in value]
         ends = "[]"
     else:
         raise TypeError(f"json: unsupported type: {type(value).__name__}")

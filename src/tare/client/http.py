@@ -214,6 +214,11 @@ class Answer:
         return headers
 
     @property
+    def connection(self) -> Connection | None:
+        """The connection the body is still to be read from; None once it was read."""
+        return self._connection
+
+    @property
     def content_type(self) -> str:
         """The media type without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip()
