@@ -1,0 +1,76 @@
+"""Where the engine is: Docker's spellings of an address, and the order in which they are looked up."""
+
+from __future__ import annotations
+
+from tare.client.errors import BadHost
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT = "unix:///run/tare/tare.sock"
+_TCP_PORT = 2375
+
+
+class Host:
+    """A parsed address. `path` for a unix socket, else `name` and `port`; `text` as people write it."""
+
+    __slots__ = ("name", "path", "port", "text")
+
+    def __init__(self, text: str, *, path: str = "", name: str = "", port: int = 0) -> None:
+        self.text = text
+        self.path = path
+        self.name = name
+        self.port = port
+
+    def __repr__(self) -> str:
+        return f"Host({self.text!r})"
+
+
+def parse(text: str) -> Host:
+    """`unix:///path`, `tcp://name[:port]`, `name:port`, `/path`. Raises BadHost with the reason."""
+    text = text.strip()
+    if text.startswith("/"):
+        text = f"unix://{text}"
+    scheme, found, rest = text.partition("://")
+    if not found:
+        scheme, rest = "tcp", text
+    if scheme == "unix":
+        if not rest:
+            raise BadHost(f"unable to parse docker host `{text}`")
+        return Host(f"unix://{rest}", path=rest)
+    if scheme in ("tcp", "http"):
+        return _parse_tcp(rest)
+    if scheme == "ssh":
+        raise BadHost(
+            f"{text}: connecting through ssh is not supported yet: forward the socket with"
+            " `ssh -L /tmp/tare.sock:/run/tare/tare.sock …` and use unix:///tmp/tare.sock"
+        )
+    raise BadHost(f"unable to parse docker host `{text}`: the protocol must be unix or tcp")
+
+
+def _parse_tcp(rest: str) -> Host:
+    rest = rest.rstrip("/")
+    if rest.startswith("["):
+        name, _, tail = rest[1:].partition("]")
+        port = tail.removeprefix(":")
+    elif ":" in rest:
+        name, _, port = rest.rpartition(":")
+    else:
+        name, port = rest, ""
+    if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise BadHost(f"invalid port {port!r} in the host tcp://{rest}")
+    name = name or "127.0.0.1"
+    number = int(port) if port else _TCP_PORT
+    shown = f"[{name}]" if ":" in name else name
+    return Host(f"tcp://{shown}:{number}", name=name, port=number)
+
+
+def choose(flags: list[str], environ: Mapping[str, str]) -> Host:
+    """-H first, then TARE_HOST, DOCKER_HOST, the default. Raises BadHost."""
+    if len(flags) > 1:
+        raise BadHost("specify only one -H")
+    for candidate in (flags[0] if flags else "", environ.get("TARE_HOST", ""), environ.get("DOCKER_HOST", "")):
+        if candidate:
+            return parse(candidate)
+    return parse(DEFAULT)

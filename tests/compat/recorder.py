@@ -1,0 +1,62 @@
+"""An engine that only listens: it records what a client asks for and answers just enough for it to go on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+
+class Recorder:
+    """Listens on a unix socket; `bodies` are the JSON bodies of POST requests by path, in order."""
+
+    def __init__(self, directory: Path, *, version: str = "1.50") -> None:
+        self.path = directory / "recorder.sock"
+        self.host = f"unix://{self.path}"
+        self.requests: list[tuple[str, str, Any]] = []
+        self._version = version
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(self.path))
+        self._socket.listen(8)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+        self.path.unlink()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                self._serve(connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        stream = connection.makefile("rb")
+        while line := stream.readline():
+            method, target, _ = line.decode().split()
+            headers: dict[str, str] = {}
+            while header := stream.readline().strip():
+                name, _, value = header.decode().partition(":")
+                headers[name.lower()] = value.strip()
+            body = stream.read(int(headers.get("content-length", 0)))
+            self.requests.append((method, target, json.loads(body) if body else None))
+            self._answer(connection, method, target)
+
+    def _answer(self, connection: socket.socket, method: str, target: str) -> None:
+        status, text = "400 Bad Request", json.dumps({"message": "recorded"})
+        if target.endswith("/_ping"):
+            status, text = "200 OK", "OK"
+        head = (
+            f"HTTP/1.1 {status}\r\nApi-Version: {self._version}\r\nOstype: linux\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
+        )
+        connection.sendall(head.encode() + (b"" if method == "HEAD" else text.encode()))
