@@ -38,7 +38,7 @@ _XZ_MEMORY = 256 * 1024 * 1024
 _ZSTD_WINDOW = 128 * 1024 * 1024
 
 Block = bytes | bytearray
-_GzipError: type[Exception] = isal_zlib.error
+_GzipError: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -50,6 +50,14 @@ class Snapshotter(Protocol):
         """Returning means that it is not there any more. Never raises for something absent."""
         ...
 
+    def begin(self, directory: Path, parent: str | None) -> Path:
+        """Make `directory` with an empty tree to unpack a layer into; returns the tree's path (`directory/fs`)."""
+        ...
+
+    def mark_opaque(self, directory: Path, paths: list[str]) -> None:
+        """Let directories in a tree made by `begin` hide what lies below them; synced. Relative paths."""
+        ...
+
     def commit_from(self, directory: Path, name: str, parent: str | None) -> bool:
         """Adopt a directory `{fs,…}`, already written back, as the committed snapshot `name`.
 

@@ -151,6 +151,29 @@ class OverlaySnapshotter:
             return
         discard(grave)
 
+    def begin(self, directory: Path, parent: str | None) -> Path:
+        """See Snapshotter."""
+        directory.mkdir(mode=0o700)
+        tree = directory / "fs"
+        make_root(tree, self._existing(parent) / "fs" if parent else None)
+        return tree
+
+    def mark_opaque(self, directory: Path, paths: list[str]) -> None:
+        """See Snapshotter."""
+        if not paths:
+            return
+        root = os.open(directory / "fs", _DIRECTORY)
+        try:
+            for path in paths:
+                fd = linux.open_in_root(root, path or ".", _DIRECTORY)
+                try:
+                    os.setxattr(fd, _OPAQUE, b"y")
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+        finally:
+            os.close(root)
+
     def commit_from(self, directory: Path, name: str, parent: str | None) -> bool:
         """See Snapshotter."""
         self._check_name(name)
