@@ -1,0 +1,93 @@
+"""Snapshots: file systems that share what they have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+MODIFIED, ADDED, DELETED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of `docker diff`. `path` is absolute in the container; `kind` is MODIFIED, ADDED or DELETED."""
+
+    path: str
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a snapshot holds by itself, without its parents: bytes of files, number of inodes."""
+
+    size_bytes: int
+    inodes: int
+
+
+class Snapshotter(Protocol):
+    """Keeps committed snapshots (immutable, named by a chainID) and active ones (writable, keyed by a container id).
+
+    Life of an active snapshot: `prepare` → `mount` → `unmount` → … → `remove`. A committed one appears by
+    `commit_from` and goes by `remove`, once nothing has it as parent (the caller counts). Names and keys are 64 hex
+    digits. Every method blocks, `prepare`, `mount`, `unmount` and `remove` for a fraction of a millisecond (`remove`
+    only moves to the trash); use a thread for `changes` and `usage`.
+    """
+
+    def prepare(self, key: str, parent: str | None) -> None:
+        """Make a writable snapshot on top of the committed `parent` (None: empty). Raises Conflict, NotFound."""
+        ...
+
+    def mount(self, key: str, target: Path, *, readonly: bool = False) -> None:
+        """Mount the active snapshot with the init layer at the existing directory `target`. Raises NotFound."""
+        ...
+
+    def unmount(self, target: Path) -> None:
+        """Detach; returning means that nothing of ours is mounted there."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Returning means that it is not there any more. Never raises for something absent."""
+        ...
+
+    def begin(self, directory: Path, parent: str | None) -> Path:
+        """Make `directory` with an empty tree to unpack a layer into; returns the tree's path (`directory/fs`)."""
+        ...
+
+    def mark_opaque(self, directory: Path, paths: list[str]) -> None:
+        """Let directories in a tree made by `begin` hide what lies below them; synced. Relative paths."""
+        ...
+
+    def commit_from(self, directory: Path, name: str, parent: str | None) -> bool:
+        """Adopt a directory `{fs,…}`, already written back, as the committed snapshot `name`.
+
+        False, with `directory` left alone, if that name exists. After True it survives a power cut.
+        """
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether there is a snapshot, active or committed, of that name."""
+        ...
+
+    def upper(self, key: str) -> Path:
+        """The directory with what the snapshot itself holds (whiteouts in overlayfs form). Raises NotFound."""
+        ...
+
+    def lowers(self, key: str) -> list[Path]:
+        """The directories below an active snapshot, top first, the init layer included. Raises NotFound."""
+        ...
+
+    def changes(self, key: str) -> list[Change]:
+        """What an active snapshot changed, sorted by path, as dockerd's diff shows it. Raises NotFound."""
+        ...
+
+    def usage(self, key: str) -> Usage:
+        """What the snapshot holds by itself. Raises NotFound."""
+        ...
+
+    def sweep(self, keep: set[str]) -> list[str]:
+        """At start: remove every snapshot not in `keep`, empty the trash. The names removed."""
+        ...
+
+
+__all__ = ["ADDED", "Change", "DELETED", "MODIFIED", "Snapshotter", "Usage"]

@@ -1,0 +1,295 @@
+"""`--change` of import and commit: Dockerfile instructions applied to a configuration. Pure.
+
+Source: Dockerfile reference, the instructions' own sections; ENGINE-API W82.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec import UNSET
+
+from tare.base.errors import InvalidArgument
+from tare.wire.config import ContainerConfig, Empty, HealthConfig
+
+_INSTRUCTIONS = frozenset(
+    [
+        "ADD",
+        "ARG",
+        "CMD",
+        "COPY",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "FROM",
+        "HEALTHCHECK",
+        "LABEL",
+        "MAINTAINER",
+        "ONBUILD",
+        "RUN",
+        "SHELL",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+    ]
+)
+_DEFAULT_SHELL = ["/bin/sh", "-c"]
+_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?\Z", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_UNIT_NANOS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_MIN_HEALTH_NANOS = 10**6
+
+Config = ContainerConfig
+
+
+def apply_changes(config: ContainerConfig, changes: Sequence[str]) -> ContainerConfig:
+    """`config` after the instructions, in order. Raises InvalidArgument naming the instruction."""
+    for change in changes:
+        for line in _lines(change):
+            config = _apply(config, line)
+    return config
+
+
+def _lines(text: str) -> list[str]:
+    joined = re.sub(r"\\[ \t]*\r?\n", "", text)
+    return [line.strip() for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _apply(config: Config, line: str) -> Config:
+    word, _, rest = line.partition(" ") if " " in line else line.partition("\t")
+    name, rest = word.upper(), rest.strip()
+    handler = _HANDLERS.get(name)
+    if handler is None:
+        if name in _INSTRUCTIONS:
+            raise InvalidArgument(f"{name} is not a valid change command")
+        raise InvalidArgument(f"dockerfile parse error: unknown instruction: {name}")
+    if not rest and name not in ("CMD", "ENTRYPOINT"):
+        raise InvalidArgument(f"{name} requires at least one argument")
+    return handler(config, rest)
+
+
+def _json_form(rest: str) -> list[str] | None:
+    if not rest.startswith("["):
+        return None
+    try:
+        found = json.loads(rest)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        return None
+    return found
+
+
+def _command(config: Config, rest: str) -> list[str] | None:
+    words = _json_form(rest)
+    if words is not None:
+        return words
+    if not rest:
+        return None
+    shell = config.Shell if config.Shell is not UNSET else _DEFAULT_SHELL
+    return [*shell, rest]
+
+
+def _cmd(config: Config, rest: str) -> Config:
+    return msgspec.structs.replace(config, Cmd=_command(config, rest))
+
+
+def _entrypoint(config: Config, rest: str) -> Config:
+    return msgspec.structs.replace(config, Entrypoint=_command(config, rest))
+
+
+def words_of(text: str) -> list[str]:
+    """Split at blanks outside of quotes; quotes and backslashes are taken away, as Dockerfile words are read."""
+    words: list[str] = []
+    word: list[str] | None = None
+    quote = ""
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if char == "\\" and at + 1 < len(text) and (not quote or (quote == '"' and text[at + 1] in '"\\$')):
+            word = [] if word is None else word
+            word.append(text[at + 1])
+            at += 2
+            continue
+        if quote:
+            if char == quote:
+                quote = ""
+            else:
+                assert word is not None
+                word.append(char)
+        elif char in "\"'":
+            quote = char
+            word = [] if word is None else word
+        elif char.isspace():
+            if word is not None:
+                words.append("".join(word))
+                word = None
+        else:
+            word = [] if word is None else word
+            word.append(char)
+        at += 1
+    if quote:
+        raise InvalidArgument(f"unexpected end of statement while looking for matching {quote}-quote")
+    if word is not None:
+        words.append("".join(word))
+    return words
+
+
+def _pairs(rest: str, name: str) -> list[tuple[str, str]]:
+    first = re.split(r"\s", rest, maxsplit=1)[0]
+    if "=" not in first:  # the old form: KEY the rest is the value
+        key, _, value = rest.partition(" ")
+        if not value.strip():
+            raise InvalidArgument(f"{name} must have two arguments")
+        return [(key, " ".join(words_of(value)))]
+    pairs = []
+    for word in words_of(rest):
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise InvalidArgument(f"Syntax error - can't find = in {word!r}. Must be of the form: name=value")
+        if not key:
+            raise InvalidArgument(f"{name} names can not be blank")
+        pairs.append((key, value))
+    return pairs
+
+
+def _env(config: Config, rest: str) -> Config:
+    env = list(config.Env or [])
+    for key, value in _pairs(rest, "ENV"):
+        for position, known in enumerate(env):
+            if known.partition("=")[0] == key:
+                env[position] = f"{key}={value}"
+                break
+        else:
+            env.append(f"{key}={value}")
+    return msgspec.structs.replace(config, Env=env)
+
+
+def _label(config: Config, rest: str) -> Config:
+    return msgspec.structs.replace(config, Labels={**(config.Labels or {}), **dict(_pairs(rest, "LABEL"))})
+
+
+def _expose(config: Config, rest: str) -> Config:
+    ports = dict(config.ExposedPorts) if config.ExposedPorts is not UNSET else {}
+    for word in rest.split():
+        match = _PORT.match(word)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not match or not 0 < first <= last <= 65535:
+            raise InvalidArgument(f"invalid containerPort: {word}")
+        for port in range(first, last + 1):
+            ports[f"{port}/{(match[3] or 'tcp').lower()}"] = Empty()
+    return msgspec.structs.replace(config, ExposedPorts=ports)
+
+
+def _volume(config: Config, rest: str) -> Config:
+    volumes = dict(config.Volumes or {})
+    form = _json_form(rest)
+    for path in form if form is not None else rest.split():
+        if not path.strip():
+            raise InvalidArgument("VOLUME specified can not be an empty string")
+        volumes[path.strip()] = Empty()
+    return msgspec.structs.replace(config, Volumes=volumes)
+
+
+def _user(config: Config, rest: str) -> Config:
+    words = words_of(rest)
+    if len(words) != 1:
+        raise InvalidArgument("USER requires exactly one argument")
+    return msgspec.structs.replace(config, User=words[0])
+
+
+def _workdir(config: Config, rest: str) -> Config:
+    words = words_of(rest)
+    path = posixpath.normpath(posixpath.join(config.WorkingDir or "/", " ".join(words)))
+    return msgspec.structs.replace(config, WorkingDir="/" + path.lstrip("/"))
+
+
+def _stopsignal(config: Config, rest: str) -> Config:
+    if len(rest.split()) != 1:
+        raise InvalidArgument("STOPSIGNAL requires exactly one argument")
+    if not re.fullmatch(r"(?:SIG)?[A-Z][A-Z0-9+-]*|\d{1,2}", rest, re.IGNORECASE):
+        raise InvalidArgument(f"Invalid signal: {rest}")
+    return msgspec.structs.replace(config, StopSignal=rest)
+
+
+def _onbuild(config: Config, rest: str) -> Config:
+    trigger = rest.split()[0].upper()
+    if trigger == "ONBUILD":
+        raise InvalidArgument("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+    if trigger in ("MAINTAINER", "FROM"):
+        raise InvalidArgument(f"{trigger} isn't allowed as an ONBUILD trigger")
+    return msgspec.structs.replace(config, OnBuild=[*(config.OnBuild or []), rest])
+
+
+def parse_duration(text: str) -> int:
+    """Go's durations (`1m30s`, `1.5h`) in nanoseconds. Raises InvalidArgument."""
+    total, at = 0.0, 0
+    while at < len(text):
+        match = _DURATION.match(text, at)
+        if match is None:
+            break
+        total += float(match[1]) * _UNIT_NANOS[match[2]]
+        at = match.end()
+    if at != len(text) or not text:
+        if text == "0":
+            return 0
+        raise InvalidArgument(f'time: invalid duration "{text}"')
+    return round(total)
+
+
+def _healthcheck(config: Config, rest: str) -> Config:
+    fields: dict[str, int] = {}
+    names = {
+        "interval": "Interval",
+        "timeout": "Timeout",
+        "start-period": "StartPeriod",
+        "start-interval": "StartInterval",
+        "retries": "Retries",
+    }
+    while rest.startswith("--"):
+        flag, _, rest = rest.partition(" ")
+        key, _, value = flag[2:].partition("=")
+        rest = rest.strip()
+        if key not in names:
+            raise InvalidArgument(f"unknown flag: {key}")
+        if key == "retries":
+            if not value.isdecimal() or int(value) < 1:
+                raise InvalidArgument("--retries cannot be less than 1 or is not a number")
+            fields["Retries"] = int(value)
+            continue
+        nanos = parse_duration(value)
+        if 0 < nanos < _MIN_HEALTH_NANOS:
+            raise InvalidArgument(f'interval "{key}" cannot be less than 1ms')
+        fields[names[key]] = nanos
+    kind, _, rest = rest.partition(" ")
+    if kind.upper() == "NONE":
+        if rest.strip():
+            raise InvalidArgument("HEALTHCHECK NONE takes no arguments")
+        return msgspec.structs.replace(config, Healthcheck=HealthConfig(Test=["NONE"]))
+    if kind.upper() != "CMD":
+        raise InvalidArgument(f'unknown type "{kind}" in HEALTHCHECK (try CMD)')
+    form = _json_form(rest.strip())
+    if not rest.strip() or form == []:
+        raise InvalidArgument("missing command after HEALTHCHECK CMD")
+    test = ["CMD", *form] if form is not None else ["CMD-SHELL", rest.strip()]
+    return msgspec.structs.replace(config, Healthcheck=HealthConfig(Test=test, **fields))
+
+
+_HANDLERS: dict[str, Callable[[Config, str], Config]] = {
+    "CMD": _cmd,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
+    "LABEL": _label,
+    "ONBUILD": _onbuild,
+    "STOPSIGNAL": _stopsignal,
+    "USER": _user,
+    "VOLUME": _volume,
+    "WORKDIR": _workdir,
+}

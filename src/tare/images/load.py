@@ -1,0 +1,372 @@
+"""`load`: archives of docker (new and old), of skopeo, podman and buildah, into images.
+
+The outer tar is unpacked by the confined worker into an ingest directory (no devices, no owners, no whiteouts), then
+its documents are read strictly, then each layer goes through the worker once more. Every digest promised is checked:
+names in blobs/, descriptors, diffIDs. Nothing is recorded before all layers of an image are right.
+Source: image-spec image-layout.md; moby image tarball formats v1 and v1.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tare.aio.tasks import spawn
+from tare.aio.threads import in_thread
+from tare.base.digest import Digest, chain_id, parse_digest
+from tare.base.errors import DataCorrupt, InvalidArgument
+from tare.base.ids import is_full_id
+from tare.base.reference import Reference, parse_reference
+from tare.drivers import linux
+from tare.drivers.archive.client import Archiver, Options
+from tare.images.records import Layer
+from tare.images.service import Images, host_architecture
+from tare.oci import image as oci
+
+_MAX_DOCUMENT = oci.MAX_MANIFEST
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One thing to tell the client: a line (`stream`), or how far a layer (`about`) is."""
+
+    stream: str = ""
+    status: str = ""
+    about: str = ""
+    current: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLayer:
+    """A layer file in the spool and what it must turn out to be."""
+
+    path: str
+    diff_id: Digest
+    digest: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """An image of the archive, ready to be loaded."""
+
+    raw: bytes
+    layers: tuple[PlannedLayer, ...]
+    references: tuple[Reference, ...]
+
+
+class Spool:
+    """The unpacked outer archive. Every name in it is data: resolved beneath its directory, regular files only."""
+
+    def __init__(self, root_fd: int) -> None:
+        self._root = root_fd
+
+    def open(self, path: str) -> int:
+        """A descriptor of a regular file. Raises InvalidArgument."""
+        try:
+            fd = linux.open_beneath(self._root, path.removeprefix("./"), _READ_FLAGS)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()
+            raise InvalidArgument(f"invalid archive: open {path[:200]}: {reason}") from None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise InvalidArgument(f"invalid archive: {path[:200]} is not a file")
+        return fd
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a regular file."""
+        try:
+            os.close(self.open(path))
+        except InvalidArgument:
+            return False
+        return True
+
+    def read(self, path: str, limit: int) -> bytes:
+        """A whole document. Raises InvalidArgument for one that is too long."""
+        with os.fdopen(self.open(path), "rb") as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise InvalidArgument(f"invalid archive: {path[:200]} is larger than {limit} bytes")
+        return data
+
+    def json(self, path: str) -> object:
+        """A strict JSON document."""
+        return oci.load_json(self.read(path, _MAX_DOCUMENT), limit=_MAX_DOCUMENT, what=path)
+
+
+# --- reading what is in the archive ----------------------------------------------------------------------------------
+
+
+def read_plan(spool: Spool) -> list[PlannedImage]:
+    """What the archive holds. Raises InvalidArgument, DataCorrupt (a document that is not what its digest says)."""
+    if spool.has("manifest.json"):
+        return _docker_archive(spool)
+    if spool.has("index.json"):
+        return _oci_layout(spool)
+    if spool.has("repositories"):
+        return _legacy(spool)
+    raise InvalidArgument(
+        "invalid archive: does not contain a manifest.json",
+        hint="load reads what save wrote; a plain file system goes through import",
+    )
+
+
+def _text_list(value: object, what: str) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidArgument(f"invalid manifest.json: {what}")
+    return value
+
+
+def _named_digest(path: str) -> Digest | None:
+    """The digest a name in blobs/ promises."""
+    parts = path.removeprefix("./").split("/")
+    if len(parts) == 3 and parts[:2] == ["blobs", "sha256"] and is_full_id(parts[2]):
+        return Digest(f"sha256:{parts[2]}")
+    return None
+
+
+def _check_named(raw: bytes, path: str) -> None:
+    promised = _named_digest(path)
+    stem = path.removesuffix(".json")
+    if promised is None and is_full_id(stem):
+        promised = Digest(f"sha256:{stem}")
+    if promised is not None:
+        oci.verify_descriptor(raw, oci.Descriptor("", promised, len(raw)), what=path)
+
+
+def _docker_archive(spool: Spool) -> list[PlannedImage]:
+    listing = spool.json("manifest.json")
+    if not isinstance(listing, list) or not all(isinstance(item, dict) for item in listing):
+        raise InvalidArgument("invalid manifest.json: not a list of images")
+    planned = []
+    for item in listing:
+        config = item.get("Config")
+        if not isinstance(config, str):
+            raise InvalidArgument("invalid manifest.json: Config is missing")
+        raw = spool.read(config, oci.MAX_CONFIG)
+        _check_named(raw, config)
+        document = oci.parse_config(raw)
+        layers = _text_list(item.get("Layers"), "Layers")
+        references = tuple(
+            parse_reference(name).with_default_tag() for name in _text_list(item.get("RepoTags"), "RepoTags")
+        )
+        planned.append(PlannedImage(raw, _pair(document, layers, [_named_digest(p) for p in layers]), references))
+    return planned
+
+
+def _pair(document: oci.ImageConfig, paths: list[str], digests: list[Digest | None]) -> tuple[PlannedLayer, ...]:
+    diff_ids = document.diff_ids()
+    if len(paths) != len(diff_ids):
+        raise InvalidArgument(f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, got {len(paths)}")
+    return tuple(
+        PlannedLayer(path, diff_id, digest) for path, diff_id, digest in zip(paths, diff_ids, digests, strict=True)
+    )
+
+
+def _blob_path(digest: str) -> str:
+    parsed = parse_digest(digest)
+    algorithm, _, text = parsed.partition(":")
+    return f"blobs/{algorithm}/{text}"
+
+
+def _oci_layout(spool: Spool) -> list[PlannedImage]:
+    planned: dict[bytes, PlannedImage] = {}
+    raw = spool.read("index.json", _MAX_DOCUMENT)
+    index = oci.parse_manifest(raw, oci.OCI_INDEX)
+    if not isinstance(index, oci.Index):
+        raise InvalidArgument("invalid index.json: not an index")
+    for descriptor in index.manifests:
+        found = _oci_image(spool, descriptor, 1)
+        if found is None:
+            continue
+        name = _annotated_name(descriptor)
+        known = planned.get(found.raw)
+        names = (*(known.references if known else ()), *((name,) if name else ()))
+        planned[found.raw] = PlannedImage(found.raw, found.layers, tuple(dict.fromkeys(names)))
+    if not planned:
+        raise InvalidArgument(f"invalid archive: no image for linux/{host_architecture()} in it")
+    return list(planned.values())
+
+
+def _annotated_name(descriptor: oci.Descriptor) -> Reference | None:
+    annotations = descriptor.annotations or {}
+    for key in ("io.containerd.image.name", "org.opencontainers.image.ref.name"):
+        text = annotations.get(key, "")
+        if ":" in text or "/" in text:  # a bare word is a tag without its repository
+            try:
+                return parse_reference(text).with_default_tag()
+            except InvalidArgument:
+                continue
+    return None
+
+
+def _oci_image(spool: Spool, descriptor: oci.Descriptor, depth: int) -> PlannedImage | None:
+    """The image a descriptor leads to; None when it is for other machines only."""
+    if depth > oci.MAX_INDEX_DEPTH:
+        raise InvalidArgument("invalid index: nested too deep")
+    if descriptor.mediaType not in oci.MANIFESTS | oci.INDEXES:
+        return None
+    platform = descriptor.platform
+    if platform and (platform.os, platform.architecture) != ("linux", host_architecture()) and platform.os:
+        return None
+    path = _blob_path(descriptor.digest)
+    raw = spool.read(path, _MAX_DOCUMENT)
+    oci.verify_descriptor(raw, descriptor, what=path)
+    document = oci.parse_manifest(raw, descriptor.mediaType)
+    if isinstance(document, oci.Index):
+        for inner in document.manifests:
+            if (found := _oci_image(spool, inner, depth + 1)) is not None:
+                return found
+        return None
+    config_path = _blob_path(document.config.digest)
+    config = spool.read(config_path, oci.MAX_CONFIG)
+    oci.verify_descriptor(config, document.config, what=config_path)
+    paths = [_blob_path(layer.digest) for layer in document.layers]
+    digests: list[Digest | None] = [parse_digest(layer.digest) for layer in document.layers]
+    return PlannedImage(config, _pair(oci.parse_config(config), paths, digests), ())
+
+
+def _legacy(spool: Spool) -> list[PlannedImage]:
+    """Version 1: one directory per layer, linked by `parent`; no digests, so the diffIDs are computed first."""
+    listing = spool.json("repositories")
+    if not isinstance(listing, dict):
+        raise InvalidArgument("invalid archive: repositories is not an object")
+    names: dict[str, list[Reference]] = {}
+    for repository, tags in listing.items():
+        if not isinstance(tags, dict):
+            raise InvalidArgument("invalid archive: repositories")
+        for tag, top in tags.items():
+            if not isinstance(top, str) or not is_full_id(top):
+                raise InvalidArgument(f"invalid archive: repositories names image {str(top)[:80]!r}")
+            names.setdefault(top, []).append(parse_reference(repository).with_tag(tag))
+    return [_legacy_image(spool, top, tuple(references)) for top, references in names.items()]
+
+
+def _legacy_image(spool: Spool, top: str, references: tuple[Reference, ...]) -> PlannedImage:
+    chain: list[dict[str, Any]] = []
+    above: object = top
+    while above:
+        if not isinstance(above, str) or not is_full_id(above) or len(chain) >= oci.MAX_LAYERS:
+            raise InvalidArgument("invalid archive: wrong parent")
+        found = spool.json(f"{above}/json")
+        if not isinstance(found, dict) or found.get("id", above) != above:
+            raise InvalidArgument(f"invalid archive: {above}/json is not about {above}")
+        chain.append({**found, "id": above})
+        above = found.get("parent")
+    chain.reverse()
+    layers = []
+    history = []
+    for document in chain:
+        path = f"{document['id']}/layer.tar"
+        layers.append(PlannedLayer(path, _plain_digest(spool, path)))
+        step: dict[str, Any] = {"created": document.get("created")}
+        container = document.get("container_config")
+        command = container.get("Cmd") if isinstance(container, dict) else None
+        if isinstance(command, list):
+            step["created_by"] = " ".join(map(str, command))
+        step |= {key: document[key] for key in ("author", "comment") if document.get(key)}
+        history.append(step)
+    dropped = {"id", "parent", "Size", "parent_id", "layer_id", "throwaway"}
+    config = {key: value for key, value in chain[-1].items() if key not in dropped}
+    config["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
+    config["history"] = history
+    raw = msgspec.json.encode(config)
+    oci.parse_config(raw)
+    return PlannedImage(raw, tuple(layers), references)
+
+
+def _plain_digest(spool: Spool, path: str) -> Digest:
+    with os.fdopen(spool.open(path), "rb") as file:
+        if file.read(2) == b"\x1f\x8b":
+            raise InvalidArgument(f"invalid archive: {path} is compressed")
+        file.seek(0)
+        return Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+async def load(
+    images: Images, archiver: Archiver, stream: AsyncIterator[bytes], *, quiet: bool
+) -> AsyncIterator[Progress]:
+    """Load every image of the archive, telling how far it is.
+
+    Raises InvalidArgument (wrong archive), DataCorrupt (a digest that lies). Images before the wrong one stay.
+    """
+    ingest = await in_thread(images.blobs.new_ingest)
+    try:
+        fd = os.open(ingest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            options = Options(whiteouts=False, devices=False, owners=False, sync=False)
+            await archiver.unpack(stream, fd, options=options)
+            spool = Spool(fd)
+            planned = await in_thread(read_plan, spool)
+            for item in planned:
+                async for progress in _load_image(images, spool, item, quiet=quiet):
+                    yield progress
+        finally:
+            os.close(fd)
+    finally:
+        await _clean(ingest)
+
+
+async def _clean(ingest: Path) -> None:
+    await spawn(in_thread(shutil.rmtree, ingest, ignore_errors=True), name="clean ingest")
+
+
+async def _load_image(images: Images, spool: Spool, item: PlannedImage, *, quiet: bool) -> AsyncIterator[Progress]:
+    async with images.lease() as lease:
+        stack: list[Layer] = []
+        for layer in item.layers:
+            chain = chain_id([stack[-1].chain_id, layer.diff_id]) if stack else layer.diff_id
+            known = images.find_layer(lease, chain)
+            if known is None:
+                fd = await in_thread(spool.open, layer.path)
+                try:
+                    size = os.fstat(fd).st_size
+                    if not quiet:
+                        short = layer.diff_id.removeprefix("sha256:")[:12]
+                        yield Progress(status="Loading layer", about=short, current=0, total=size)
+                    try:
+                        known = await images.add_layer(
+                            lease,
+                            fd,
+                            parent=stack[-1] if stack else None,
+                            diff_id=layer.diff_id,
+                            input_digest=layer.digest,
+                            allow_empty=True,
+                        )
+                    except DataCorrupt as error:
+                        raise InvalidArgument(f"invalid archive: {layer.path}: {error.message}") from None
+                    if not quiet:
+                        yield Progress(status="Loading layer", about=short, current=size, total=size)
+                finally:
+                    os.close(fd)
+            stack.append(known)
+        before = {reference: images.all_references().get(reference) for reference in item.references}
+        image = await images.add_image(item.raw, stack, references=item.references)
+        for reference, old in before.items():
+            if old is not None and old != image.id:
+                yield Progress(
+                    stream=f"The image {reference.familiar()} already exists, renaming the old one with ID {old}"
+                    " to empty string\n"
+                )
+    images.tell("load", image, image.id)
+    for reference in item.references:
+        yield Progress(stream=f"Loaded image: {reference.familiar()}\n")
+    if not item.references:
+        yield Progress(stream=f"Loaded image ID: {image.id}\n")
+
+
+__all__ = ["PlannedImage", "PlannedLayer", "Progress", "Spool", "load", "read_plan"]

@@ -1,0 +1,688 @@
+"""The images of this engine: what is known, what is made, what is removed.
+
+Memory is authoritative; every change is written through durably before it is answered. Mutations are short and happen
+under one lock; the long work (unpacking) happens before it, under a lease, so that a removal meanwhile never takes
+what an operation in flight stands on, and an operation that fails leaves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform as host
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tare.aio.tasks import finish, spawn
+from tare.aio.threads import in_thread
+from tare.base.clock import Nanos, now, rfc3339nano
+from tare.base.digest import Digest, chain_id, hex_of, sha256
+from tare.base.errors import DataCorrupt, InternalError, InvalidArgument, NotFound
+from tare.base.news import News, Publish
+from tare.base.reference import Reference
+from tare.drivers.archive.client import Archiver, Options, Result
+from tare.drivers.snapshots import Snapshotter
+from tare.images import naming, records, removal
+from tare.images.changes import apply_changes
+from tare.images.records import Image, ImageUse, Layer
+from tare.images.removal import Removal
+from tare.oci.image import ImageConfig, parse_config
+from tare.store.blobs import Blobs
+from tare.store.db import Database
+from tare.wire.config import ContainerConfig
+from tare.wire.decode import convert
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+def host_architecture() -> str:
+    """Go's name for this machine's processor."""
+    machine = host.machine()
+    return _ARCHITECTURES.get(machine, machine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOptions:
+    """What an administrator decides. `allow_private_sources`: imports by URL may reach private addresses."""
+
+    allow_private_sources: bool = False
+    max_source_bytes: int = 64 * 1024**3
+    max_source_seconds: float = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One line of what `history` shows. `id` is None for steps whose image is not known here."""
+
+    id: Digest | None
+    created_ns: int
+    created_by: str
+    comment: str
+    size_bytes: int
+    tags: tuple[Reference, ...] = ()
+
+
+class Lease:
+    """Keeps layers from being collected until the operation that needs them is over."""
+
+    def __init__(self) -> None:
+        self.chains: list[Digest] = []
+
+
+class Images:
+    """See the module. `restore` first."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        blobs: Blobs,
+        snapshots: Snapshotter,
+        archiver: Archiver,
+        publish: Publish,
+        options: ImageOptions | None = None,
+        clock: Callable[[], Nanos] = now,
+    ) -> None:
+        self.options = options or ImageOptions()
+        self.blobs = blobs
+        self._db = database
+        self._snapshots = snapshots
+        self._archiver = archiver
+        self._publish = publish
+        self._clock = clock
+        self._images: dict[Digest, Image] = {}
+        self._layers: dict[Digest, Layer] = {}
+        self._tags: dict[Reference, Digest] = {}
+        self._by_image: dict[Digest, list[Reference]] = {}
+        self._holds: dict[str, Digest] = {}
+        self._leases: Counter[Digest] = Counter()
+        self._unpacking: dict[Digest, asyncio.Lock] = {}
+        self._lock = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"Images({len(self._images)} images, {len(self._layers)} layers, {len(self._tags)} tags)"
+
+    async def restore(self, active: set[str]) -> None:
+        """Read the records and sweep what no record names. `active`: keys of the containers' snapshots, to keep."""
+        loaded = await self._db.read(records.load_all)
+        for image_id, raw, parent, tagged_at, imported_at in loaded.images:
+            self._images[image_id] = image = _image_of(
+                raw, loaded.layers, parent=parent, tagged_at=tagged_at, imported_at=imported_at
+            )
+            for layer in image.layers:
+                self._layers[layer.chain_id] = layer
+        self._holds = {key: chain for key, chain in loaded.holds.items() if key in active}
+        for chain in self._holds.values():
+            above: Digest | None = chain
+            while above is not None and (found := loaded.layers.get(above)) is not None:
+                self._layers[above] = found
+                above = found.parent
+        for reference, image_id in loaded.tags.items():
+            self._set_tag(reference, image_id)
+        lost = [chain for chain in loaded.layers if chain not in self._layers]
+        gone = [key for key in loaded.holds if key not in self._holds]
+
+        def forget(db: sqlite3.Connection) -> None:
+            records.delete(db, references=(), images=(), layers=lost)
+            db.executemany("DELETE FROM holds WHERE container=?", [(key,) for key in gone])
+
+        if lost or gone:
+            await self._db.write(forget)
+        await in_thread(self._snapshots.sweep, {hex_of(chain) for chain in self._layers} | active)
+        await in_thread(self.blobs.sweep, {layer.blob for layer in self._layers.values()})
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def resolve(self, text: str) -> Image:
+        """The image `text` means. Raises NotFound (`No such image: name:tag`), InvalidArgument."""
+        return self._images[naming.find(text, self._images, self._tags)[0]]
+
+    def look_up(self, text: str) -> tuple[Image, Reference | None]:
+        """The image, and the reference that led to it (None when `text` was an ID). Raises like `resolve`."""
+        image_id, reference = naming.find(text, self._images, self._tags)
+        return self._images[image_id], reference
+
+    def get(self, image_id: str) -> Image:
+        """The image with exactly this ID. Raises NotFound."""
+        try:
+            return self._images[Digest(image_id)]
+        except KeyError:
+            raise NotFound(f"No such image: {image_id}") from None
+
+    def references(self, image_id: Digest) -> list[Reference]:
+        """Its tags and digest references, sorted."""
+        return sorted(self._by_image.get(image_id, ()), key=Reference.canonical)
+
+    def all_references(self) -> dict[Reference, Digest]:
+        """Every reference and its image."""
+        return dict(self._tags)
+
+    def children(self, image_id: Digest) -> list[Digest]:
+        """Images committed from this one."""
+        return [image.id for image in self._images.values() if image.parent == image_id]
+
+    def list_images(self, filters: naming.Filters, *, include_all: bool = False) -> list[Image]:
+        """Chosen by filters, newest first; without `include_all` untagged parents are left out."""
+        parents = {image.parent for image in self._images.values()}
+        shown = (
+            image
+            for image in self._images.values()
+            if include_all or image.id not in parents or self._by_image.get(image.id)
+        )
+        chosen = naming.choose(shown, filters, self._view(), known=naming.LIST_FILTERS)
+        return sorted(chosen, key=naming.created_ns, reverse=True)
+
+    def shared_bytes(self, image: Image) -> int:
+        """Bytes of its layers that other images have too."""
+        return sum(
+            layer.size_bytes
+            for layer in image.layers
+            if any(other.id != image.id and layer in other.layers for other in self._images.values())
+        )
+
+    def layers_bytes(self) -> int:
+        """Bytes of all layers, each counted once."""
+        return sum(layer.size_bytes for layer in self._layers.values())
+
+    def history(self, image: Image) -> list[Step]:
+        """The steps that made the image, newest first."""
+        steps: list[Step] = []
+        layers = iter(image.layers)
+        for entry in image.document.history or ():
+            layer = None if entry.empty_layer else next(layers, None)
+            steps.append(
+                Step(
+                    id=None,
+                    created_ns=naming.time_ns(entry.created or ""),
+                    created_by=entry.created_by,
+                    comment=entry.comment,
+                    size_bytes=layer.size_bytes if layer else 0,
+                )
+            )
+        steps.reverse()
+        known: Image | None = image
+        for position, step in enumerate(steps):
+            if known is None:
+                break
+            steps[position] = replace(step, id=known.id, tags=tuple(self.references(known.id)))
+            known = self._images.get(known.parent) if known.parent else None
+        return steps
+
+    def _view(self) -> naming.View:
+        return naming.View(self.references, self.resolve, self._clock())
+
+    # -- making -------------------------------------------------------------------------------------------------------
+
+    async def import_(
+        self,
+        stream: AsyncIterator[bytes],
+        *,
+        reference: Reference | None = None,
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: str = "",
+    ) -> Image:
+        """Make an image of one layer from a tar (plain or compressed). Cancellation leaves nothing.
+
+        platform: `os/arch[/variant]`, "" for this machine. Raises InvalidArgument (wrong tar, changes, platform).
+        """
+        config = apply_changes(ContainerConfig(), changes)
+        chosen = parse_platform(platform)
+        if reference is not None and reference.digest:
+            raise InvalidArgument("cannot import digest reference")
+        async with self.lease() as lease:
+            layer = await self.add_layer(lease, stream, parent=None)
+            created = rfc3339nano(self._clock())
+            history = {"created": created, "comment": message or "Imported from -"}
+            raw = config_document(
+                config, created=created, layers=(layer,), history=[history], platform=chosen, comment=message
+            )
+            image = await self.add_image(raw, (layer,), references=[reference] if reference else [])
+        self._publish(News(type="image", action="import", id=image.id, attributes={"name": image.id}))
+        return image
+
+    async def commit(
+        self,
+        key: str,
+        base: Image | None,
+        config: ContainerConfig,
+        *,
+        author: str = "",
+        comment: str = "",
+        changes: Sequence[str] = (),
+        reference: Reference | None = None,
+        created_by: str = "",
+    ) -> Image:
+        """Make an image from what the container's active snapshot `key` changed.
+
+        base: the container's image; config: the container's, to which `changes` are applied. The caller pauses the
+        container if it wants to. Raises NotFound, InvalidArgument.
+        """
+        config = apply_changes(config, changes)
+        upper = await in_thread(self._snapshots.upper, key)
+        base_layers = base.layers if base else ()
+        async with self.lease() as lease:
+            for layer in base_layers:
+                self._take(lease, layer)
+            fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                empty = await in_thread(_is_empty, fd)
+                layers = base_layers
+                if not empty or not base_layers:
+                    async with self._archiver.pack(fd, overlay=True) as reader:
+                        parent = base_layers[-1] if base_layers else None
+                        # The bytes are of our own making, so the layer is complete only if the packer says so, which
+                        # leaving the block checks; the lease drops the layer if it does not.
+                        layers = (*base_layers, await self.add_layer(lease, reader, parent=parent))
+            finally:
+                os.close(fd)
+            created = rfc3339nano(self._clock())
+            words = config.Cmd if isinstance(config.Cmd, list) else [config.Cmd or ""]
+            step: dict[str, Any] = {"created": created, "created_by": created_by or " ".join(words)}
+            step |= {"author": author} if author else {}
+            step |= {"comment": comment} if comment else {}
+            step |= {"empty_layer": True} if layers is base_layers else {}
+            before = [msgspec.to_builtins(entry) for entry in (base.document.history or ())] if base else []
+            raw = config_document(
+                config,
+                created=created,
+                layers=layers,
+                history=[*before, step],
+                platform=(base.document.os, base.document.architecture, base.document.variant) if base else None,
+                author=author,
+                comment=comment,
+            )
+            parent_id = base.id if base else None
+            return await self.add_image(raw, layers, references=[reference] if reference else [], parent=parent_id)
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[Lease]:
+        """What is taken inside the block is not collected before its end; what is unused then goes."""
+        lease = Lease()
+        try:
+            yield lease
+        finally:
+            for chain in lease.chains:
+                self._leases[chain] -= 1
+                if not self._leases[chain]:
+                    del self._leases[chain]
+            await finish(self._collect(lease.chains), name="collect unused layers")
+
+    def _take(self, lease: Lease, layer: Layer) -> Layer:
+        self._leases[layer.chain_id] += 1
+        lease.chains.append(layer.chain_id)
+        return layer
+
+    def find_layer(self, lease: Lease, chain: Digest) -> Layer | None:
+        """The layer if it is known, taken into the lease."""
+        layer = self._layers.get(chain)
+        return self._take(lease, layer) if layer else None
+
+    async def add_layer(
+        self,
+        lease: Lease,
+        source: AsyncIterator[bytes] | int,
+        *,
+        parent: Layer | None,
+        diff_id: Digest | None = None,
+        input_digest: Digest | None = None,
+        allow_empty: bool = False,
+    ) -> Layer:
+        """Unpack a layer on top of `parent` and make it known. Work for the same layer at the same time is done once.
+
+        diff_id, input_digest: what the plain bytes and the bytes as they come must be; DataCorrupt if they are not.
+        """
+        if diff_id is None:
+            return await self._unpack(lease, source, parent, None, input_digest, allow_empty)
+        chain = _chain(parent, diff_id)
+        guard = self._unpacking.setdefault(chain, asyncio.Lock())
+        try:
+            async with guard:
+                return self.find_layer(lease, chain) or await self._unpack(
+                    lease, source, parent, diff_id, input_digest, allow_empty
+                )
+        finally:
+            if not guard.locked():
+                self._unpacking.pop(chain, None)
+
+    async def _unpack(
+        self,
+        lease: Lease,
+        source: AsyncIterator[bytes] | int,
+        parent: Layer | None,
+        diff_id: Digest | None,
+        input_digest: Digest | None,
+        allow_empty: bool,
+    ) -> Layer:
+        ingest = await in_thread(self.blobs.new_ingest)
+        try:
+            tree = await in_thread(
+                self._snapshots.begin, ingest / "snapshot", hex_of(parent.chain_id) if parent else None
+            )
+            tree_fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            blob_fd = os.open(ingest / "blob", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                result = await self._archiver.unpack(
+                    source, tree_fd, blob_fd=blob_fd, options=Options(blob="write", allow_empty=allow_empty)
+                )
+            finally:
+                os.close(tree_fd)
+                os.close(blob_fd)
+            if diff_id is not None and result.plain_digest != diff_id:
+                raise DataCorrupt(f"layer has diffID {result.plain_digest} instead of {diff_id}")
+            if input_digest is not None and result.input_digest != input_digest:
+                raise DataCorrupt(f"layer has digest {result.input_digest} instead of {input_digest}")
+            return await finish(self._admit(lease, ingest, parent, result), name="admit layer")
+        finally:
+            await asyncio.shield(spawn(in_thread(shutil.rmtree, ingest, ignore_errors=True), name="clean ingest"))
+
+    async def _admit(self, lease: Lease, ingest: Path, parent: Layer | None, result: Result) -> Layer:
+        diff_id = Digest(result.plain_digest)
+        layer = Layer(
+            chain_id=_chain(parent, diff_id),
+            parent=parent.chain_id if parent else None,
+            diff_id=diff_id,
+            blob=Digest(result.blob_digest),
+            blob_size=result.blob_size,
+            compression=result.blob_compression,
+            plain_size=result.plain_size,
+            size_bytes=result.files_bytes,
+        )
+
+        def move() -> None:
+            self._snapshots.mark_opaque(ingest / "snapshot", result.opaque)
+            self.blobs.publish(ingest / "blob", layer.blob, synced=True)
+            self._snapshots.commit_from(
+                ingest / "snapshot", hex_of(layer.chain_id), hex_of(parent.chain_id) if parent else None
+            )
+
+        async with self._lock:
+            if (known := self._layers.get(layer.chain_id)) is not None:
+                return self._take(lease, known)
+            await in_thread(move)
+            self._layers[layer.chain_id] = layer
+            return self._take(lease, layer)
+
+    async def add_image(
+        self,
+        raw: bytes,
+        layers: Sequence[Layer],
+        *,
+        references: Iterable[Reference] = (),
+        parent: Digest | None = None,
+    ) -> Image:
+        """Record an image whose layers are leased, and its references. Survives a power cut when it returns."""
+        known = {layer.chain_id: layer for layer in layers}
+        image = _image_of(raw, known, parent=parent, tagged_at=0, imported_at=self._clock())
+        wanted = [reference.with_default_tag() for reference in references]
+        return await finish(self._record(image, wanted), name="record image")
+
+    async def _record(self, image: Image, references: list[Reference]) -> Image:
+        async with self._lock:
+            at = self._clock()
+            image = self._images.get(image.id, image)
+            if references:
+                image = replace(image, tagged_at=at)
+
+            def write(db: sqlite3.Connection) -> None:
+                records.insert_image(db, image)
+                for reference in references:
+                    records.set_tag(db, reference, image.id, at)
+
+            await self._db.write(write)
+            self._images[image.id] = image
+            for reference in references:
+                self._set_tag(reference, image.id)
+        for reference in references:
+            self.tell("tag", image, reference.familiar())
+        return image
+
+    async def tag(self, image: Image, reference: Reference) -> None:
+        """Give the image one more name; a name that another image had moves. Raises InvalidArgument."""
+        if reference.digest:
+            raise InvalidArgument("refusing to create a tag with a digest reference")
+        if reference.familiar_name == "sha256":
+            raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
+        await finish(self._tag_known(image.id, reference.with_default_tag()), name="tag image")
+
+    async def _tag_known(self, image_id: Digest, reference: Reference) -> None:
+        async with self._lock:
+            image = replace(self.get(image_id), tagged_at=self._clock())
+            await self._db.write(lambda db: records.set_tag(db, reference, image.id, image.tagged_at))
+            self._images[image.id] = image
+            self._set_tag(reference, image.id)
+        self.tell("tag", image, reference.familiar())
+
+    # -- removing -----------------------------------------------------------------------------------------------------
+
+    async def remove(
+        self, text: str, *, uses: Sequence[ImageUse], force: bool = False, prune: bool = True
+    ) -> list[tuple[str, str]]:
+        """Untag and delete as dockerd does: ("Untagged", name) and ("Deleted", id) in order.
+
+        prune: also delete untagged parents. Raises NotFound, Conflict.
+        """
+        return await finish(self._remove(text, uses, force, prune), name="remove image")
+
+    async def _remove(self, text: str, uses: Sequence[ImageUse], force: bool, prune: bool) -> list[tuple[str, str]]:
+        async with self._lock:
+            image_id, reference = naming.find(text, self._images, self._tags)
+            plan = removal.plan(
+                text,
+                image_id,
+                reference,
+                removal.World(images=self._images, references=self._by_image, uses=uses),
+                force=force,
+                prune=prune,
+            )
+            return await self._carry_out(plan, uses)
+
+    async def prune(self, filters: naming.Filters, *, uses: Sequence[ImageUse]) -> tuple[list[tuple[str, str]], int]:
+        """Delete images no container uses: untagged ones, or with dangling=false all. The records and bytes freed."""
+        return await finish(self._prune(filters, uses), name="prune images")
+
+    async def _prune(self, filters: naming.Filters, uses: Sequence[ImageUse]) -> tuple[list[tuple[str, str]], int]:
+        only_dangling = naming.truth(filters["dangling"], "dangling") if filters.get("dangling") else True
+        rest = {key: values for key, values in filters.items() if key != "dangling"}
+        done: list[tuple[str, str]] = []
+        async with self._lock:
+            before = self.layers_bytes()
+            used = {use.image_id for use in uses}
+            for image in naming.choose(list(self._images.values()), rest, self._view(), known=naming.PRUNE_FILTERS):
+                if image.id in used or image.id not in self._images or self.children(image.id):
+                    continue
+                if only_dangling and self._by_image.get(image.id):
+                    continue
+                world = removal.World(images=self._images, references=self._by_image, uses=uses)
+                done += await self._carry_out(
+                    removal.plan(image.id, image.id, None, world, force=True, prune=True), uses
+                )
+            return done, before - self.layers_bytes()
+
+    async def _carry_out(self, plan: Removal, uses: Sequence[ImageUse]) -> list[tuple[str, str]]:
+        """Do what was planned, under the lock: records first, then files."""
+        images = [self._images[image_id] for image_id in plan.deleted]
+        holds = {
+            use.container_id: image.chain_id
+            for image in images
+            for use in uses
+            if use.image_id == image.id and image.chain_id
+        }
+        for image in images:
+            del self._images[image.id]
+        self._holds.update(holds)
+        doomed = self._unused(layer.chain_id for image in images for layer in image.layers)
+        layers = [self._layers.pop(chain) for chain in doomed]
+
+        def write(db: sqlite3.Connection) -> None:
+            records.delete(db, references=plan.untagged, images=plan.deleted, layers=doomed)
+            db.executemany("INSERT OR REPLACE INTO holds VALUES (?,?)", list(holds.items()))
+
+        try:
+            await self._db.write(write)
+        except BaseException:
+            self._images.update({image.id: image for image in images})
+            self._layers.update({layer.chain_id: layer for layer in layers})
+            for key in holds:
+                self._holds.pop(key, None)
+            raise
+        done: list[tuple[str, str]] = []
+        names = {reference: self._tags[reference] for reference in plan.untagged}
+        owners = {image.id: image for image in images}
+        for reference, image_id in names.items():
+            self._drop_tag(reference)
+            done.append(("Untagged", reference.familiar()))
+            self.tell("untag", owners.get(image_id) or self._images[image_id], image_id)
+        for image in images:
+            done.append(("Deleted", image.id))
+            done += [("Deleted", chain) for chain in doomed if chain in {layer.chain_id for layer in image.layers}]
+            self.tell("delete", image, image.id)
+        await self._drop_files(layers)
+        return done
+
+    async def release(self, container_id: str) -> None:
+        """The container is gone: drop the layers that were kept for it alone, if its image was removed before."""
+        if container_id not in self._holds:
+            return
+        chain = self._holds.pop(container_id)
+        await self._db.write(lambda db: db.execute("DELETE FROM holds WHERE container=?", (container_id,)) and None)
+        chains = []
+        above: Digest | None = chain
+        while above is not None and above in self._layers:
+            chains.append(above)
+            above = self._layers[above].parent
+        await finish(self._collect(chains), name="collect unused layers")
+
+    async def _collect(self, chains: Iterable[Digest]) -> None:
+        async with self._lock:
+            doomed = self._unused(chains)
+            if not doomed:
+                return
+            layers = [self._layers.pop(chain) for chain in doomed]
+            await self._db.write(lambda db: records.delete(db, references=(), images=(), layers=doomed))
+            await self._drop_files(layers)
+
+    def _unused(self, chains: Iterable[Digest]) -> list[Digest]:
+        """Those of `chains` that nothing stands on, top-most first."""
+        needed: set[Digest] = set()
+        for image in self._images.values():
+            needed.update(layer.chain_id for layer in image.layers)
+        for chain in [*self._leases, *self._holds.values()]:
+            above: Digest | None = chain
+            while above is not None and above not in needed:
+                needed.add(above)
+                known = self._layers.get(above)
+                above = known.parent if known else None
+        doomed = [chain for chain in dict.fromkeys(chains) if chain in self._layers and chain not in needed]
+        return doomed[::-1]
+
+    async def _drop_files(self, layers: list[Layer]) -> None:
+        kept = {layer.blob for layer in self._layers.values()}
+        for layer in layers:
+            self._snapshots.remove(hex_of(layer.chain_id))
+            if layer.blob not in kept:
+                self.blobs.remove(layer.blob)
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _set_tag(self, reference: Reference, image_id: Digest) -> None:
+        self._drop_tag(reference)
+        self._tags[reference] = image_id
+        self._by_image.setdefault(image_id, []).append(reference)
+
+    def _drop_tag(self, reference: Reference) -> None:
+        image_id = self._tags.pop(reference, None)
+        if image_id is not None:
+            self._by_image[image_id].remove(reference)
+            if not self._by_image[image_id]:
+                del self._by_image[image_id]
+
+    def tell(self, action: str, image: Image, name: str) -> None:
+        """Publish news about an image: Docker's action word and name attribute, with the image's labels."""
+        attributes = {**(image.config.Labels or {}), "name": name}
+        self._publish(News(type="image", action=action, id=image.id, attributes=attributes))
+
+
+def _is_empty(fd: int) -> bool:
+    return not os.listdir(fd)
+
+
+def _chain(parent: Layer | None, diff_id: Digest) -> Digest:
+    return chain_id([parent.chain_id, diff_id]) if parent else diff_id
+
+
+def _image_of(
+    raw: bytes, layers: dict[Digest, Layer], *, parent: Digest | None, tagged_at: int, imported_at: int
+) -> Image:
+    document = parse_config(raw)
+    diff_ids = document.diff_ids()
+    stack: list[Layer] = []
+    for diff_id in diff_ids:
+        layer = layers.get(_chain(stack[-1] if stack else None, diff_id))
+        if layer is None:
+            raise InternalError(f"image {sha256(raw)} misses a layer")
+        stack.append(layer)
+    return Image(
+        id=sha256(raw),
+        raw=raw,
+        document=document,
+        config=config_of_image(document),
+        layers=tuple(stack),
+        parent=parent,
+        tagged_at=tagged_at,
+        imported_at=imported_at,
+    )
+
+
+def config_of_image(document: ImageConfig) -> ContainerConfig:
+    """Docker's container configuration inside an image. Raises InvalidArgument."""
+    return convert(dict(document.config or {}), ContainerConfig)
+
+
+def config_document(
+    config: ContainerConfig,
+    *,
+    created: str,
+    layers: Sequence[Layer],
+    history: list[dict[str, Any]],
+    platform: tuple[str, str, str] | None = None,
+    author: str = "",
+    comment: str = "",
+) -> bytes:
+    """The bytes of a new image config. platform: os, architecture, variant; None for this machine."""
+    system, architecture, variant = platform or ("linux", host_architecture(), "")
+    document: dict[str, Any] = {"architecture": architecture or host_architecture()}
+    document |= {"variant": variant} if variant else {}
+    document |= {"author": author} if author else {}
+    document |= {"comment": comment} if comment else {}
+    document |= {
+        "config": msgspec.to_builtins(config),
+        "created": created,
+        "history": history,
+        "os": system or "linux",
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+    }
+    return msgspec.json.encode(document)
+
+
+def parse_platform(text: str) -> tuple[str, str, str] | None:
+    """`os/arch[/variant]` or `os`; None for "". Raises InvalidArgument."""
+    if not text:
+        return None
+    parts = text.lower().split("/")
+    if len(parts) > 3 or not all(part.replace("_", "").replace(".", "").replace("-", "").isalnum() for part in parts):
+        raise InvalidArgument(f"{text[:80]!r}: unknown operating system or architecture: invalid argument")
+    if parts[0] != "linux":
+        raise InvalidArgument(f"operating system {parts[0]!r} is not supported")
+    return parts[0], parts[1] if len(parts) > 1 else host_architecture(), parts[2] if len(parts) > 2 else ""
+
+
+__all__ = ["Image", "ImageOptions", "ImageUse", "Images", "Layer", "Lease", "Step"]
