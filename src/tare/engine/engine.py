@@ -19,6 +19,6 @@ class Engine:
     archiver: Archiver
 
 
-def image_uses(engine: Engine) -> list[ImageUse]:
-    """Which containers stand on which images."""
+def image_uses(engine: Engine) -> list[ImageUse]:  # noqa: ARG001 - containers are asked once they exist
+    """Which containers stand on which images. None yet: this engine has no containers."""
     return []

@@ -241,10 +241,7 @@ async def _feed_and_wait(job: _Job, source: AsyncIterator[bytes], writer: socket
     try:
         await asyncio.wait({feeding, answering}, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
-            try:
-                await feeding
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the child gave up: its answer says why
+            await feeding
         return await answering
     finally:
         for task in (feeding, answering):
@@ -255,8 +252,12 @@ async def _feed_and_wait(job: _Job, source: AsyncIterator[bytes], writer: socket
 async def _feed(source: AsyncIterator[bytes], writer: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     async for chunk in source:
-        await loop.sock_sendall(writer, chunk)
-    writer.shutdown(socket.SHUT_WR)
+        try:
+            await loop.sock_sendall(writer, chunk)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the child gave up: its answer says why. The same error from the source is the caller's.
+    with contextlib.suppress(OSError):
+        writer.shutdown(socket.SHUT_WR)
 
 
 __all__ = ["Archiver", "Options", "Result"]

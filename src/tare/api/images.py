@@ -1,0 +1,340 @@
+"""The image endpoints: Docker's requests to the `Images` service and back. Nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import UNSET
+
+from tare.aio.threads import in_thread
+from tare.base.clock import rfc3339nano
+from tare.base.errors import Conflict, InvalidArgument, NotFound, NotImplementedYet
+from tare.base.reference import Reference, parse_reference
+from tare.engine.engine import Engine, image_uses
+from tare.images import load as loading
+from tare.images import naming, sources
+from tare.images.records import Image
+from tare.images.save import save
+from tare.oci.image import Platform
+from tare.web.message import Answer, Query, Request, Response, Stream, json_response
+from tare.wire import images as wire
+from tare.wire.config import ContainerConfig
+from tare.wire.errors import text_of
+from tare.wire.filters import flag, parse_filters
+from tare.wire.jsonmessage import failure, message
+
+_TAR = "application/x-tar"
+_STORAGE = "overlay2"
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+async def list_images(engine: Engine, request: Request) -> Answer:
+    """GET /images/json."""
+    query, images = request.query, engine.images
+    filters = parse_filters(query.text("filters"), naming.LIST_FILTERS)
+    chosen = images.list_images(filters, include_all=query.flag("all"))
+    counts: dict[str, int] = {}
+    if request.version >= (1, 51):
+        for use in image_uses(engine):
+            counts[use.image_id] = counts.get(use.image_id, 0) + 1
+    out = []
+    for image in chosen:
+        tags, digests = _names(engine, image)
+        shown_tags, shown_digests = wire.named(tags, digests, request.version)
+        out.append(
+            wire.ImageSummary(
+                Containers=counts.get(image.id, 0) if request.version >= (1, 51) else -1,
+                Created=naming.created_ns(image) // 1_000_000_000,
+                Id=image.id,
+                Labels=image.config.Labels,
+                ParentId=image.parent or "",
+                RepoDigests=shown_digests,
+                RepoTags=shown_tags,
+                SharedSize=images.shared_bytes(image) if query.flag("shared-size") else -1,
+                Size=image.size_bytes,
+                VirtualSize=image.size_bytes if request.version < (1, 44) else UNSET,
+            )
+        )
+    return json_response(out)
+
+
+async def inspect_image(engine: Engine, request: Request) -> Answer:
+    """GET /images/{name}/json."""
+    image = _resolve(engine, request)
+    return json_response(_inspect(engine, image, request.version))
+
+
+async def image_history(engine: Engine, request: Request) -> Answer:
+    """GET /images/{name}/history."""
+    image = _resolve(engine, request)
+    return json_response(
+        [
+            wire.HistoryItem(
+                Comment=step.comment,
+                Created=step.created_ns // 1_000_000_000,
+                CreatedBy=step.created_by,
+                Id=step.id or "<missing>",
+                Size=step.size_bytes,
+                Tags=[tag.familiar() for tag in step.tags if tag.tag] or None,
+            )
+            for step in engine.images.history(image)
+        ]
+    )
+
+
+def _names(engine: Engine, image: Image) -> tuple[list[str], list[str]]:
+    references = engine.images.references(image.id)
+    tags = [reference.familiar() for reference in references if reference.digest is None]
+    return tags, [reference.familiar() for reference in references if reference.digest is not None]
+
+
+def _inspect(engine: Engine, image: Image, version: wire.Version) -> wire.ImageInspect:
+    tags, digests = _names(engine, image)
+    document = image.document
+    last = document.history[-1] if document.history else None
+    old = version < (1, 45)
+    data = None
+    if image.layers:
+        data = {"UpperDir": str(engine.snapshots.upper(short_hex(image)))}
+    return wire.ImageInspect(
+        Id=image.id,
+        RepoTags=tags,
+        RepoDigests=digests,
+        Parent=image.parent or "",
+        Comment=document.comment or (last.comment if last else ""),
+        Created=image.created or UNSET,
+        Container="" if old else UNSET,
+        ContainerConfig=msgspec.to_builtins(ContainerConfig()) if old else UNSET,
+        DockerVersion=document.docker_version,
+        Author=document.author,
+        Config=wire.image_config(image.config, version),
+        Architecture=document.architecture,
+        Variant=document.variant or UNSET,
+        Os=document.os,
+        OsVersion=document.os_version or UNSET,
+        Size=image.size_bytes,
+        VirtualSize=image.size_bytes if version < (1, 44) else UNSET,
+        GraphDriver=wire.GraphDriverData(Data=data, Name=_STORAGE),
+        RootFS=wire.RootFSBody(Layers=list(image.diff_ids) or UNSET),
+        Metadata=wire.ImageMetadata(LastTagTime=rfc3339nano(image.tagged_at)),
+    )
+
+
+def short_hex(image: Image) -> str:
+    """The name of the image's top snapshot."""
+    return (image.chain_id or "").removeprefix("sha256:")
+
+
+def _resolve(engine: Engine, request: Request) -> Image:
+    image = engine.images.resolve(request.params["name"])
+    _check_platform(image, request.params["name"], request.query)
+    return image
+
+
+def _check_platform(image: Image, name: str, query: Query) -> None:
+    """W81: `platform` is JSON here; an image that is for another one is "not found"."""
+    for text in query.all("platform"):
+        if not text:
+            continue
+        try:
+            wanted = msgspec.json.decode(text.encode(), type=Platform)
+        except (msgspec.MsgspecError, UnicodeEncodeError):
+            raise InvalidArgument("failed to parse platform: invalid JSON") from None
+        if not wanted.os or not wanted.architecture:
+            raise InvalidArgument("both OS and Architecture must be provided")
+        document = image.document
+        if (wanted.os, wanted.architecture) != (document.os, document.architecture):
+            raise NotFound(f"image with reference {name} was found but does not match the specified platform")
+
+
+# -- making -----------------------------------------------------------------------------------------------------------
+
+
+async def create_image(engine: Engine, request: Request) -> Answer:
+    """POST /images/create: import (`fromSrc`); pulling (`fromImage`) comes later."""
+    query = request.query
+    if query.text("fromImage"):
+        name = query.text("fromImage")
+        raise NotImplementedYet(f"pull of {name[:200]} is not yet possible", hint="load or import the image instead")
+    source = query.text("fromSrc")
+    if not source:
+        raise InvalidArgument("either fromImage or fromSrc is needed")
+    work = _Import(
+        reference=_target(query.text("repo"), query.text("tag")),
+        changes=query.all("changes"),
+        message=query.text("message"),
+        platform=query.text("platform"),
+    )
+    if source == "-":
+        image = await _import(engine, work, aiter(request.body))
+        return Response(body=message(image.id))
+    return Stream(_messages(_import_url(engine, work, source)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Import:
+    reference: Reference | None
+    changes: Sequence[str]
+    message: str
+    platform: str
+
+
+async def _import(engine: Engine, work: _Import, stream: AsyncIterator[bytes]) -> Image:
+    return await engine.images.import_(
+        stream,
+        reference=work.reference,
+        changes=work.changes,
+        message=work.message,
+        platform=work.platform,
+    )
+
+
+async def _import_url(engine: Engine, work: _Import, source: str) -> AsyncIterator[bytes]:
+    url = source if "://" in source else f"http://{source}"
+    options = engine.images.options
+    yield message(f"Downloading from {url}")
+    response = await in_thread(sources.open_url, url, allow_private=options.allow_private_sources)
+    chunks = sources.url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
+    if not work.message:
+        work = _Import(
+            reference=work.reference, changes=work.changes, message=f"Imported from {url}", platform=work.platform
+        )
+    async with aclosing(chunks):  # type: ignore[type-var]
+        image = await _import(engine, work, chunks)
+    yield message(image.id)
+
+
+def _target(repository: str, tag: str) -> Reference | None:
+    if not repository:
+        return None
+    reference = parse_reference(repository)
+    if reference.digest:
+        raise InvalidArgument("cannot import digest reference")
+    return reference.with_tag(tag) if tag else reference.with_default_tag()
+
+
+async def load_images(engine: Engine, request: Request) -> Answer:
+    """POST /images/load."""
+    quiet = request.query.flag("quiet", default=True)
+    stream = loading.load(engine.images, engine.archiver, aiter(request.body), quiet=quiet)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        async with aclosing(stream):  # type: ignore[type-var]
+            async for step in stream:
+                yield message(step.status, stream=step.stream, about=step.about, current=step.current, total=step.total)
+
+    return Stream(await _started(_messages(chunks(), raise_first=True)))
+
+
+async def _started(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Wait for the first message, so that an early error still becomes a status (W53)."""
+    first = await anext(chunks, b"")
+
+    async def rest() -> AsyncIterator[bytes]:
+        async with aclosing(chunks):  # type: ignore[type-var]
+            yield first
+            async for chunk in chunks:
+                yield chunk
+
+    return rest()
+
+
+async def _messages(chunks: AsyncIterator[bytes], *, raise_first: bool = False) -> AsyncIterator[bytes]:
+    """The stream with a failure as its last message. `raise_first`: before the first message, raise instead."""
+    begun = not raise_first
+    async with aclosing(chunks):  # type: ignore[type-var]
+        try:
+            async for chunk in chunks:
+                yield chunk
+                begun = True
+        except Exception as error:
+            if not begun:
+                raise
+            yield failure(text_of(error))
+
+
+async def tag_image(engine: Engine, request: Request) -> Answer:
+    """POST /images/{name}/tag."""
+    image = engine.images.resolve(request.params["name"])
+    repository, tag = request.query.text("repo"), request.query.text("tag")
+    if not repository:
+        raise InvalidArgument("invalid reference format")
+    reference = parse_reference(repository)
+    if reference.digest:
+        raise InvalidArgument("refusing to create a tag with a digest reference")
+    await engine.images.tag(image, reference.with_tag(tag) if tag else reference.with_default_tag())
+    return Response(status=201, content_type="")
+
+
+async def save_image(engine: Engine, request: Request) -> Answer:
+    """GET /images/{name}/get."""
+    return await _save(engine, request, [request.params["name"]])
+
+
+async def save_images(engine: Engine, request: Request) -> Answer:
+    """GET /images/get?names=…"""
+    names = [name for text in request.query.all("names") for name in text.split(",") if name]
+    return await _save(engine, request, names)
+
+
+async def _save(engine: Engine, request: Request, names: list[str]) -> Answer:
+    for name in names:
+        if request.query.has("platform"):
+            _check_platform(engine.images.resolve(name), name, request.query)
+    return Stream(await save(engine.images, names), content_type=_TAR)
+
+
+# -- removing ---------------------------------------------------------------------------------------------------------
+
+
+def _records(done: list[tuple[str, str]]) -> list[wire.Deleted]:
+    return [wire.Deleted(Untagged=name) if what == "Untagged" else wire.Deleted(Deleted=name) for what, name in done]
+
+
+async def remove_image(engine: Engine, request: Request) -> Answer:
+    """DELETE /images/{name}."""
+    query = request.query
+    done = await engine.images.remove(
+        request.params["name"],
+        uses=image_uses(engine),
+        force=query.flag("force"),
+        prune=not query.flag("noprune"),
+    )
+    return json_response(_records(done))
+
+
+_pruning: set[int] = set()
+
+
+async def prune_images(engine: Engine, request: Request) -> Answer:
+    """POST /images/prune. One at a time (W77)."""
+    filters = parse_filters(request.query.text("filters"), naming.PRUNE_FILTERS)
+    flag(filters, "dangling")
+    key = id(engine.images)
+    if key in _pruning:
+        raise Conflict("a prune operation is already running")
+    _pruning.add(key)
+    try:
+        done, freed = await engine.images.prune(filters, uses=image_uses(engine))
+    finally:
+        _pruning.discard(key)
+    return json_response(wire.PruneReport(ImagesDeleted=_records(done) or None, SpaceReclaimed=freed))
+
+
+__all__ = [
+    "create_image",
+    "image_history",
+    "inspect_image",
+    "list_images",
+    "load_images",
+    "prune_images",
+    "remove_image",
+    "save_image",
+    "save_images",
+    "tag_image",
+]
