@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import UNSET
 
 from tare.base import clock
@@ -13,18 +12,19 @@ from tare.base.errors import InvalidArgument, NotImplementedYet
 from tare.networks.records import NetworkRecord, Pool
 from tare.networks.service import Member
 from tare.web.message import Answer, Request, json_response
+from tare.wire.filters import Filters, flag, labels_match, parse_filters
 from tare.wire.networks import IPAM, EndpointResource, IPAMConfig, NetworkResource
 
 if TYPE_CHECKING:
     from tare.engine.engine import Engine
 
 _LATER = "user-defined networks are not served yet"
-_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
+_FILTERS = frozenset({"dangling", "driver", "id", "label", "label!", "name", "scope", "type"})
 
 
 async def list_networks(engine: Engine, request: Request) -> Answer:
     """`GET /networks`: every network that passes `filters`; who is on them is told by inspect only."""
-    filters = parse_filters(request.query.text("filters"))
+    filters = parse_filters(request.query.text("filters"), _FILTERS)
     chosen = [
         resource(network)
         for network in engine.networks.list()
@@ -42,7 +42,7 @@ async def inspect_network(engine: Engine, request: Request) -> Answer:
     return json_response(resource(network, engine.networks.members(network.id)))
 
 
-async def create_network(engine: Engine, request: Request) -> Answer:
+async def create_network(_engine: Engine, _request: Request) -> Answer:
     """`POST /networks/create`."""
     raise NotImplementedYet(_LATER)
 
@@ -65,9 +65,9 @@ async def disconnect_network(engine: Engine, request: Request) -> Answer:
     raise NotImplementedYet(_LATER)
 
 
-async def prune_networks(engine: Engine, request: Request) -> Answer:
+async def prune_networks(_engine: Engine, request: Request) -> Answer:
     """`POST /networks/prune`: without user-defined networks there is never anything to remove."""
-    parse_filters(request.query.text("filters"), known=frozenset({"label", "label!", "until"}))
+    parse_filters(request.query.text("filters"), {"label", "label!", "until"})
     return json_response({"NetworksDeleted": None})
 
 
@@ -109,54 +109,21 @@ def _member(member: Member) -> EndpointResource:
     )
 
 
-def parse_filters(text: str, *, known: frozenset[str] = _FILTERS) -> dict[str, list[str]]:
-    """`filters` in both of Docker's forms: `{"k":["v"]}` and `{"k":{"v":true}}`. Raises InvalidArgument."""
-    if not text:
-        return {}
-    try:
-        raw = msgspec.json.decode(text, type=dict[str, list[str] | dict[str, bool]])
-    except (msgspec.DecodeError, RecursionError):
-        raise InvalidArgument("invalid filter") from None
-    for key in raw:
-        if key not in known:
-            raise InvalidArgument(f"invalid filter '{key}'")
-    return {
-        key: values if isinstance(values, list) else [value for value, wanted in values.items() if wanted]
-        for key, values in raw.items()
-    }
-
-
-def matches(network: NetworkRecord, filters: Mapping[str, Sequence[str]], *, is_used: bool) -> bool:
+def matches(network: NetworkRecord, filters: Filters, *, is_used: bool) -> bool:
     """Values of one key are alternatives (labels: all), keys must all hold; name and id match any part."""
     kind = "builtin" if network.is_predefined else "custom"
+    if not set(filters.get("type", ())) <= {"builtin", "custom"}:
+        raise InvalidArgument(f"invalid filter 'type={filters['type'][0]}'")
+    dangling = flag(filters, "dangling")
+    if dangling is not None and dangling != (not is_used and not network.is_predefined):
+        return False
     tests: Mapping[str, Callable[[str], bool]] = {
         "driver": lambda value: value == network.driver,
         "id": lambda value: value in network.id,
         "name": lambda value: value in network.name,
         "scope": lambda value: value == "local",
         "type": lambda value: value == kind,
-        "dangling": lambda value: _flag(value) == (not is_used and not network.is_predefined),
     }
-    for key, values in filters.items():
-        if key == "label":
-            if not all(_has_label(network.labels, value) for value in values):
-                return False
-            continue
-        if key == "type" and not set(values) <= {"builtin", "custom"}:
-            raise InvalidArgument(f"invalid filter: 'type'='{values[0]}'")
-        if values and not any(tests[key](value) for value in values):
-            return False
-    return True
-
-
-def _has_label(labels: Mapping[str, str], wanted: str) -> bool:
-    key, found, value = wanted.partition("=")
-    return key in labels and (not found or labels[key] == value)
-
-
-def _flag(text: str) -> bool:
-    if text.lower() in ("1", "t", "true"):
-        return True
-    if text.lower() in ("0", "f", "false"):
-        return False
-    raise InvalidArgument(f'invalid value for "dangling" filter: {text}')
+    return labels_match(filters, network.labels) and all(
+        any(test(value) for value in filters[key]) for key, test in tests.items() if key in filters
+    )

@@ -1,8 +1,8 @@
 """Networks: their definitions, the bridge they live on, and who is plugged in.
 
-Life of an attachment: `plan` when a container starts, `attach` makes its namespace and endpoints and keeps the
-namespace's descriptor, the runtime opens `netns_path`, `detach` gives the addresses back and lets go. Nothing waits
-for the kernel to take a link down. After a restart of the engine `restore` learns from the records of running
+Life of an attachment: `attach` makes namespace and endpoints and keeps the namespace's descriptor, the runtime opens
+`path`, `handed_over` lets go of the descriptor since the container's processes hold the namespace now, `detach` gives
+the addresses back. Nothing waits for the kernel to take a link down. After a restart of the engine `restore` learns from the records of running
 containers what they hold.
 """
 
@@ -13,7 +13,7 @@ import ipaddress
 import logging
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import msgspec
 from tare.aio.tasks import spawn
 from tare.aio.threads import in_thread
 from tare.base import clock
-from tare.base.errors import Forbidden, InternalError, NotFound, TareError
+from tare.base.errors import Conflict, Forbidden, InternalError, NotFound, TareError
 from tare.base.ids import random_id
 from tare.base.news import News, Publish
 from tare.drivers.network.bridge import BridgeDriver, Plug, mac_for
@@ -38,12 +38,13 @@ from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig
 
 log = logging.getLogger(__name__)
 
+_HOST_HOSTS = Path("/etc/hosts")
 _HOST_RESOLVER = Path("/etc/resolv.conf")
 _RESOLVED_RESOLVER = Path("/run/systemd/resolve/resolv.conf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSettings:
+class NetworkOptions:
     """What the daemon's options say. bridge "none": no default network."""
 
     bridge: str = "tare0"
@@ -60,12 +61,22 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileTexts:
+    """/etc/hosts, /etc/hostname and /etc/resolv.conf of a container."""
+
+    hosts: str = ""
+    hostname: str = ""
+    resolv_conf: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """What a container was given. `netns_path` None: the host's namespace. `endpoints` by network name."""
+    """What a container was given. `path` None: the host's namespace. `endpoints` by network name."""
 
     mode: Mode
-    netns_path: str | None = None
-    endpoints: Mapping[str, EndpointSettings] = field(default_factory=dict)
+    path: str | None = None
+    endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
+    files: FileTexts = FileTexts()
 
     @property
     def addresses(self) -> list[str]:
@@ -74,20 +85,25 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileTexts:
-    """The three files of a container."""
+class Wish:
+    """What a container that starts asks for. `joined` is the id of the container named by `container:NAME`.
 
-    hosts: str
-    hostname: str
-    resolv_conf: str
+    `config.Hostname` is the name it will have; `endpoints` is `NetworkingConfig.EndpointsConfig` or the record's.
+    """
+
+    container_id: str
+    name: str
+    config: ContainerConfig
+    host: HostConfig
+    endpoints: Mapping[str, EndpointSettings | None] = field(default_factory=dict)
+    joined: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningContainer:
-    """What `restore` needs to know of a container that outlived the engine."""
+    """What `restore` needs to know of a container that outlived the engine: its first process and what it held."""
 
-    id: str
-    name: str
+    wish: Wish
     pid: int
     endpoints: Mapping[str, EndpointSettings]
 
@@ -113,24 +129,22 @@ class Networks:
 
     def __init__(
         self,
-        database: Database,
         *,
-        settings: NetworkSettings,
+        database: Database,
+        options: NetworkOptions,
         publish: Publish = lambda _: None,
         driver: BridgeDriver | None = None,
     ) -> None:
-        """driver: made from the settings unless given. Call `start` before anything else."""
+        """driver: made from the options unless given. Call `start` before anything else."""
         self._database = database
-        self._settings = settings
+        self._options = options
         self._publish = publish
-        self._driver = driver or BridgeDriver(rules=settings.iptables)
+        self._driver = driver or BridgeDriver(rules=options.iptables)
         self._networks: dict[str, NetworkRecord] = {}
         self._held: dict[str, _Held] = {}
 
     def __repr__(self) -> str:
-        return (
-            f"<Networks {len(self._networks)} networks, {len(self._held)} containers, bridge {self._settings.bridge}>"
-        )
+        return f"<Networks {len(self._networks)} networks, {len(self._held)} containers, bridge {self._options.bridge}>"
 
     # --- life
 
@@ -140,33 +154,33 @@ class Networks:
         for name, driver in (("host", "host"), ("none", "null")):
             if name not in known:
                 known[name] = await self._keep(_new_record(name, driver))
-        if self._settings.bridge != "none":
+        if self._options.bridge != "none":
             known["bridge"] = await self._start_bridge(known.get("bridge"))
         else:
             known.pop("bridge", None)
         self._networks = {record.id: record for record in known.values()}
 
     async def _start_bridge(self, old: NetworkRecord | None) -> NetworkRecord:
-        settings = self._settings
+        options = self._options
         address = await in_thread(self._bridge_address, old)
-        await in_thread(self._driver.ensure_bridge, settings.bridge, address, mtu=settings.mtu)
-        record = _bridge_record(old, address, settings)
+        await in_thread(self._driver.ensure_bridge, options.bridge, address, mtu=options.mtu)
+        record = _bridge_record(old, address, options)
         if record != old:
             record = await self._keep(record)
         await in_thread(self._driver.apply_rules, self._rules(record))
-        if settings.ip_forward:
+        if options.ip_forward:
             await in_thread(self._driver.enable_forwarding)
         return record
 
     def _bridge_address(self, old: NetworkRecord | None) -> ipaddress.IPv4Interface:
         """--bip, else what the bridge has, else what it had last time if still free, else the first free pool."""
-        settings = self._settings
-        if settings.bip:
-            return ipam.parse_bip(settings.bip)
-        present = self._driver.bridge_address(settings.bridge)
+        options = self._options
+        if options.bip:
+            return ipam.parse_bip(options.bip)
+        present = self._driver.bridge_address(options.bridge)
         if present is not None:
             return present
-        in_use = self._driver.networks_in_use(besides=settings.bridge)
+        in_use = self._driver.networks_in_use(besides=options.bridge)
         if old is not None and old.subnet is not None and old.gateway is not None:
             subnet = old.subnet
             if not any(isinstance(n, ipaddress.IPv4Network) and subnet.overlaps(n) for n in in_use):
@@ -179,8 +193,8 @@ class Networks:
         return BridgeRules(
             bridge=record.bridge,
             subnet=record.subnet,
-            masquerade=self._settings.ip_masq,
-            icc=self._settings.icc,
+            masquerade=self._options.ip_masq,
+            icc=self._options.icc,
             internal=record.internal,
         )
 
@@ -204,16 +218,16 @@ class Networks:
         """After `start`: these containers hold what their records say, and nobody else holds anything."""
         leases: list[tuple[str, ipaddress.IPv4Address, str]] = []
         for container in running:
+            wish = container.wish
             endpoints = {name: e for name, e in container.endpoints.items() if e.NetworkID in self._networks}
             in_hosts = any(self._networks[e.NetworkID].driver == "host" for e in endpoints.values())
-            attachment = Attachment(
-                mode=Mode.HOST if in_hosts else Mode.OWN,
-                netns_path=None if in_hosts else f"/proc/{container.pid}/ns/net",
-                endpoints=endpoints,
-            )
-            self._held[container.id] = _Held(container.name, None, attachment)
+            mode = Mode.HOST if in_hosts else Mode.OWN
+            path = None if in_hosts else f"/proc/{container.pid}/ns/net"
+            texts = self.file_texts(wish.config, wish.host, mode=mode, endpoints=endpoints)
+            attachment = Attachment(mode=mode, path=path, endpoints=endpoints, files=texts)
+            self._held[wish.container_id] = _Held(wish.name, None, attachment)
             leases += [
-                (e.NetworkID, ipaddress.IPv4Address(e.IPAddress), container.id)
+                (e.NetworkID, ipaddress.IPv4Address(e.IPAddress), wish.container_id)
                 for e in endpoints.values()
                 if e.IPAddress
             ]
@@ -227,18 +241,29 @@ class Networks:
         """What `attach` will do. Raises NotFound (`network x not found`), InvalidArgument."""
         return planning.plan(config, host, endpoints or {}, networks=list(self._networks.values()))
 
-    async def attach(self, container_id: str, name: str, plan: NetworkPlan) -> Attachment:
+    async def attach(self, wish: Wish) -> Attachment:
         """Make the container's namespace and plug it in. All or nothing, also when the caller is cancelled.
 
-        Not for JOINED plans: whose namespace that is, the engine knows. Raises Conflict when addresses are used up.
+        `container:NAME` gets the namespace and the files of that container. Raises NotFound (`network x not found`),
+        InvalidArgument, Conflict (addresses used up, joined container not running).
         """
-        task = spawn(self._attach(container_id, name, plan), name=f"attach {container_id[:12]}")
+        plan = self.plan(wish.config, wish.host, wish.endpoints)
+        if plan.mode is Mode.JOINED:
+            return self._join(wish, plan)
+        task = spawn(self._attach(wish, plan), name=f"attach {wish.container_id[:12]}")
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.cancelled():
-                spawn(self._attach_then_detach(task, container_id), name=f"detach {container_id[:12]}")
+                spawn(self._attach_then_detach(task, wish.container_id), name=f"detach {wish.container_id[:12]}")
             raise
+
+    def _join(self, wish: Wish, plan: NetworkPlan) -> Attachment:
+        held = self._held.get(wish.joined or "")
+        if held is None:
+            raise Conflict(f"cannot join network of a non running container: {wish.joined or plan.joined}")
+        target = held.attachment
+        return Attachment(mode=Mode.JOINED, path=target.path, files=target.files)
 
     async def _attach_then_detach(self, task: asyncio.Task[Attachment], container_id: str) -> None:
         try:
@@ -247,29 +272,37 @@ class Networks:
             return  # nothing was left to undo
         await self.detach(container_id)
 
-    async def _attach(self, container_id: str, name: str, plan: NetworkPlan) -> Attachment:
-        if plan.mode is Mode.JOINED:
-            raise InternalError("a joined network namespace is not attached")
-        await self.detach(container_id)
+    async def _attach(self, wish: Wish, plan: NetworkPlan) -> Attachment:
+        await self.detach(wish.container_id)
         endpoints: dict[str, EndpointSettings] = {}
         namespace: NetNamespace | None = None
         try:
             plugs: list[Plug] = []
             for endpoint in plan.endpoints:
-                settings, plug = await self._prepare(container_id, name, endpoint)
+                settings, plug = await self._prepare(wish, endpoint)
                 endpoints[endpoint.network.name] = settings
                 plugs += [plug] if plug is not None else []
+            texts = self.file_texts(wish.config, wish.host, mode=plan.mode, endpoints=endpoints)
             if plan.mode is Mode.OWN:
                 namespace = await in_thread(self._make_namespace, plugs)
         except BaseException:
-            await self._release(container_id)
+            await self._release(wish.container_id)
             raise
         path = namespace.path if namespace is not None else None
-        attachment = Attachment(mode=plan.mode, netns_path=path, endpoints=endpoints)
-        self._held[container_id] = _Held(name, namespace, attachment)
+        attachment = Attachment(mode=plan.mode, path=path, endpoints=endpoints, files=texts)
+        self._held[wish.container_id] = _Held(wish.name, namespace, attachment)
         for endpoint in plan.endpoints:
-            self._tell("connect", endpoint.network, container_id)
+            self._tell("connect", endpoint.network, wish.container_id)
         return attachment
+
+    def handed_over(self, container_id: str, pid: int) -> None:
+        """The container's first process `pid` is in its namespace: from now on that keeps it, and not we."""
+        held = self._held.get(container_id)
+        if held is None or held.namespace is None:
+            return
+        held.namespace.close()
+        held.namespace = None
+        held.attachment = replace(held.attachment, path=f"/proc/{pid}/ns/net")
 
     def _make_namespace(self, plugs: Sequence[Plug]) -> NetNamespace:
         namespace = self._driver.namespace()
@@ -281,9 +314,7 @@ class Networks:
             raise
         return namespace
 
-    async def _prepare(
-        self, container_id: str, name: str, endpoint: EndpointPlan
-    ) -> tuple[EndpointSettings, Plug | None]:
+    async def _prepare(self, wish: Wish, endpoint: EndpointPlan) -> tuple[EndpointSettings, Plug | None]:
         """Lease an address and say what to plug in."""
         network, asked = endpoint.network, endpoint.settings
         identity = {"NetworkID": network.id, "EndpointID": random_id()}
@@ -293,7 +324,7 @@ class Networks:
         if subnet is None:
             raise InternalError(f"network {network.name} has no subnet")
         address = await self._database.write(
-            partial(_lease, network=network, container_id=container_id, wanted=endpoint.address), durable=False
+            partial(_lease, network=network, container_id=wish.container_id, wanted=endpoint.address), durable=False
         )
         mac = endpoint.mac or mac_for(address)
         settings = msgspec.structs.replace(
@@ -303,7 +334,7 @@ class Networks:
             IPAddress=str(address),
             IPPrefixLen=subnet.prefixlen,
             MacAddress=mac,
-            DNSNames=None if network.is_predefined else [name, *(asked.Aliases or ()), container_id[:12]],
+            DNSNames=None if network.is_predefined else [wish.name, *(asked.Aliases or ()), wish.container_id[:12]],
         )
         plug = Plug(
             bridge=network.bridge,
@@ -311,8 +342,8 @@ class Networks:
             mac=mac,
             addresses=(ipaddress.IPv4Interface(f"{address}/{subnet.prefixlen}"),),
             gateway=gateway if endpoint.is_gateway else None,
-            mtu=self._settings.mtu,
-            isolated=not self._settings.icc,
+            mtu=self._options.mtu,
+            isolated=not self._options.icc,
         )
         return settings, plug
 
@@ -344,36 +375,37 @@ class Networks:
     # --- files
 
     def file_texts(
-        self, config: ContainerConfig, host: HostConfig, attachment: Attachment, *, hostname: str
+        self, config: ContainerConfig, host: HostConfig, *, mode: Mode, endpoints: Mapping[str, EndpointSettings]
     ) -> FileTexts:
-        """/etc/hosts, /etc/hostname and /etc/resolv.conf of a container.
+        """The three files of a container.
 
         In the host's network the container sees the host's hosts and resolver, plus what it asks for itself.
         """
-        settings = self._settings
-        servers = tuple(host.Dns or ()) or settings.dns
-        search = tuple(host.DnsSearch or ()) or settings.dns_search
-        options = tuple(host.DnsOptions or ()) or settings.dns_options
-        if attachment.mode is Mode.HOST:
+        options = self._options
+        servers = tuple(host.Dns or ()) or options.dns
+        search = tuple(host.DnsSearch or ()) or options.dns_search
+        keywords = tuple(host.DnsOptions or ()) or options.dns_options
+        hostname = files.hostname_file(config.Hostname)
+        if mode is Mode.HOST:
             own = files.parse_resolver(_read(_HOST_RESOLVER))
             resolver = Resolver(
-                servers=servers or own.servers, search=search or own.search, options=options or own.options
+                servers=servers or own.servers, search=search or own.search, options=keywords or own.options
             )
-            texts = _read(Path("/etc/hosts")) + _extra_lines(host, self._host_gateway())
-            return FileTexts(hosts=texts, hostname=files.hostname_file(hostname), resolv_conf=resolver.text)
-        resolver = files.container_resolver(_host_resolver(), servers=servers, search=search, options=options)
+            hosts = _read(_HOST_HOSTS) + _extra_lines(host, self._host_gateway())
+            return FileTexts(hosts=hosts, hostname=hostname, resolv_conf=resolver.text)
+        resolver = files.container_resolver(_host_resolver(), servers=servers, search=search, options=keywords)
         hosts = files.hosts(
-            hostname=hostname,
+            hostname=config.Hostname,
             domainname=config.Domainname,
-            addresses=attachment.addresses,
+            addresses=[e.IPAddress for e in endpoints.values() if e.IPAddress],
             extra=host.ExtraHosts or (),
             gateway=self._host_gateway(),
         )
-        return FileTexts(hosts=hosts, hostname=files.hostname_file(hostname), resolv_conf=resolver.text)
+        return FileTexts(hosts=hosts, hostname=hostname, resolv_conf=resolver.text)
 
     def _host_gateway(self) -> str:
-        if self._settings.host_gateway:
-            return self._settings.host_gateway
+        if self._options.host_gateway:
+            return self._options.host_gateway
         bridge = next((n for n in self._networks.values() if n.name == "bridge"), None)
         return str(bridge.gateway) if bridge is not None and bridge.gateway is not None else ""
 
@@ -414,10 +446,14 @@ class Networks:
             raise NotFound(f"container {container_id} is not attached to any network")
         return held.attachment
 
+    def pools(self) -> Sequence[dict[str, object]]:
+        """`DefaultAddressPools` of info."""
+        return [{"Base": str(pool), "Size": size} for pool, size in ipam.DEFAULT_POOLS]
+
     def warnings(self) -> Sequence[str]:
         """What `info` should say about this host's network."""
         return [
-            f"Chain {chain} drops forwarded packets: its owner has to let {self._settings.bridge} through"
+            f"Chain {chain} drops forwarded packets: its owner has to let {self._options.bridge} through"
             for chain in self._driver.forward_drops()
         ]
 
@@ -427,21 +463,21 @@ def _new_record(name: str, driver: str) -> NetworkRecord:
 
 
 def _bridge_record(
-    old: NetworkRecord | None, address: ipaddress.IPv4Interface, settings: NetworkSettings
+    old: NetworkRecord | None, address: ipaddress.IPv4Interface, options: NetworkOptions
 ) -> NetworkRecord:
     """The record of the default network: the id of before, everything else from the options."""
     base = old or _new_record("bridge", "bridge")
     return msgspec.structs.replace(
         base,
-        bridge=settings.bridge,
+        bridge=options.bridge,
         pools=(Pool(subnet=str(address.network), gateway=str(address.ip)),),
         options={
             "com.docker.network.bridge.default_bridge": "true",
-            "com.docker.network.bridge.enable_icc": str(settings.icc).lower(),
-            "com.docker.network.bridge.enable_ip_masquerade": str(settings.ip_masq).lower(),
+            "com.docker.network.bridge.enable_icc": str(options.icc).lower(),
+            "com.docker.network.bridge.enable_ip_masquerade": str(options.ip_masq).lower(),
             "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
-            "com.docker.network.bridge.name": settings.bridge,
-            "com.docker.network.driver.mtu": str(settings.mtu),
+            "com.docker.network.bridge.name": options.bridge,
+            "com.docker.network.driver.mtu": str(options.mtu),
         },
     )
 

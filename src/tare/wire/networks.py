@@ -19,7 +19,7 @@ class IPAMConfig(Wire, kw_only=True, frozen=True):
     Subnet: str | UnsetType = UNSET
     IPRange: str | UnsetType = UNSET
     Gateway: str | UnsetType = UNSET
-    AuxiliaryAddresses: dict[str, str] | UnsetType = msgspec.field(default=UNSET, name="AuxiliaryAddresses")
+    AuxiliaryAddresses: dict[str, str] | UnsetType = UNSET
 
 
 class IPAM(Wire, kw_only=True, frozen=True):
