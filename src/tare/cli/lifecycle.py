@@ -21,13 +21,11 @@ def path(name: str) -> str:
     return f"/containers/{percent(name)}"
 
 
-def _stopping(verb: str) -> tuple[flags.Flag, ...]:
-    del verb
-    return (
-        _SIGNAL,
-        flags.Flag("timeout", "t", flags.INT, "Seconds to wait before it is killed; -1 waits for ever"),
-        flags.Flag("time", "", flags.INT, "Old spelling of --timeout", hidden=True, of="timeout"),
-    )
+_STOPPING = (
+    _SIGNAL,
+    flags.Flag("timeout", "t", flags.INT, "Seconds to wait before it is killed; -1 waits for ever"),
+    flags.Flag("time", "", flags.INT, "Old spelling of --timeout", hidden=True, of="timeout"),
+)
 
 
 def _stop_query(options: flags.Options) -> dict[str, str | int]:
@@ -142,7 +140,7 @@ def _start(context: Context, options: flags.Options, operands: list[str]) -> int
 
     code = each(context, operands, start)
     if failed:
-        context.error(f"failed to start containers: {', '.join(failed)}")
+        context.error(f"Error: failed to start containers: {', '.join(failed)}")
     return code
 
 
@@ -166,7 +164,7 @@ STOP = flags.Command(
     operands=_MANY,
     least=1,
     most=None,
-    flags=_stopping("stop"),
+    flags=_STOPPING,
     about="The container's stop signal is sent; what still runs after its time-out is killed.",
 )
 RESTART = flags.Command(
@@ -175,7 +173,7 @@ RESTART = flags.Command(
     operands=_MANY,
     least=1,
     most=None,
-    flags=_stopping("restart"),
+    flags=_STOPPING,
 )
 KILL = flags.Command(_kill, "Send a signal to running containers", operands=_MANY, least=1, most=None, flags=(_SIGNAL,))
 PAUSE = flags.Command(_pause, "Freeze all processes of containers", operands=_MANY, least=1, most=None)

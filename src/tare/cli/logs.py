@@ -27,7 +27,7 @@ def _logs(context: Context, options: flags.Options, operands: list[str]) -> int:
             times[name] = wire_time(options.text(name))
         except ValueError as error:
             raise exits.Exit(exits.FAILED, f'invalid value for "{name}": {error}') from None
-    query = {
+    query: dict[str, str | bool] = {
         "stdout": True,
         "stderr": True,
         "details": options.on("details"),
