@@ -18,12 +18,12 @@ _FORCE = flags.Flag("force", "f", flags.BOOL, "Do not ask")
 
 
 def confirm(warning: str) -> None:
-    """Ask on the terminal; anything but yes ends the command. Raises Exit."""
+    """Ask on the terminal; anything but yes ends the command without a word, as Docker's does. Raises Exit."""
     sys.stdout.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
     sys.stdout.flush()
     answer = sys.stdin.readline().strip().lower()
     if answer not in ("y", "yes"):
-        raise exits.Exit(exits.FAILED, "\ncommand prune was canceled" if not answer else "command prune was canceled")
+        raise exits.Exit(exits.OK)
 
 
 def _call(context: Context, what: str, pairs: list[str]) -> dict[str, Any]:
@@ -92,6 +92,8 @@ def _volume_prune(context: Context, options: flags.Options, _: list[str]) -> int
     everything = options.on("all")
     if not options.on("force"):
         which = "all" if everything else "anonymous"
+        if not context.client.speaks("1.42"):
+            which = "all"  # older engines know no difference
         confirm(f"WARNING! This will remove {which} local volumes not used by at least one container.")
     return _reclaimed(context, *_volumes(context, options.many("filter"), everything=everything))
 
