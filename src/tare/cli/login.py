@@ -70,10 +70,9 @@ def _logout(context: Context, _: flags.Options, operands: list[str]) -> int:
     registry = _registry(operands)
     config = registryauth.read_config(context.config_dir)
     known = config.get("auths") or {}
-    if registry not in known:
-        context.line(f"Not logged in to {registry}")
-        return exits.OK
     context.line(f"Removing login credentials for {registry}")
+    if registry not in known:
+        return exits.OK
     del known[registry]
     registryauth.write_config(context.config_dir, config)
     return exits.OK

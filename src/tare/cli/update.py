@@ -58,7 +58,7 @@ def _update(context: Context, options: flags.Options, operands: list[str]) -> in
     def update(name: str) -> str:
         answer = context.client.post(f"/containers/{percent(name)}/update", body=wanted)
         found = answer.get("Warnings") if isinstance(answer, dict) else None
-        warnings.extend(str(warning) for warning in found or [] if isinstance(found, list))
+        warnings.extend(str(warning) for warning in (found if isinstance(found, list) else []))
         return name
 
     code = each(context, operands, update)
