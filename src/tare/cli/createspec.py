@@ -6,8 +6,6 @@ what a container was asked to be (Ansible, Chef) compare these.
 
 from __future__ import annotations
 
-import os
-
 from tare.cli import flags, mountspec
 from tare.cli.flags import BOOL, BYTES, DECIMAL, DURATION, INT, INT64, LIST, MAP, STRING, UINT, UINT16, Flag
 
@@ -30,7 +28,7 @@ def _attach(text: str) -> None:
 
 def _address(text: str) -> None:
     if not mountspec.is_address(text.strip()):
-        raise ValueError(f"{text} is not an ip address")
+        raise ValueError(f"IP address is not correctly formatted: {text}")
 
 
 def _extra_host(text: str) -> None:
@@ -49,7 +47,8 @@ def _split_host(text: str) -> tuple[str, str, str]:
     return text[:at], text[at], text[at + 1 :].removeprefix("[").removesuffix("]")
 
 
-def _env(text: str) -> None:
+def check_env(text: str) -> None:
+    """Refuse a variable without a name. Raises ValueError."""
     if not text or text.startswith("="):
         raise ValueError(f"invalid environment variable: {text}")
 
@@ -69,13 +68,16 @@ def _cgroup_rule(text: str) -> None:
         raise ValueError(f"invalid device cgroup format '{text}'")
 
 
+_DNS_LABEL = r"[a-zA-Z0-9][a-zA-Z0-9\-]*[a-zA-Z0-9]"
+
+
 def _dns_search(text: str) -> None:
     if text.strip() == ".":
         return
     import re
 
     if not re.match(
-        r"^(:?[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9\-]*[a-zA-Z0-9])(:?\.(:?[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9\-]*[a-zA-Z0-9]))*\.?\s*$",
+        rf"^(:?[a-zA-Z0-9]|{_DNS_LABEL})(:?\.(:?[a-zA-Z0-9]|{_DNS_LABEL}))*\.?\s*$",
         text.strip(),
     ):
         raise ValueError(f"{text} is not a valid domain")
@@ -89,16 +91,9 @@ def _rate(text: str) -> None:
     mountspec.device_rate(text, in_bytes=False)
 
 
-def _device(text: str) -> None:
-    if not mountspec.is_cdi(text):
-        parts = text.split(":")
-        if len(parts) > 3 or not parts[0]:
-            raise ValueError(f"bad format for path: {text}")
-
-
-def _map(text: str) -> None:
+def _sysctl(text: str) -> None:
     if "=" not in text:
-        raise ValueError(f"{text} must be formatted as key=value")
+        raise ValueError(f"sysctl '{text}' is not allowed")
 
 
 FLAGS = (
@@ -136,7 +131,7 @@ FLAGS = (
     Flag("cpus", "", DECIMAL, "How many processors' worth of time, 0.5 or 2", group=_RESOURCES),
     Flag("cpuset-cpus", "", STRING, "Processors to run on, as 0-3 or 0,1", group=_RESOURCES),
     Flag("cpuset-mems", "", STRING, "Memory nodes to use, as 0-3 or 0,1", group=_RESOURCES),
-    Flag("device", "", LIST, "Give a device of this machine, path[:path inside][:rwm]", group=_STORAGE, check=_device),
+    Flag("device", "", LIST, "Give a device of this machine, path[:path inside][:rwm]", group=_STORAGE),
     Flag("device-cgroup-rule", "", LIST, "Add a rule for devices, as 'c 1:3 mr'", group=_SECURITY, check=_cgroup_rule),
     Flag(
         "device-read-bps",
@@ -179,7 +174,7 @@ FLAGS = (
         hidden=True,
     ),
     Flag("dns", "", LIST, "Address of a name server", group=_NET, check=_address),
-    Flag("dns-opt", "", LIST, "An option for resolv.conf", group=_NET, hidden=True),
+    Flag("dns-opt", "", LIST, "An option for resolv.conf", group=_NET, of="dns-option", hidden=True),
     Flag("dns-option", "", LIST, "An option for resolv.conf", group=_NET),
     Flag("dns-search", "", LIST, "A search domain for resolv.conf", group=_NET, check=_dns_search),
     Flag("domainname", "", STRING, "NIS domain name of the container", group=_NET),
@@ -190,7 +185,7 @@ FLAGS = (
         LIST,
         "Set an environment variable, name=value; without = the value of this shell",
         group=_PROCESS,
-        check=_env,
+        check=check_env,
     ),
     Flag("env-file", "", LIST, "Read environment variables from a file, one a line", group=_PROCESS),
     Flag("expose", "", LIST, "Mark a port, or a range of ports, as served", group=_NET),
@@ -244,8 +239,17 @@ FLAGS = (
         "mount", "", flags.MOUNT, "Mount something, as type=bind,src=/a,dst=/b", group=_STORAGE, check=mountspec.mount
     ),
     Flag("name", "", STRING, "Name of the container"),
-    Flag("net", "", flags.NETWORK, "The network to plug into", group=_NET, hidden=True, check=mountspec.network),
-    Flag("net-alias", "", LIST, "A further name on the network", group=_NET, hidden=True),
+    Flag(
+        "net",
+        "",
+        flags.NETWORK,
+        "The network to plug into",
+        group=_NET,
+        of="network",
+        hidden=True,
+        check=mountspec.network,
+    ),
+    Flag("net-alias", "", LIST, "A further name on the network", group=_NET, of="network-alias", hidden=True),
     Flag(
         "network",
         "",
@@ -283,7 +287,7 @@ FLAGS = (
     Flag("stop-signal", "", STRING, "Signal that asks it to stop", group=_PROCESS),
     Flag("stop-timeout", "", INT, "Seconds to wait after that signal", group=_PROCESS),
     Flag("storage-opt", "", LIST, "An option of the storage driver, key=value", group=_STORAGE),
-    Flag("sysctl", "", MAP, "Set a kernel parameter of its namespaces, name=value", group=_SECURITY, check=_map),
+    Flag("sysctl", "", MAP, "Set a kernel parameter of its namespaces, name=value", group=_SECURITY, check=_sysctl),
     Flag("tmpfs", "", LIST, "Mount a file system in memory, path[:options]", group=_STORAGE),
     Flag("tty", "t", BOOL, "Give the process a terminal"),
     Flag("ulimit", "", flags.ULIMIT, "A resource limit, name=soft[:hard]", group=_RESOURCES, check=mountspec.ulimit),
@@ -305,6 +309,9 @@ class Spec:
         self.body = body
         self.name = name
         self.platform = platform
+
+
+WINDOWS_ONLY = ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops")
 
 
 def build(options: flags.Options, operands: list[str], environ: Mapping[str, str], *, detached: bool = False) -> Spec:
@@ -356,7 +363,7 @@ def _config(options: flags.Options, operands: list[str], environ: Mapping[str, s
     if options.changed("entrypoint"):
         config["Entrypoint"] = [options.text("entrypoint")]
     if options.text("mac-address"):
-        config["MacAddress"] = _mac(options.text("mac-address"))
+        _mac(options.text("mac-address"))
     if options.text("stop-signal"):
         config["StopSignal"] = options.text("stop-signal")
     if options.changed("stop-timeout"):
@@ -375,11 +382,20 @@ def _mac(text: str) -> str:
     return text
 
 
+_HEALTH_NUMBERS = (
+    ("Interval", "interval"),
+    ("Timeout", "timeout"),
+    ("StartPeriod", "start-period"),
+    ("StartInterval", "start-interval"),
+    ("Retries", "retries"),
+)
+
+
 def _health(options: flags.Options) -> Object:
     given: Object = {}
     if options.text("health-cmd"):
         given["Test"] = ["CMD-SHELL", options.text("health-cmd")]
-    for key, flag in (("Interval", "interval"), ("Timeout", "timeout"), ("StartPeriod", "start-period"), ("StartInterval", "start-interval"), ("Retries", "retries")):  # fmt: skip
+    for key, flag in _HEALTH_NUMBERS:
         value = options.number(f"health-{flag}")
         if value < 0:
             raise ValueError(f"--health-{flag} cannot be negative")
@@ -415,6 +431,7 @@ def _mode(options: flags.Options, flag: str, accepted: tuple[str, ...], what: st
 def _host_config(options: flags.Options) -> Object:
     security, masked, readonly = _security(options.many("security-opt"))
     mounts = [mountspec.mount(text) for text in options.many("mount")]
+    added = _capabilities(options.many("cap-add"))
     host: Object = {
         "Binds": _volumes(options)[0] or None,
         "ContainerIDFile": options.text("cidfile"),
@@ -430,11 +447,11 @@ def _host_config(options: flags.Options) -> Object:
     if annotations := _pairs(options.many("annotation")):
         host["Annotations"] = annotations
     host |= {
-        "CapAdd": options.many("cap-add") or None,
-        "CapDrop": options.many("cap-drop") or None,
+        "CapAdd": added or None,
+        "CapDrop": [name for name in _capabilities(options.many("cap-drop")) if name not in added] or None,
         "CgroupnsMode": _mode(options, "cgroupns", ("host", "private"), "CGROUP"),
         "Dns": _unique(options.many("dns")),
-        "DnsOptions": _unique([*options.many("dns-option"), *options.many("dns-opt")]),
+        "DnsOptions": _unique(options.many("dns-option")),
         "DnsSearch": _unique(_search(options.many("dns-search"))),
         "ExtraHosts": [_host_line(text) for text in options.many("add-host")] or None,
         "GroupAdd": options.many("group-add") or None,
@@ -446,7 +463,7 @@ def _host_config(options: flags.Options) -> Object:
         "Privileged": options.on("privileged"),
         "PublishAllPorts": options.on("publish-all"),
         "ReadonlyRootfs": options.on("read-only"),
-        "SecurityOpt": security or None,
+        "SecurityOpt": security or (None if masked is None else []),
         "UTSMode": _mode(options, "uts", ("host",), "UTS"),
         "UsernsMode": _mode(options, "userns", ("host",), "USER"),
         "ShmSize": options.number("shm-size"),
@@ -467,6 +484,14 @@ def _host_config(options: flags.Options) -> Object:
     if options.changed("init"):
         host["Init"] = options.on("init")
     return host
+
+
+def _capabilities(names: list[str]) -> list[str]:
+    """Names as the kernel's headers have them, sorted; ALL stands for all the others."""
+    upper = {name.strip().upper() for name in names}
+    if "ALL" in upper:
+        return ["ALL"]
+    return sorted(name if name.startswith("CAP_") or name == "RESET" else f"CAP_{name}" for name in upper)
 
 
 def _unique(values: list[str]) -> list[str]:
@@ -512,7 +537,7 @@ def _security(values: list[str]) -> tuple[list[str], list[str] | None, list[str]
         if not separator and text != "no-new-privileges":
             key, separator, value = text.partition(":")
             if not separator:
-                raise ValueError(f'invalid --security-opt: "{text}"')
+                raise ValueError(f'Invalid --security-opt: "{text}"')
         if text == "systempaths=unconfined":
             masked, readonly = [], []
             continue
@@ -553,12 +578,10 @@ def resources(options: flags.Options) -> Object:
         "CpuRealtimeRuntime": options.number("cpu-rt-runtime"),
         "CpusetCpus": options.text("cpuset-cpus"),
         "CpusetMems": options.text("cpuset-mems"),
-        "Devices": [mountspec.device(text) for text in options.many("device") if not mountspec.is_cdi(text)],
+        "Devices": [_device(text) for text in options.many("device") if not mountspec.is_cdi(text)],
         "DeviceCgroupRules": options.many("device-cgroup-rule") or None,
         "DeviceRequests": _device_requests(options) or None,
     }
-    if options.number("kernel-memory"):
-        found["KernelMemory"] = options.number("kernel-memory")
     return found | {
         "MemoryReservation": options.number("memory-reservation"),
         "MemorySwap": options.number("memory-swap"),
@@ -571,6 +594,12 @@ def resources(options: flags.Options) -> Object:
         "IOMaximumIOps": options.number("io-maxiops"),
         "IOMaximumBandwidth": options.number("io-maxbandwidth"),
     }
+
+
+def _device(text: str) -> Object:
+    if len(text.split(":")) > 3 or text.startswith(":"):
+        raise ValueError(f"bad format for path: {text}")
+    return mountspec.device(text)
 
 
 def _device_requests(options: flags.Options) -> list[Object]:
@@ -599,7 +628,7 @@ def _is_user_defined(name: str) -> bool:
 
 def _networks(options: flags.Options) -> tuple[Object, str]:
     """EndpointsConfig and the mode, which is the first network."""
-    wanted = [mountspec.network(text) for text in [*options.many("network"), *options.many("net")]]
+    wanted = [mountspec.network(text) for text in options.many("network")]
     if not wanted:
         wanted = [mountspec.network("default")]
     _single_network_flags(options, wanted[0])
@@ -607,18 +636,17 @@ def _networks(options: flags.Options) -> tuple[Object, str]:
     for network in wanted:
         name = network["Target"]
         if name in endpoints:
-            raise ValueError(
-                f'conflicting options: cannot attach a container to a network multiple times: network "{name}" is specified multiple times'
-            )
+            raise ValueError(f'network "{name}" is specified multiple times')
         if len(wanted) > 1 and not _is_user_defined(name) and name not in ("default", "bridge"):
             raise ValueError("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
-        endpoints[name] = endpoint(network)
+        if name not in ("host", "none") and not name.startswith("container:"):
+            endpoints[name] = endpoint(network)
     return dict(sorted(endpoints.items())), str(wanted[0]["Target"])
 
 
 def _single_network_flags(options: flags.Options, network: Object) -> None:
     """Flags that speak of "the" network belong to the first one."""
-    aliases = [*options.many("network-alias"), *options.many("net-alias")]
+    aliases = options.many("network-alias")
     for given, key, flag, word in (
         (aliases, "Aliases", "network-alias", "alias"),
         (options.many("link-local-ip"), "LinkLocal", "link-local-ip", "link-local IP"),
@@ -641,9 +669,6 @@ def endpoint(network: Object) -> Object:
     """One entry of EndpointsConfig, from what `mountspec.network` returns."""
     ipam: Object | None = None
     if network["IPv4"] or network["IPv6"] or network["LinkLocal"]:
-        for key, check in (("IPv4", "IPv4"), ("IPv6", "IPv6")):
-            if network[key] and not mountspec.is_address(network[key]):
-                raise ValueError(f"invalid {check} address: {network[key]}")
         ipam = {}
         for key, name in (("IPv4", "IPv4Address"), ("IPv6", "IPv6Address"), ("LinkLocal", "LinkLocalIPs")):
             if network[key]:
@@ -679,12 +704,11 @@ def environment(files: list[str], given: list[str], environ: Mapping[str, str]) 
                 found.append(f"{key}={value}")
             elif key in environ:
                 found.append(f"{key}={environ[key]}")
+    named: dict[str, str] = {}
     for text in given:
-        if "=" in text or text not in environ:
-            found.append(text)
-        else:
-            found.append(f"{text}={environ[text]}")
-    return found
+        key, equals, _ = text.partition("=")
+        named[key] = text if equals or key not in environ else f"{key}={environ[key]}"
+    return found + list(named.values())
 
 
 def labels(files: list[str], given: list[str]) -> dict[str, str]:
@@ -713,9 +737,3 @@ def read_pairs(path: str) -> list[tuple[str, str | None]]:
             raise ValueError(f"invalid env file ({path}): variable '{key}' contains whitespaces")
         found.append((key, value if equals else None))
     return found
-
-
-def cidfile(path: str) -> None:
-    """Refuse to write over a file. Raises ValueError."""
-    if path and os.path.lexists(path):
-        raise ValueError(f"container ID file found, make sure the other container isn't running or delete {path}")

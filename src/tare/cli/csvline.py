@@ -9,7 +9,7 @@ def fields(line: str) -> list[str]:
     Source: RFC 4180; the texts are those of Go's encoding/csv, which Docker's users know.
     """
     if line == "":
-        raise ValueError("value is empty")
+        raise ValueError("EOF")
     found: list[str] = []
     at = 0
     while True:

@@ -33,9 +33,12 @@ class UsageError(Exception):
 
 
 class Flag:
-    """One flag. `check` raises ValueError for a text that can never be right; `group` heads it in the help."""
+    """One flag. `check` raises ValueError for a text that can never be right; `group` heads it in the help.
 
-    __slots__ = ("check", "default", "group", "help", "hidden", "kind", "name", "short", "since")
+    of: the flag that this one is another spelling of; values land there. since: API version it needs.
+    """
+
+    __slots__ = ("check", "default", "group", "help", "hidden", "kind", "name", "of", "short", "since")
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Flag:
         group: str = "",
         hidden: bool = False,
         since: str = "",
+        of: str = "",
         check: Callable[[str], object] | None = None,
     ) -> None:
         self.name = name
@@ -58,6 +62,7 @@ class Flag:
         self.group = group
         self.hidden = hidden
         self.since = since
+        self.of = of or name
         self.check = check
 
     @property
@@ -120,17 +125,19 @@ class Options:
         try:
             self._put(flag, text)
         except ValueError as error:
-            raise UsageError(f'invalid argument "{text}" for "{flag.shown}" flag: {error}') from None
+            from tare.cli.human import quote_go
+
+            raise UsageError(f'invalid argument {quote_go(text)} for "{flag.shown}" flag: {error}') from None
 
     def _put(self, flag: Flag, text: str) -> None:
         if flag.check is not None:
             flag.check(text)
         if flag.kind in _REPEATED:
-            known = self._given.setdefault(flag.name, [])
+            known = self._given.setdefault(flag.of, [])
             if isinstance(known, list):
                 known.extend(_csv(text) if flag.kind == STRINGS else [_checked(flag.kind, text)])
             return
-        self._given[flag.name] = _scalar(flag.kind, text)
+        self._given[flag.of] = _scalar(flag.kind, text)
 
 
 def _csv(text: str) -> list[str]:
@@ -290,7 +297,7 @@ def _cluster(options: Options, shorts: dict[str, Flag], word: str, argv: list[st
         letter, rest = rest[0], rest[1:]
         flag = shorts.get(letter)
         if flag is None:
-            raise UsageError(f"unknown shorthand flag: '{letter}' in {word}")
+            raise UsageError(f"unknown shorthand flag: '{letter}' in -{letter}{rest}")
         if rest[:1] == "=":
             options.put(flag, rest[1:])
             return at
@@ -303,7 +310,7 @@ def _cluster(options: Options, shorts: dict[str, Flag], word: str, argv: list[st
             options.put(flag, argv[at])
             return at + 1
         else:
-            raise UsageError(f"flag needs an argument: '{letter}' in {word}")
+            raise UsageError(f"flag needs an argument: '{letter}' in -{letter}")
     return at
 
 

@@ -87,13 +87,13 @@ def escape(text: str) -> str:
     )
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines, each cell but the last padded to its column."""
+def table(rows: Sequence[Sequence[str]], *, least: int = _MIN_WIDTH) -> str:
+    """Rows of cells as lines, each cell but the last padded to its column of `least` or more."""
     columns = max((len(row) for row in rows), default=0)
     widths = [0] * columns
     for row in rows:
         for column, cell in enumerate(row[:-1]):
-            widths[column] = max(widths[column], len(cell) + _PADDING, _MIN_WIDTH)
+            widths[column] = max(widths[column], len(cell) + _PADDING, least)
     lines = []
     for row in rows:
         cells = [cell.ljust(widths[column]) for column, cell in enumerate(row[:-1])]

@@ -1,4 +1,4 @@
-"""`--mount`, `-v`, `--device`, `--gpus`, `--network` and `-p` as Docker's users write them, to what the wire takes.
+"""`--mount`, `--device`, `--gpus`, `--network` and `-p` as Docker's users write them, to what the wire takes.
 
 Pure, but for the working directory in relative paths. Every function raises ValueError with the sentence docker prints.
 Source: docker run manual; the bodies the stock docker 28.2 sends for the same words (tests/compat).
@@ -53,7 +53,7 @@ def mount(text: str) -> Object:
 
 def _mount_field(found: Object, key: str, value: str) -> None:
     bind = found.setdefault("BindOptions", {}) if key.startswith("bind-") else {}
-    volume = found.setdefault("VolumeOptions", {}) if key.startswith("volume-") else {}
+    volume = found.setdefault("VolumeOptions", {"DriverConfig": {}}) if key.startswith("volume-") else {}
     tmpfs = found.setdefault("TmpfsOptions", {}) if key.startswith("tmpfs-") else {}
     if key == "type":
         found["Type"] = value.lower()
@@ -451,7 +451,7 @@ def device_rate(text: str, *, in_bytes: bool) -> Object:
         raise ValueError(f"bad format for device path: {text}")
     unit = "<number>[<unit>]" if in_bytes else "<number>"
     why = f"invalid rate for device: {text}. The correct format is <device-path>:{unit}."
-    tail = " Number must be a positive integer." + (" Unit is optional and can be kb, mb, or gb" if in_bytes else "")
+    tail = " Number must be a positive integer" + (". Unit is optional and can be kb, mb, or gb" if in_bytes else "")
     try:
         number = parse_bytes(rate) if in_bytes else int(rate)
     except ValueError:

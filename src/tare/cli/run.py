@@ -36,25 +36,54 @@ def familiar(reference: str) -> tuple[str, str]:
     return (name[:last] + head, tag) if colon else (name, "latest")
 
 
+def normalized(name: str) -> str:
+    """A name with its registry: `busybox` is `docker.io/library/busybox`."""
+    first, slash, rest = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost" or first.lower() != first):
+        if first in ("docker.io", "index.docker.io"):
+            return f"docker.io/{rest}" if "/" in rest else f"docker.io/library/{rest}"
+        return name
+    return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
+
+
 def pull(context: Context, reference: str, *, platform: str = "", quiet: bool = False) -> None:
     """Fetch an image, its progress on stderr. Raises ApiError, Exit."""
     from tare.cli import progress, registryauth
 
     name, tag = familiar(reference)
-    query = {"fromImage": name, "tag": tag, "platform": platform}
+    query = {"fromImage": normalized(name), "tag": tag, "platform": platform}
     headers = registryauth.header(context.config_dir, reference)
     answer = context.client.request("POST", "/images/create", query=query, headers=headers)
     progress.show(answer.documents(), out=sys.stderr, quiet=quiet)
 
 
 def create(context: Context, options: flags.Options, spec: Spec) -> str:
-    """Create the container; the full id. Raises ApiError, ValueError, OSError."""
+    """Create the container; the full id, also written to --cidfile. Raises ApiError, Exit."""
+    path = options.text("cidfile")
+    if not path:
+        return _create_or_pull(context, options, spec)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        why = f"container ID file found, make sure the other container isn't running or delete {path}"
+        raise exits.Exit(exits.FAILED, why) from None
+    except OSError as error:
+        why = f"failed to create the container ID file: open {path}: {(error.strerror or '').lower()}"
+        raise exits.Exit(exits.FAILED, why) from None
+    with os.fdopen(descriptor, "w") as file:
+        try:
+            identifier = _create_or_pull(context, options, spec)
+        except BaseException:
+            os.unlink(path)
+            raise
+        file.write(identifier)
+    return identifier
+
+
+def _create_or_pull(context: Context, options: flags.Options, spec: Spec) -> str:
     policy = options.text("pull")
-    if policy not in ("always", "missing", "never"):
-        raise ValueError(f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"')
     image = str(spec.body["Image"])
     quiet = options.on("quiet")
-    createspec.cidfile(options.text("cidfile"))
     if policy == "always":
         pull(context, image, platform=spec.platform, quiet=quiet)
     query = {"name": spec.name, "platform": spec.platform}
@@ -73,12 +102,7 @@ def create(context: Context, options: flags.Options, spec: Spec) -> str:
     warnings = answer.get("Warnings")
     for warning in warnings if isinstance(warnings, list) else []:
         context.error(f"WARNING: {warning}")
-    identifier = str(answer["Id"])
-    if path := options.text("cidfile"):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(identifier)
-    return identifier
+    return str(answer["Id"])
 
 
 def body_for(context: Context, spec: Spec) -> dict[str, object]:
@@ -86,6 +110,9 @@ def body_for(context: Context, spec: Spec) -> dict[str, object]:
     body = dict(spec.body)
     if not context.client.speaks("1.44"):
         networks: dict[str, dict[str, object]] = body["NetworkingConfig"]["EndpointsConfig"]
+        first = next(iter(networks.values()), {})
+        if first.get("MacAddress"):
+            body["MacAddress"] = first["MacAddress"]
         body["NetworkingConfig"] = {
             "EndpointsConfig": {
                 name: {key: value for key, value in endpoint.items() if key not in ("DNSNames", "GwPriority")}
@@ -101,8 +128,18 @@ def fail(context: Context, error: Exception, code: int = exits.USAGE) -> exits.E
     return exits.Exit(code, f"tare: {error}\n\nRun '{name} --help' for more information")
 
 
+def _check_policy(policy: str) -> None:
+    if policy not in ("always", "missing", "never"):
+        raise ValueError(f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"')
+
+
 def _spec(context: Context, options: flags.Options, operands: list[str], *, detached: bool = False) -> Spec:
+    wrong = [f'"--{name}"' for name in createspec.WINDOWS_ONLY if options.changed(name)]
+    if wrong:
+        why = "is only supported on a daemon running on windows, but the tare daemon is running on linux"
+        raise exits.Exit(exits.FAILED, "\n".join(f"{name} {why}" for name in wrong))
     try:
+        _check_policy(options.text("pull"))
         spec = createspec.build(options, operands, context.environ, detached=detached)
     except ValueError as error:
         raise fail(context, error) from None
@@ -115,11 +152,7 @@ def _spec(context: Context, options: flags.Options, operands: list[str], *, deta
 
 def _create(context: Context, options: flags.Options, operands: list[str]) -> int:
     spec = _spec(context, options, operands)
-    try:
-        identifier = create(context, options, spec)
-    except OSError as error:
-        raise exits.Exit(exits.FAILED, f"open {error.filename}: {(error.strerror or '').lower()}") from None
-    context.line(identifier)
+    context.line(create(context, options, spec))
     return exits.OK
 
 
@@ -242,7 +275,7 @@ def _run(context: Context, options: flags.Options, operands: list[str]) -> int:
         identifier = create(context, options, spec)
     except exits.Exit as leaving:
         raise fail(context, ValueError(leaving.message)) from None
-    except (ApiError, ConnectionFailed, BadHost, ValueError, OSError) as error:
+    except (ApiError, ConnectionFailed, BadHost) as error:
         raise fail(context, error) from None
     session = Session(context, identifier, tty=tty, stdin=bool(body["AttachStdin"]))
     if detached or not (body["AttachStdin"] or body["AttachStdout"] or body["AttachStderr"]):

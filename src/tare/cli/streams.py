@@ -75,6 +75,11 @@ class Demultiplexer:
     def __init__(self) -> None:
         self._buffer = b""
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Complete pieces as (stream, bytes); large payloads come in parts. Raises ConnectionFailed for stream 3."""
         self._buffer += data

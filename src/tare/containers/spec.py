@@ -282,8 +282,13 @@ def _mount(destination: str, kind: str, source: str, options: list[str]) -> dict
 
 
 def render_mounts(given: SpecInput) -> list[dict[str, Any]]:
-    """All mounts in the order they are made: a user's mount replaces ours at its place, parents before children."""
-    wanted = [*(_user_mount(plan) for plan in given.mounts), *(_user_mount(plan) for plan in tmpfs_mounts(given.host))]
+    """All mounts in the order they are made: a user's mount replaces ours at its place, parents before children.
+
+    tmpfs mounts come from HostConfig; a mount in `given.mounts` at the same place is used instead.
+    """
+    named = {posixpath.normpath(plan.destination) for plan in given.mounts}
+    tmpfs = [plan for plan in tmpfs_mounts(given.host) if posixpath.normpath(plan.destination) not in named]
+    wanted = [_user_mount(plan) for plan in (*given.mounts, *tmpfs)]
     taken = {mount["destination"] for mount in wanted}
     ours = [
         mount

@@ -1,0 +1,1 @@
+"""Kernel networking without child processes: rtnetlink packed by hand, namespaces by thread, nftables in-process."""

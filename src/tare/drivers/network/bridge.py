@@ -1,0 +1,215 @@
+"""Bridges and what is plugged into them: the kernel side of every network of driver "bridge".
+
+    bridge <name> (gateway address)  <-  veth<7 hex> | eth0 in the container's namespace
+    table ip tare-<name>                 masquerading, forwarding, published ports
+
+Life of an endpoint: `namespace()`, then `plug` for each network, then the descriptor goes to the runtime; `close` of
+the namespace ends it (links and addresses go with it, nobody waits). Bridges and rules stay until `remove_bridge`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import secrets
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from tare.base.errors import Conflict, InternalError, InvalidArgument
+from tare.drivers.network.netlink import IPAddress, IPInterface, IPNetwork, Link, Netlink, Route
+from tare.drivers.network.netns import Namespaces, NetNamespace
+from tare.drivers.network.nft import BridgeRules, Nft, check_bridge_name
+
+_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+def mac_for(address: ipaddress.IPv4Address) -> str:
+    """Docker's locally administered address for an IPv4 one: 02:42 and its four bytes."""
+    return "02:42:" + address.packed.hex(":")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plug:
+    """One endpoint to make. `gateway` None: no default route by this one."""
+
+    bridge: str
+    interface: str
+    mac: str
+    addresses: tuple[IPInterface, ...]
+    gateway: IPAddress | None = None
+    mtu: int = 1500
+    isolated: bool = False
+
+
+class BridgeDriver:
+    """The kernel's networking in one network namespace (normally the daemon's). Blocking calls, any thread."""
+
+    def __init__(self, *, rules: bool = True, home: str | None = None) -> None:
+        """rules: whether to use nftables at all (`--iptables`). home: path of the namespace to work in."""
+        self._namespaces = Namespaces()
+        self._lock = threading.RLock()
+        self._home: NetNamespace | None = None
+        try:
+            if home is None:
+                self._netlink = Netlink()
+                self._nft = Nft() if rules else None
+            else:
+                self._home = self._namespaces.open(home)
+                self._netlink = self._home.netlink
+                self._nft = self._namespaces.run(self._home.fd, Nft) if rules else None
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close descriptors and threads; links and rules stay."""
+        if (nft := getattr(self, "_nft", None)) is not None:
+            nft.close()
+        if self._home is not None:
+            self._home.close()
+        elif (netlink := getattr(self, "_netlink", None)) is not None:
+            netlink.close()
+        self._namespaces.close()
+
+    # --- bridges
+
+    def networks_in_use(self, *, besides: str = "") -> list[IPNetwork]:
+        """Destinations of the host's routes and subnets of its addresses: what a new subnet must not overlap.
+
+        besides: a bridge whose own subnet does not count.
+        """
+        with self._lock:
+            own = self._netlink.link(besides) if besides else None
+            index = own.index if own else -1
+            routes = [r.destination for r in self._netlink.routes() if r.index != index and r.destination.prefixlen]
+            here = [a.interface.network for a in self._netlink.addresses() if a.index != index]
+        return [*routes, *here]
+
+    def bridge_address(self, name: str) -> ipaddress.IPv4Interface | None:
+        """The first IPv4 address of an existing bridge. Raises InvalidArgument when the link is no bridge."""
+        with self._lock:
+            link = self._netlink.link(check_bridge_name(name))
+            if link is None:
+                return None
+            _check_is_bridge(link)
+            for address in self._netlink.addresses():
+                if address.index == link.index and isinstance(address.interface, ipaddress.IPv4Interface):
+                    return address.interface
+        return None
+
+    def ensure_bridge(self, name: str, address: ipaddress.IPv4Interface, *, mtu: int = 1500) -> None:
+        """Make the bridge, or adopt the one there is: up, with this address."""
+        with self._lock:
+            link = self._netlink.link(check_bridge_name(name))
+            if link is None:
+                mac = "02:42:" + secrets.token_bytes(4).hex(":")
+                self._netlink.create_bridge(name, mac=mac, mtu=mtu)
+                link = self._netlink.link(name)
+                if link is None:
+                    raise InternalError(f"bridge {name} went away while it was made")
+            _check_is_bridge(link)
+            present = {a.interface for a in self._netlink.addresses() if a.index == link.index}
+            if address not in present:
+                self._netlink.add_address(link.index, address)
+            if not link.is_up:
+                self._netlink.set_up(link.index)
+
+    def remove_bridge(self, name: str) -> None:
+        """Delete the bridge and its rules. Idempotent."""
+        with self._lock:
+            if self._nft is not None:
+                self._nft.remove(name)
+            self._netlink.delete_link(name)
+
+    def apply_rules(self, rules: BridgeRules) -> None:
+        """Make or replace the rules of a bridge; without nftables does nothing."""
+        if self._nft is not None:
+            self._nft.apply(rules)
+
+    def forward_drops(self) -> list[str]:
+        """Chains of others that stop forwarded packets; empty without nftables."""
+        return self._nft.forward_drops() if self._nft is not None else []
+
+    def enable_forwarding(self) -> None:
+        """Let the kernel route between interfaces. Only written where it is off."""
+        if self._home is None:
+            _enable_forwarding()
+        else:
+            self._namespaces.run(self._home.fd, _enable_forwarding)
+
+    # --- endpoints
+
+    def namespace(self, *, ipv6: bool = False) -> NetNamespace:
+        """A new namespace with loopback only. The caller closes it."""
+        return self._namespaces.create(ipv6=ipv6)
+
+    def open_namespace(self, pid: int) -> NetNamespace:
+        """The namespace of a running process. Raises NotFound."""
+        return self._namespaces.open(f"/proc/{pid}/ns/net")
+
+    def plug(self, namespace: NetNamespace, plug: Plug) -> str:
+        """Connect a namespace to a bridge; returns the name of the host's end.
+
+        On failure nothing is left: the pair dies with whichever end is deleted.
+        """
+        with self._lock:
+            bridge = self._netlink.link(plug.bridge)
+            if bridge is None:
+                raise InternalError(f"bridge {plug.bridge} is missing", hint="restart the engine to make it again")
+            outside = self._create_pair(namespace, plug, bridge)
+            try:
+                if plug.isolated and (link := self._netlink.link(outside)) is not None:
+                    self._netlink.isolate(link.index)
+                self._configure(namespace.netlink, plug)
+            except BaseException:
+                with contextlib.suppress(InternalError):
+                    self._netlink.delete_link(outside)
+                raise
+            return outside
+
+    def unplug(self, outside: str) -> None:
+        """Cut one connection of a namespace that lives on. Waits for a grace period. Idempotent."""
+        with self._lock:
+            self._netlink.delete_link(outside)
+
+    def _create_pair(self, namespace: NetNamespace, plug: Plug, bridge: Link) -> str:
+        for _ in range(3):
+            outside = f"veth{secrets.token_hex(4)[:7]}"
+            with contextlib.suppress(Conflict):
+                self._netlink.create_veth(
+                    outside,
+                    master=bridge.index,
+                    peer_name=plug.interface,
+                    peer_namespace_fd=namespace.fd,
+                    peer_mac=plug.mac,
+                    mtu=plug.mtu,
+                )
+                return outside
+        raise Conflict(f"cannot make {plug.interface}: the name is taken in the container's network namespace")
+
+    @staticmethod
+    def _configure(inside: Netlink, plug: Plug) -> None:
+        link = inside.link(plug.interface)
+        if link is None:
+            raise InternalError(f"{plug.interface} did not appear in the container's network namespace")
+        for address in plug.addresses:
+            inside.add_address(link.index, address)
+        if not link.is_up:
+            inside.set_up(link.index)
+        if plug.gateway is not None:
+            everywhere = ipaddress.ip_network("0.0.0.0/0" if plug.gateway.version == 4 else "::/0")
+            inside.add_route(Route(destination=everywhere, gateway=plug.gateway, index=link.index))
+
+
+def _check_is_bridge(link: Link) -> None:
+    if link.kind != "bridge":
+        raise InvalidArgument(f"{link.name} exists and is not a bridge")
+
+
+def _enable_forwarding() -> None:
+    try:
+        if _FORWARD.read_text().strip() != "1":
+            _FORWARD.write_text("1\n")
+    except OSError as error:
+        raise InternalError(f"cannot enable IPv4 forwarding: {error.strerror}") from None

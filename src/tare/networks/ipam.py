@@ -1,0 +1,98 @@
+"""Addresses: which subnet a network gets, which address an endpoint. Pure; leases are kept in `records`.
+
+Source: behaviour and texts of dockerd's default address pools (172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 by
+/20).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterable, Iterator
+
+from tare.base.errors import Conflict, InvalidArgument
+
+Network4 = ipaddress.IPv4Network
+Address4 = ipaddress.IPv4Address
+
+DEFAULT_POOLS: tuple[tuple[Network4, int], ...] = (
+    *((Network4(f"172.{second}.0.0/16"), 16) for second in range(17, 32)),
+    (Network4("192.168.0.0/16"), 20),
+)
+"""Pools with the prefix length of the subnets cut from them."""
+
+
+def _candidates(pools: Iterable[tuple[Network4, int]]) -> Iterator[Network4]:
+    for pool, prefix in pools:
+        yield from pool.subnets(new_prefix=max(prefix, pool.prefixlen))
+
+
+def choose_subnet(
+    in_use: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network],
+    *,
+    pools: Iterable[tuple[Network4, int]] = DEFAULT_POOLS,
+) -> Network4:
+    """The first subnet of the pools that overlaps nothing in use (host routes, other networks). Raises Conflict."""
+    taken = [network for network in in_use if isinstance(network, Network4)]
+    for candidate in _candidates(pools):
+        if not any(candidate.overlaps(network) for network in taken):
+            return candidate
+    raise Conflict(
+        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
+    )
+
+
+def check_subnet(subnet: Network4, in_use: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
+    """Refuse a subnet somebody asked for when another network of ours has it. Raises Conflict."""
+    if any(isinstance(network, Network4) and subnet.overlaps(network) for network in in_use):
+        raise Conflict("Pool overlaps with other one on this address space")
+
+
+def default_gateway(subnet: Network4) -> Address4:
+    """The first usable address."""
+    return subnet.network_address + 1 if subnet.prefixlen < 31 else subnet.network_address
+
+
+def parse_bip(text: str) -> ipaddress.IPv4Interface:
+    """`--bip`: the bridge's address with its prefix. Raises InvalidArgument."""
+    try:
+        interface = ipaddress.IPv4Interface(text)
+    except ValueError:
+        raise InvalidArgument(f"invalid CIDR address: {text}") from None
+    network = interface.network
+    if (
+        "/" not in text
+        or network.prefixlen > 30
+        or interface.ip in (network.network_address, network.broadcast_address)
+    ):
+        raise InvalidArgument(
+            f"invalid bridge address {text}: an address inside a subnet is needed, like 172.30.0.1/16"
+        )
+    return interface
+
+
+def allocate(
+    subnet: Network4,
+    *,
+    taken: Collection[Address4],
+    wanted: Address4 | None = None,
+    ip_range: Network4 | None = None,
+    network: str = "",
+) -> Address4:
+    """The lowest free address, or `wanted` if it is free.
+
+    taken: leases, gateway, auxiliary addresses. ip_range: only from there. Raises InvalidArgument, Conflict.
+    """
+    if wanted is not None:
+        if wanted not in subnet:
+            raise InvalidArgument(f"invalid endpoint settings: no configured subnet contains IP address {wanted}")
+        if wanted in taken or wanted in (subnet.network_address, subnet.broadcast_address):
+            raise Conflict("Address already in use")
+        return wanted
+    pool = ip_range if ip_range is not None else subnet
+    busy = {int(address) for address in taken}
+    if subnet.prefixlen < 31:
+        busy |= {int(subnet.network_address), int(subnet.broadcast_address)}
+    for number in range(int(pool.network_address), int(pool.broadcast_address) + 1):
+        if number not in busy:
+            return Address4(number)
+    raise Conflict(f"no available IPv4 addresses on this network's address pools: {network}".rstrip(": "))
