@@ -28,5 +28,21 @@ def _finished(task: asyncio.Task[Any]) -> None:
 
 
 async def finish(coroutine: Coroutine[Any, Any, T], *, name: str) -> T:
-    """Run to the end even when the client that asked for it leaves (shielded)."""
-    return await asyncio.shield(spawn(coroutine, name=name))
+    """Run to the end even when the client that asked for it leaves (shielded); only then are its errors logged."""
+    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    _running.add(task)
+    task.add_done_callback(_running.discard)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_finished)
+        raise
+
+
+async def cancel_all() -> None:
+    """At shutdown: cancel what still runs and wait until it has cleaned up."""
+    current = asyncio.current_task()
+    pending = [task for task in _running if task is not current]
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)

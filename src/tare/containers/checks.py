@@ -10,8 +10,7 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 import re
-import signal
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -22,6 +21,7 @@ from tare.containers import capabilities, seccomp_profile
 from tare.drivers.cgroups import CgroupMode
 from tare.drivers.host import UNLIMITED, HostFacts
 from tare.wire.config import ContainerConfig, DeviceMapping, HostConfig, RestartRule, Ulimit
+from tare.wire.signals import parse_signal
 
 MIN_MEMORY_BYTES = 6 * 1024 * 1024
 DEFAULT_SHM_BYTES = 64 * 1024 * 1024
@@ -118,27 +118,6 @@ def joined_container(mode: str) -> str | None:
     """The name in `container:NAME`, or None for any other mode."""
     kind, found, name = mode.partition(":")
     return name if found and kind == "container" else None
-
-
-def signal_number(text: str) -> int:
-    """`TERM`, `SIGTERM`, `15`, `RTMIN+3` as a number 1..64. Raises InvalidArgument (`Invalid signal: X`)."""
-    if text.isascii() and text.isdecimal():
-        if 1 <= int(text) <= 64:
-            return int(text)
-        raise InvalidArgument(f"Invalid signal: {text}")
-    name = text.upper().removeprefix("SIG")
-    if found := re.fullmatch(r"RTM(IN|AX)([+-]\d+)?", name):
-        number = int(signal.SIGRTMIN if found.group(1) == "IN" else signal.SIGRTMAX) + int(found.group(2) or 0)
-        if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
-            return number
-    elif name in _SIGNALS:
-        return _SIGNALS[name]
-    raise InvalidArgument(f"Invalid signal: {text}")
-
-
-_SIGNALS: Mapping[str, int] = {
-    member.name.removeprefix("SIG"): int(member) for member in signal.Signals if not member.name.startswith("SIGRT")
-} | {"CLD": int(signal.SIGCHLD), "IOT": int(signal.SIGABRT), "POLL": int(signal.SIGIO)}
 
 
 # --- defaults
@@ -246,7 +225,7 @@ def _check_process(config: ContainerConfig) -> None:
         if not item or item.startswith("="):
             raise InvalidArgument(f"invalid environment variable: {item}")
     if config.StopSignal is not UNSET and config.StopSignal:
-        signal_number(config.StopSignal)
+        parse_signal(config.StopSignal)
     health = config.Healthcheck
     if health is not UNSET:
         for name, nanos in (

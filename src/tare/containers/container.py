@@ -49,7 +49,10 @@ class MountPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """One container. `config` is the merged one, `host_config` what came in with defaults filled in."""
+    """One container. `config` is the merged one, `host_config` what came in with defaults filled in.
+
+    `asked_endpoints` is what was asked of each network; `endpoints` what it has while it runs.
+    """
 
     id: ContainerId
     name: str
@@ -60,6 +63,7 @@ class Container:
     host_config: HostConfig
     runtime: str
     mounts: tuple[MountPoint, ...] = ()
+    asked_endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
     endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
     state: State = State.CREATED
     process: Process | None = None

@@ -77,6 +77,7 @@ class Hub:
         self._stall: asyncio.TimerHandle | None = None
         self._stdin_closed = False
         self._closed = asyncio.Event()
+        self._opened = asyncio.Event()
 
     @property
     def is_wanted(self) -> bool:
@@ -106,6 +107,7 @@ class Hub:
             self._socket = connector()
             self._stdin_closed = False
             self._closed.clear()
+            self._opened.set()
             self.resume()
 
     def finish(self) -> None:
@@ -175,6 +177,7 @@ class Hub:
             self._socket.close()
             self._socket = None
             self._closed.set()
+            self._opened.clear()
 
     async def until_drained(self, limit_s: float) -> None:
         """Wait until the monitor's side is closed, at most `limit_s` (a daemonised grandchild may hold it open)."""
@@ -185,7 +188,8 @@ class Hub:
                 pass
 
     async def write_stdin(self, data: bytes) -> None:
-        """Pass bytes to the container's stdin, waiting while it is slow. Dropped once stdin is closed."""
+        """Pass bytes to the container's stdin, waiting for its start and while it is slow. Dropped once it is closed."""
+        await self._opened.wait()
         view = memoryview(data)
         while len(view) and self._socket is not None and not self._stdin_closed:
             try:
@@ -198,8 +202,9 @@ class Hub:
                 return
             view = view[sent:]
 
-    def close_stdin(self) -> None:
+    async def close_stdin(self) -> None:
         """End of the container's stdin (only meaningful if the monitor was told not to keep it open)."""
+        await self._opened.wait()
         if self._socket is not None and not self._stdin_closed:
             self._stdin_closed = True
             try:

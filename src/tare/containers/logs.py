@@ -11,7 +11,6 @@ import calendar
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,6 +177,7 @@ class LogFile:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._rest = b""
         self._offset = 0
+        self.is_past_until = False
 
     def close(self) -> None:
         """Release the descriptor."""
@@ -187,21 +187,20 @@ class LogFile:
         """Start at the last `lines` lines."""
         self._offset = offset_of_tail(self._fd, lines, os.fstat(self._fd).st_size)
 
-    def pieces(self, wanted: Wanted, *, is_done: Callable[[], bool] = lambda: False) -> Iterator[bytes]:
-        """What is there now, translated, a megabyte at a time. Stops for good after `until` (StopIteration)."""
-        while not is_done():
+    def next_piece(self, wanted: Wanted) -> bytes:
+        """The next megabyte, translated; b"" when nothing (more) is there now. Skips what nobody wants."""
+        while not self.is_past_until:
             data = os.pread(self._fd, PIECE_BYTES, self._offset)
             if not data:
-                return
+                return b""
             self._offset += len(data)
             data = self._rest + data
             end = data.rfind(b"\n") + 1
             self._rest = data[end:]
-            out, stop = translate(data[:end], wanted)
+            out, self.is_past_until = translate(data[:end], wanted)
             if out:
-                yield out
-            if stop:
-                return
+                return out
+        return b""
 
     @property
     def was_replaced(self) -> bool:

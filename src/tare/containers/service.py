@@ -40,6 +40,7 @@ class Slot:
     is_being_removed: bool = False
     supervisor: asyncio.Task[None] | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
     size: tuple[int, int] = (0, 0)  # height, width of its terminal, as last asked for
     _exit_waiters: set[asyncio.Future[Outcome]] = field(default_factory=set)
     _removal_waiters: set[asyncio.Future[Outcome]] = field(default_factory=set)
@@ -59,6 +60,11 @@ class Slot:
             future.add_done_callback(self._exit_waiters.discard)
         return future
 
+    async def until_started(self) -> None:
+        """Wait until it has been started once, or has gone."""
+        if self.container.started_at == 0 and not self.is_being_removed:
+            await self.started.wait()
+
     def tell_exit(self) -> None:
         """The container ended (or could not start): release who waits for that."""
         _release(self._exit_waiters, Outcome(self.container.exit_code, self.container.error))
@@ -69,6 +75,7 @@ class Slot:
         _release(self._removal_waiters, outcome)
         if not error:
             _release(self._exit_waiters, outcome)
+            self.started.set()
 
 
 def _release(waiters: Iterable[asyncio.Future[Outcome]], outcome: Outcome) -> None:

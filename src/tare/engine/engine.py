@@ -1,24 +1,103 @@
-"""The engine: a frozen record of services, without methods. Operations take it as their first argument."""
+"""The engine: a frozen record of services. It has no methods; the verbs are the modules beside it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from tare.containers.container import Container
+from tare.containers.service import Containers
+from tare.containers.view import Files, SummaryCache
 from tare.drivers.archive.client import Archiver
+from tare.drivers.cgroups import Layout
+from tare.drivers.host import HostFacts
+from tare.drivers.runtime.monitor import Monitor
+from tare.drivers.runtime.oci import OciRuntime
+from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots import Snapshotter
+from tare.engine.events import Events
 from tare.images.records import ImageUse
 from tare.images.service import Images
+from tare.networks.service import Networks
+from tare.store.db import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the daemon's options mean for the verbs."""
+
+    data_root: Path
+    exec_root: Path
+    default_runtime: str
+    labels: tuple[str, ...] = ()
+    uses_init: bool = False
+    init_path: str = ""
+    no_new_privileges: bool = False
+    default_ulimits: tuple[str, ...] = ()
+    debug: bool = False
+    live_restore: bool = True
+    insecure_registries: tuple[str, ...] = ()
+    engine_id: str = ""
+    started_at: int = 0
+    notes: tuple[str, ...] = ()  # what the daemon chose at start and why, for `info`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """Everything an operation may use. Built by `daemon/app.py` alone."""
+    """Everything a verb may use."""
 
+    settings: Settings
+    host: HostFacts
+    cgroups: Layout
+    db: Database
+    archiver: Archiver
     images: Images
     snapshots: Snapshotter
-    archiver: Archiver
+    containers: Containers
+    networks: Networks
+    events: Events
+    monitor: Monitor
+    runtimes: Mapping[str, OciRuntime]
+    filters: FilterCache
+    summaries: SummaryCache
+    pruning: set[str] = field(default_factory=set)  # kinds being pruned now (W77)
 
 
-def image_uses(engine: Engine) -> list[ImageUse]:  # noqa: ARG001 - containers are asked once they exist
-    """Which containers stand on which images. None yet: this engine has no containers."""
-    return []
+def directory_of(engine: Engine, container_id: str) -> Path:
+    """`<data-root>/containers/<id>`: log, hosts, hostname, resolv.conf."""
+    return engine.settings.data_root / "containers" / container_id
+
+
+def log_path(engine: Engine, container: Container) -> Path:
+    """The container's log in CRI line format."""
+    return directory_of(engine, container.id) / "container.log"
+
+
+def rootfs_of(engine: Engine, container_id: str) -> Path:
+    """Where the root file system of a running container is mounted."""
+    return engine.monitor.bundle(container_id) / "rootfs"
+
+
+def files_of(engine: Engine, container: Container) -> Files:
+    """The host paths inspect shows."""
+    directory = directory_of(engine, container.id)
+    return Files(
+        resolv_conf=str(directory / "resolv.conf"),
+        hostname=str(directory / "hostname"),
+        hosts=str(directory / "hosts"),
+        log=str(log_path(engine, container)),
+    )
+
+
+def image_uses(engine: Engine) -> list[ImageUse]:
+    """Which containers stand on which images, for the rules of removal."""
+    return [
+        ImageUse(
+            container_id=slot.container.id,
+            image_id=slot.container.image_id,
+            reference=slot.container.image_reference,
+            running=slot.container.is_running,
+        )
+        for slot in engine.containers
+    ]

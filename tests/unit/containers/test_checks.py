@@ -17,6 +17,7 @@ from tare.wire.config import (
     Ulimit,
     WeightDevice,
 )
+from tare.wire.signals import parse_signal
 
 FACTS = HostFacts(
     capabilities=frozenset(capabilities.ALL),
@@ -154,13 +155,13 @@ def test_default_nofile_is_cut_silently():
     ("text", "number"), [("TERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX", 64)]
 )
 def test_signals(text, number):
-    assert checks.signal_number(text) == number
+    assert parse_signal(text) == number
 
 
 @pytest.mark.parametrize("text", ["", "0", "65", "RTMIN+99", "-1", "TERMX", "²"])
 def test_bad_signals(text):
     with pytest.raises(InvalidArgument):
-        checks.signal_number(text)
+        parse_signal(text)
 
 
 def test_adapt_writes_the_defaults_out():

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tare.aio import proc
@@ -213,3 +214,9 @@ def start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+@cache
+def boot_id() -> str:
+    """Names this boot of the kernel: a pid and start time mean nothing in another one."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

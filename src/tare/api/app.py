@@ -1,0 +1,41 @@
+"""From a request to an answer: version, route, handler; from an exception to an error body."""
+
+from __future__ import annotations
+
+from tare.api.handler import Handler
+from tare.api.routes import ROUTES
+from tare.base import version
+from tare.base.errors import InvalidArgument
+from tare.engine.engine import Engine
+from tare.web.message import Answer, Request, Response
+from tare.web.router import Router, split_version
+from tare.web.server import ServerOptions, error_response
+from tare.wire.errors import status_of, text_of
+
+HEADERS = {
+    "Api-Version": version.text(version.API_NEWEST),
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"Docker/{version.ENGINE_VERSION} (linux)",
+}
+
+
+def server_options(engine: Engine) -> ServerOptions:
+    """How to serve the Engine API for this engine."""
+    router: Router[Handler] = Router(ROUTES)
+
+    async def handle(request: Request) -> Answer:
+        request.version, path = split_version(request.path, newest=version.API_NEWEST, oldest=version.API_OLDEST)
+        route, request.params = router.find(request.method, path)
+        if request.version < route.since:
+            raise InvalidArgument(
+                f"{request.method} {route.pattern} requires minimum API version {version.text(route.since)}"
+            )
+        return await route.handler(engine, request)
+
+    return ServerOptions(handler=handle, error=render_error, headers=HEADERS)
+
+
+def render_error(error: BaseException) -> Response:
+    """The error body clients parse."""
+    return error_response(error, status=status_of(error), text=text_of(error))

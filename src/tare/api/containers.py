@@ -1,0 +1,269 @@
+"""Containers over HTTP: parse, call the verb, answer in Docker's shape."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from tare.aio import tasks
+from tare.aio.threads import in_thread
+from tare.api.handler import read_json, seconds_to_nanos
+from tare.base.errors import Conflict, InvalidArgument, NotImplementedYet
+from tare.containers.container import State
+from tare.containers.service import Outcome
+from tare.containers.view import inspect_body
+from tare.engine import attach as attach_verb
+from tare.engine import commit as commit_verb
+from tare.engine import create as create_verb
+from tare.engine import export as export_verb
+from tare.engine import listing, logs, prune, remove, rename, start, stop
+from tare.engine import restart as restart_verb
+from tare.engine.engine import Engine, files_of
+from tare.web.message import Answer, Request, Response, Stream, Upgrade, json_response, no_content
+from tare.wire.config import ContainerConfig, CreateBody
+from tare.wire.containers import Change, CreateResponse, WaitError, WaitResponse
+from tare.wire.detach import parse_keys
+from tare.wire.filters import parse_filters
+
+RAW = "application/vnd.docker.raw-stream"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+_RENAMED_STREAM = (1, 42)
+
+
+def _stream_type(request: Request, *, has_tty: bool) -> str:
+    """W21: the multiplexed type is named since API 1.42."""
+    return MULTIPLEXED if not has_tty and request.version >= _RENAMED_STREAM else RAW
+
+
+async def list_(engine: Engine, request: Request) -> Answer:
+    """`GET /containers/json`."""
+    limit = request.query.integer("limit", 0) or 0
+    options = listing.ListOptions(
+        all=request.query.flag("all"),
+        limit=max(0, limit),
+        size=request.query.flag("size"),
+        filters=parse_filters(request.query.text("filters"), listing.KNOWN),
+    )
+    return Response(body=await listing.list_json(engine, options))
+
+
+async def create(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/create`."""
+    body = await read_json(request, CreateBody, required=True)
+    container, warnings = await tasks.finish(
+        create_verb.create(engine, body, name=request.query.text("name"), version=request.version), name="create"
+    )
+    return json_response(CreateResponse(Id=container.id, Warnings=warnings), 201)
+
+
+async def inspect(engine: Engine, request: Request) -> Answer:
+    """`GET /containers/{id}/json`."""
+    slot = engine.containers.find(request.params["id"])
+    container = slot.container
+    sizes = await listing.sizes_of(engine, container) if request.query.flag("size") else None
+    body = inspect_body(
+        container,
+        files=files_of(engine, container),
+        graph_driver=export_verb.graph_driver(engine, container),
+        sizes=sizes,
+    )
+    return json_response(body)
+
+
+async def start_(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/start`."""
+    if request.headers.get("content-length", "0").isdigit() and int(request.headers.get("content-length", "0")) > 7:
+        raise InvalidArgument(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+        )
+    if request.query.text("checkpoint"):
+        raise NotImplementedYet("checkpoints are not served by this version")
+    slot = engine.containers.find(request.params["id"])
+    await tasks.finish(start.start(engine, slot), name="start")
+    return no_content()
+
+
+async def stop_(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/stop`."""
+    slot = engine.containers.find(request.params["id"])
+    await tasks.finish(
+        stop.stop(engine, slot, timeout_s=request.query.integer("t"), signal_text=request.query.text("signal")),
+        name="stop",
+    )
+    return no_content()
+
+
+async def restart(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/restart`."""
+    slot = engine.containers.find(request.params["id"])
+    await tasks.finish(
+        restart_verb.restart(
+            engine, slot, timeout_s=request.query.integer("t"), signal_text=request.query.text("signal")
+        ),
+        name="restart",
+    )
+    return no_content()
+
+
+async def kill(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/kill`."""
+    slot = engine.containers.find(request.params["id"])
+    stop.kill(engine, slot, request.query.text("signal"))
+    return no_content()
+
+
+async def pause(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/pause`."""
+    stop.pause(engine, engine.containers.find(request.params["id"]))
+    return no_content()
+
+
+async def unpause(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/unpause`."""
+    stop.unpause(engine, engine.containers.find(request.params["id"]))
+    return no_content()
+
+
+async def delete(engine: Engine, request: Request) -> Answer:
+    """`DELETE /containers/{id}`."""
+    if request.query.flag("link"):
+        raise InvalidArgument("removing a link is not served by this version yet")
+    slot = engine.containers.find(request.params["id"])
+    await tasks.finish(
+        remove.remove(engine, slot, force=request.query.flag("force"), volumes=request.query.flag("v")), name="remove"
+    )
+    return no_content()
+
+
+async def rename_(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/rename`."""
+    slot = engine.containers.find(request.params["id"])
+    await tasks.finish(rename.rename(engine, slot, request.query.text("name")), name="rename")
+    return no_content()
+
+
+async def wait(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/wait`: the headers at once, the body when it happens (W35)."""
+    slot = engine.containers.find(request.params["id"])
+    future = slot.wait(request.query.text("condition") or "not-running")
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            yield _outcome(await future)
+        finally:
+            future.cancel()
+
+    return Stream(body())
+
+
+def _outcome(outcome: Outcome) -> bytes:
+    answer = WaitResponse(StatusCode=outcome.exit_code)
+    if outcome.error:
+        answer = WaitResponse(StatusCode=outcome.exit_code, Error=WaitError(Message=outcome.error))
+    return msgspec.json.encode(answer) + b"\n"
+
+
+async def logs_(engine: Engine, request: Request) -> Answer:
+    """`GET /containers/{id}/logs`."""
+    slot = engine.containers.find(request.params["id"])
+    query = request.query
+    stdout, stderr = query.flag("stdout"), query.flag("stderr")
+    if not (stdout or stderr):
+        raise InvalidArgument("Bad parameters: you must choose at least one stream")
+    container = slot.container
+    if container.host_config.LogConfig.Type == "none":
+        raise InvalidArgument("configured logging driver does not support reading")
+    if container.state is State.DEAD or slot.is_being_removed:
+        raise Conflict("can not get logs from container which is dead or marked for removal")
+    tail = query.text("tail")
+    chunks = logs.read_logs(
+        engine,
+        slot,
+        stdout=stdout,
+        stderr=stderr,
+        since=seconds_to_nanos(query.text("since")),
+        until=seconds_to_nanos(query.text("until")),
+        tail=int(tail) if tail.isascii() and tail.isdigit() else None,
+        timestamps=query.flag("timestamps"),
+        details=query.flag("details"),
+        follow=query.flag("follow"),
+    )
+    return Stream(chunks, content_type=_stream_type(request, has_tty=container.config.Tty))
+
+
+async def attach(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/attach`."""
+    slot = engine.containers.find(request.params["id"])
+    query = request.query
+    streams = attach_verb.Streams(
+        stdin=query.flag("stdin"),
+        stdout=query.flag("stdout"),
+        stderr=query.flag("stderr"),
+        stream=query.flag("stream"),
+        replay=query.flag("logs"),
+        detach_keys=parse_keys(query.text("detachKeys")),
+    )
+    run = attach_verb.prepare(engine, slot, streams)
+    return Upgrade(run, content_type=_stream_type(request, has_tty=slot.container.config.Tty))
+
+
+async def resize(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/resize`."""
+    slot = engine.containers.find(request.params["id"])
+    height, width = _size(request)
+    slot.size = (height, width)
+    if not slot.container.is_running:
+        raise Conflict(f"container {slot.container.id} is not running")
+    engine.monitor.resize(slot.container.id, height=height, width=width)
+    return Response(content_type="")
+
+
+def _size(request: Request) -> tuple[int, int]:
+    height, width = request.query.integer("h"), request.query.integer("w")
+    if height is None or width is None or not (0 <= height < 65536 and 0 <= width < 65536):
+        raise InvalidArgument("invalid resize: h and w must be numbers from 0 to 65535")
+    return height, width
+
+
+async def changes(engine: Engine, request: Request) -> Answer:
+    """`GET /containers/{id}/changes`."""
+    slot = engine.containers.find(request.params["id"])
+    found = await in_thread(engine.snapshots.changes, slot.container.id)
+    return json_response([Change(Path=change.path, Kind=change.kind) for change in found] or None)
+
+
+async def export(engine: Engine, request: Request) -> Answer:
+    """`GET /containers/{id}/export`."""
+    slot = engine.containers.find(request.params["id"])
+    return Stream(export_verb.export(engine, slot), content_type="application/octet-stream")
+
+
+async def prune_(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/prune`."""
+    filters = parse_filters(request.query.text("filters"), prune.KNOWN)
+    deleted, reclaimed = await tasks.finish(prune.prune(engine, filters), name="prune")
+    return json_response({"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed})
+
+
+async def commit(engine: Engine, request: Request) -> Answer:
+    """`POST /commit`."""
+    query = request.query
+    slot = engine.containers.find(query.text("container"))
+    body = await read_json(request, ContainerConfig)
+    given = body if body != ContainerConfig() else None
+    image_id = await tasks.finish(
+        commit_verb.commit(
+            engine,
+            slot,
+            repository=query.text("repo"),
+            tag=query.text("tag"),
+            comment=query.text("comment"),
+            author=query.text("author"),
+            changes=[line for change in query.all("changes") for line in change.splitlines()],
+            pauses=query.flag("pause", default=True),
+            config=given,
+        ),
+        name="commit",
+    )
+    return json_response({"Id": image_id}, 201)

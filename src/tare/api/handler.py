@@ -1,0 +1,45 @@
+"""What all handlers share: the type, reading JSON bodies, wrapping byte iterators."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from tare.base.errors import InvalidArgument
+from tare.engine.engine import Engine
+from tare.web.message import MAX_JSON_BODY_BYTES, Answer, Request
+from tare.wire.decode import decode
+
+Handler = Callable[[Engine, Request], Awaitable[Answer]]
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+async def read_json(request: Request, into: type[T], *, required: bool = False) -> T:
+    """The JSON body (W13). An absent body is the zero value unless required. Raises InvalidArgument."""
+    body = await request.body.read(MAX_JSON_BODY_BYTES)
+    kind = request.headers.get("content-type", "")
+    if body.strip():
+        media = kind.partition(";")[0].strip().lower()
+        if media != "application/json":
+            raise InvalidArgument(f"unsupported Content-Type header ({kind}): must be 'application/json'")
+    elif required:
+        raise InvalidArgument("invalid JSON: got EOF while reading request body")
+    return decode(body, into)
+
+
+def seconds_to_nanos(text: str) -> int:
+    """`1700000000`, `1700000000.000000001` as nanoseconds; empty is 0. Raises InvalidArgument."""
+    if not text:
+        return 0
+    whole, _, fraction = text.partition(".")
+    try:
+        seconds = int(whole)
+        nanos = int(fraction[:9].ljust(9, "0")) if fraction else 0
+    except ValueError:
+        raise InvalidArgument(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    return seconds * 1_000_000_000 + nanos
+
+
+__all__ = ["Handler", "read_json", "seconds_to_nanos"]

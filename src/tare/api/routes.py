@@ -1,0 +1,84 @@
+"""Every route of the API: a new endpoint is a row here. No row without a permission."""
+
+from __future__ import annotations
+
+from tare.api import absent, containers, images, networks, system
+from tare.api.handler import Handler
+from tare.web.router import Route
+
+
+def _swarm_rows() -> list[Route[Handler]]:
+    rows: list[Route[Handler]] = []
+    for kind in ("nodes", "services", "tasks", "secrets", "configs"):
+        rows.append(Route("GET", f"/{kind}", absent.swarm, "read"))
+        rows.append(Route("GET", f"/{kind}/{{id}}", absent.swarm, "read"))
+        rows.append(Route("DELETE", f"/{kind}/{{id}}", absent.swarm, "admin"))
+        rows.append(Route("POST", f"/{kind}/create", absent.swarm, "admin"))
+        rows.append(Route("POST", f"/{kind}/{{id}}/update", absent.swarm, "admin"))
+        rows.append(Route("GET", f"/{kind}/{{id}}/logs", absent.swarm, "read"))
+    return rows
+
+
+ROUTES: list[Route[Handler]] = [
+    # the engine
+    Route("GET", "/_ping", system.ping, "read"),
+    Route("HEAD", "/_ping", system.ping_head, "read"),
+    Route("GET", "/version", system.version_, "read"),
+    Route("GET", "/info", system.info, "read"),
+    Route("GET", "/events", system.events, "read"),
+    Route("OPTIONS", "/{path:*}", system.options, "read"),
+    # containers
+    Route("GET", "/containers/json", containers.list_, "read"),
+    Route("POST", "/containers/create", containers.create, "admin"),
+    Route("POST", "/containers/prune", containers.prune_, "write", since=(1, 25)),
+    Route("GET", "/containers/{id}/json", containers.inspect, "read"),
+    Route("GET", "/containers/{id}/logs", containers.logs_, "read"),
+    Route("GET", "/containers/{id}/changes", containers.changes, "read"),
+    Route("GET", "/containers/{id}/export", containers.export, "read"),
+    Route("POST", "/containers/{id}/start", containers.start_, "write"),
+    Route("POST", "/containers/{id}/stop", containers.stop_, "write"),
+    Route("POST", "/containers/{id}/restart", containers.restart, "write"),
+    Route("POST", "/containers/{id}/kill", containers.kill, "write"),
+    Route("POST", "/containers/{id}/pause", containers.pause, "write"),
+    Route("POST", "/containers/{id}/unpause", containers.unpause, "write"),
+    Route("POST", "/containers/{id}/rename", containers.rename_, "write"),
+    Route("POST", "/containers/{id}/resize", containers.resize, "write"),
+    Route("POST", "/containers/{id}/attach", containers.attach, "admin"),
+    Route("POST", "/containers/{id}/wait", containers.wait, "read"),
+    Route("DELETE", "/containers/{id}", containers.delete, "write"),
+    Route("GET", "/containers/{id}/checkpoints", absent.checkpoints, "read"),
+    Route("POST", "/containers/{id}/checkpoints", absent.checkpoints, "write"),
+    # images
+    Route("GET", "/images/json", images.list_images, "read"),
+    Route("GET", "/images/get", images.save_images, "read"),
+    Route("POST", "/images/create", images.create_image, "admin"),
+    Route("POST", "/images/load", images.load_images, "admin"),
+    Route("POST", "/images/prune", images.prune_images, "write", since=(1, 25)),
+    Route("GET", "/images/{name:*}/json", images.inspect_image, "read"),
+    Route("GET", "/images/{name:*}/history", images.image_history, "read"),
+    Route("GET", "/images/{name:*}/get", images.save_image, "read"),
+    Route("POST", "/images/{name:*}/tag", images.tag_image, "write"),
+    Route("DELETE", "/images/{name:*}", images.remove_image, "write"),
+    Route("POST", "/commit", containers.commit, "admin"),
+    # networks
+    Route("GET", "/networks", networks.list_networks, "read"),
+    Route("GET", "/networks/", networks.list_networks, "read"),
+    Route("POST", "/networks/create", networks.create_network, "admin"),
+    Route("POST", "/networks/prune", networks.prune_networks, "write", since=(1, 25)),
+    Route("GET", "/networks/{id}", networks.inspect_network, "read"),
+    Route("DELETE", "/networks/{id}", networks.remove_network, "write"),
+    Route("POST", "/networks/{id}/connect", networks.connect_network, "write"),
+    Route("POST", "/networks/{id}/disconnect", networks.disconnect_network, "write"),
+    # what Docker has and this engine answers for in words
+    Route("GET", "/plugins", absent.plugins, "read"),
+    Route("GET", "/plugins/{name:*}/json", absent.plugin, "read"),
+    Route("GET", "/swarm", absent.swarm, "read"),
+    Route("GET", "/swarm/", absent.swarm, "read"),
+    Route("GET", "/swarm/unlockkey", absent.swarm, "read"),
+    Route("POST", "/swarm/unlock", absent.swarm, "admin"),
+    Route("POST", "/swarm/update", absent.swarm, "admin"),
+    Route("POST", "/swarm/leave", absent.swarm_leave, "admin"),
+    Route("POST", "/swarm/init", absent.swarm_join, "admin"),
+    Route("POST", "/swarm/join", absent.swarm_join, "admin"),
+    *_swarm_rows(),
+]

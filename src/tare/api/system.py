@@ -1,0 +1,142 @@
+"""The engine about itself: ping, version, info, events."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from tare import __version__
+from tare.api.handler import seconds_to_nanos
+from tare.base import version
+from tare.base.clock import rfc3339nano
+from tare.base.errors import InvalidArgument
+from tare.engine import info as info_verb
+from tare.engine.engine import Engine
+from tare.engine.events import Event, matches
+from tare.web.message import Answer, Request, Response, Stream, json_response
+from tare.wire.filters import parse_filters
+
+_PING = {
+    "Builder-Version": "1",
+    "Swarm": "inactive",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+}
+_EVENT_FILTERS = frozenset(
+    {
+        "config",
+        "container",
+        "daemon",
+        "event",
+        "image",
+        "label",
+        "network",
+        "node",
+        "plugin",
+        "scope",
+        "secret",
+        "service",
+        "type",
+        "volume",
+    }
+)
+
+
+async def ping(_: Engine, __: Request) -> Answer:
+    """`GET /_ping`."""
+    return Response(body=b"OK", content_type="text/plain; charset=utf-8", headers=_PING)
+
+
+async def ping_head(_: Engine, __: Request) -> Answer:
+    """`HEAD /_ping`."""
+    return Response(content_type="text/plain; charset=utf-8", headers={**_PING, "Content-Length": "0"})
+
+
+async def version_(engine: Engine, __: Request) -> Answer:
+    """`GET /version`."""
+    kernel = platform.release()
+    oldest, newest = version.text(version.API_OLDEST), version.text(version.API_NEWEST)
+    runtime = engine.runtimes.get(engine.settings.default_runtime)
+    details = {
+        "ApiVersion": newest,
+        "Arch": info_verb.architecture(),
+        "BuildTime": rfc3339nano(0),
+        "Experimental": "false",
+        "GitCommit": __version__,
+        "GoVersion": f"python{platform.python_version()}",
+        "KernelVersion": kernel,
+        "MinAPIVersion": oldest,
+        "Os": "linux",
+    }
+    components: list[dict[str, Any]] = [{"Name": "Engine", "Version": version.ENGINE_VERSION, "Details": details}]
+    if runtime is not None:
+        name, _, number = runtime.version.partition(" version ")
+        components.append({"Name": name, "Version": number or runtime.version, "Details": {"GitCommit": ""}})
+    return json_response(
+        {
+            "Platform": {"Name": f"tare {__version__}"},
+            "Components": components,
+            "Version": version.ENGINE_VERSION,
+            "ApiVersion": newest,
+            "MinAPIVersion": oldest,
+            "GitCommit": __version__,
+            "GoVersion": f"python{platform.python_version()}",
+            "Os": "linux",
+            "Arch": info_verb.architecture(),
+            "KernelVersion": kernel,
+            "BuildTime": rfc3339nano(0),
+        }
+    )
+
+
+async def info(engine: Engine, _: Request) -> Answer:
+    """`GET /info`."""
+    return json_response(info_verb.describe(engine))
+
+
+async def events(engine: Engine, request: Request) -> Answer:
+    """`GET /events`: headers at once, one JSON object a line (W39)."""
+    filters = parse_filters(request.query.text("filters"), _EVENT_FILTERS)
+    since, until = seconds_to_nanos(request.query.text("since")), seconds_to_nanos(request.query.text("until"))
+    if since and until and until < since:
+        raise InvalidArgument(f"`since` time ({since}) cannot be after `until` time ({until})")
+    prefix = b""
+    content_type = "application/json"
+    accept = request.headers.get("accept", "")
+    if "application/json-seq" in accept:
+        content_type, prefix = "application/json-seq", b"\x1e"
+    elif "application/x-ndjson" in accept:
+        content_type = "application/x-ndjson"
+
+    async def lines() -> AsyncIterator[bytes]:
+        async for event in engine.events.stream(since=since, until=until):
+            if matches(event.news, filters):
+                yield prefix + msgspec.json.encode(event_body(event)) + b"\n"
+
+    return Stream(lines(), content_type=content_type)
+
+
+def event_body(event: Event) -> dict[str, Any]:
+    """Docker's JSON of an event, with the legacy members clients before API 1.52 need (W40)."""
+    news = event.news
+    body: dict[str, Any] = {}
+    if news.type in ("container", "image"):
+        body |= {"status": news.action, "id": news.id}
+        if news.type == "container":
+            body["from"] = news.attributes.get("image", "")
+    return body | {
+        "Type": news.type,
+        "Action": news.action,
+        "Actor": {"ID": news.id, "Attributes": news.attributes},
+        "scope": "local",
+        "time": event.at // 1_000_000_000,
+        "timeNano": event.at,
+    }
+
+
+async def options(_: Engine, __: Request) -> Answer:
+    """`OPTIONS /…`."""
+    return Response(content_type="", headers={"Content-Length": "0"})

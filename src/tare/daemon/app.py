@@ -1,0 +1,299 @@
+"""The daemon: the only place that builds services. Everything else is handed what it uses."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import gc
+import grp
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from tare import __version__
+from tare.aio import tasks
+from tare.api.app import server_options
+from tare.base import clock
+from tare.base.errors import InvalidArgument, TareError, Unavailable
+from tare.containers import capabilities, records
+from tare.containers.service import Containers
+from tare.containers.view import SummaryCache
+from tare.daemon.options import Options, load
+from tare.drivers import cgroups, host
+from tare.drivers.archive.client import Archiver
+from tare.drivers.runtime.monitor import Monitor
+from tare.drivers.runtime.oci import OciRuntime, probe
+from tare.drivers.seccomp import FilterCache
+from tare.drivers.snapshots.overlay import OverlaySnapshotter
+from tare.engine.engine import Engine, Settings
+from tare.engine.events import Events
+from tare.engine.restore import restore
+from tare.images import records as image_records
+from tare.images.service import ImageOptions, Images
+from tare.networks import records as network_records
+from tare.networks.service import NetworkOptions, Networks
+from tare.store.blobs import Blobs
+from tare.store.db import Database
+from tare.web.server import Server, unix_socket
+from tare.wire.errors import text_of
+
+log = logging.getLogger("tare")
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+_PR_SET_CHILD_SUBREAPER = 36
+_INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit", "tini")
+_OOM_SCORE = -500
+
+
+def main(argv: Sequence[str]) -> int:
+    """`tare daemon`: run until told to stop. Returns the exit code."""
+    try:
+        options = load(argv)
+    except InvalidArgument as error:
+        print(f"tare daemon: {text_of(error)}", file=sys.stderr)
+        return 1
+    logging.basicConfig(
+        level=_LEVELS[options.log_level],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    if os.geteuid() != 0:
+        print("tare daemon: needs root: containers are made of mounts, namespaces and control groups", file=sys.stderr)
+        return 1
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(options))
+    except TareError as error:
+        print(f"tare daemon: {text_of(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def serve(options: Options) -> None:
+    """Build everything, listen, and return when SIGTERM or SIGINT came."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    _prepare_process()
+    lock = _claim(options)
+    server: Server | None = None
+    engine: Engine | None = None
+    try:
+        engine = await build(options)
+        server = Server(server_options(engine))
+        for address in options.hosts:
+            await server.listen(_bind(address, options.group))
+        gc.collect()
+        gc.freeze()
+        log.info("tare %s is ready: %s", __version__, ", ".join(options.hosts))
+        await stopping.wait()
+        log.info("stopping; containers go on")
+    finally:
+        if server is not None:
+            server.close()
+        if engine is not None:
+            await _close(engine)
+        for address in options.hosts:
+            Path(address.removeprefix("unix://")).unlink(missing_ok=True) if server is not None else None
+        if options.pidfile is not None:
+            options.pidfile.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _prepare_process() -> None:
+    """Orphans of ours (monitors) come back to us; the kernel spares us when memory is short; files are private."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.umask(0o022)
+    try:
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+    except PermissionError:
+        log.warning("cannot lower the OOM score: CAP_SYS_RESOURCE is missing")
+
+
+def _claim(options: Options) -> int:
+    """Make the directories and take the data root for ourselves. Raises Unavailable when another daemon has it."""
+    for directory in (options.data_root, options.exec_root):
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    os.chmod(options.data_root, 0o711)
+    os.chmod(options.exec_root, 0o711)
+    lock = os.open(options.data_root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise Unavailable(
+            f"data root {options.data_root} is in use by another daemon (pid {holder})",
+            hint="stop it, or give this one its own --data-root, --exec-root, --host and --bridge",
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    for name in ("containers", "exits", "runtime"):
+        (options.exec_root / name).mkdir(mode=0o700, exist_ok=True)
+    (options.data_root / "containers").mkdir(mode=0o700, exist_ok=True)
+    if options.pidfile is not None:
+        options.pidfile.parent.mkdir(parents=True, exist_ok=True)
+        options.pidfile.write_text(f"{os.getpid()}\n")
+    return lock
+
+
+def _bind(address: str, group: str) -> socket.socket:
+    path = address.removeprefix("unix://")
+    Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    try:
+        owner = grp.getgrnam(group).gr_gid if group else None
+    except KeyError:
+        owner = None
+        log.info("group %s does not exist: only root may use %s", group, path)
+    try:
+        return unix_socket(path, group=owner)
+    except OSError as error:
+        raise Unavailable(f"cannot listen on {address}: {error.strerror or error}") from None
+
+
+async def build(options: Options) -> Engine:
+    """Every service, in the order in which they need each other."""
+    events = Events()
+    db = Database(
+        options.data_root / "state.db", (records.SCHEMA, image_records.SCHEMA, network_records.SCHEMA, _SCHEMA)
+    )
+    facts = host.read(capabilities.ALL)
+    layout = cgroups.read_layout()
+    notes: list[str] = []
+    runtimes = await _runtimes(options, layout, notes)
+    default = options.default_runtime or ("crun" if "crun" in runtimes else "runc")
+    if default not in runtimes:
+        raise InvalidArgument(f"default runtime {default} is not installed", hint=f"known: {', '.join(runtimes)}")
+    archiver = Archiver()
+    await archiver.start()
+    snapshots = OverlaySnapshotter(options.data_root)
+    containers = Containers(db)
+    await containers.load()
+    images = Images(
+        database=db,
+        blobs=Blobs(options.data_root),
+        snapshots=snapshots,
+        archiver=archiver,
+        publish=events.publish,
+        options=ImageOptions(allow_private_sources=options.allow_private_sources),
+    )
+    await images.restore({slot.container.id for slot in containers})
+    networks = Networks(database=db, publish=events.publish, options=_network_options(options))
+    await networks.start()
+    monitor = shutil.which("conmon")
+    if monitor is None:
+        raise Unavailable("conmon is not installed", hint="apt-get install conmon")
+    engine = Engine(
+        settings=Settings(
+            data_root=options.data_root,
+            exec_root=options.exec_root,
+            default_runtime=default,
+            labels=options.labels,
+            uses_init=options.init,
+            init_path=next((path for name in _INIT_PROGRAMS if (path := shutil.which(name))), ""),
+            no_new_privileges=options.no_new_privileges,
+            default_ulimits=options.default_ulimits,
+            debug=options.debug,
+            live_restore=options.live_restore,
+            insecure_registries=options.insecure_registries,
+            engine_id=await _engine_id(db),
+            started_at=clock.now(),
+            notes=(*notes, *networks.warnings()),
+        ),
+        host=facts,
+        cgroups=layout,
+        db=db,
+        archiver=archiver,
+        images=images,
+        snapshots=snapshots,
+        containers=containers,
+        networks=networks,
+        events=events,
+        monitor=Monitor(path=monitor, exec_root=options.exec_root),
+        runtimes=runtimes,
+        filters=FilterCache(options.data_root / "seccomp"),
+        summaries=SummaryCache(),
+    )
+    await restore(engine)
+    return engine
+
+
+def _network_options(options: Options) -> NetworkOptions:
+    return NetworkOptions(
+        bridge=options.bridge,
+        bip=options.bip,
+        iptables=options.iptables,
+        icc=options.icc,
+        ip_masq=options.ip_masq,
+        mtu=options.mtu,
+        dns=options.dns,
+        dns_search=options.dns_search,
+        dns_options=options.dns_options,
+    )
+
+
+async def _runtimes(options: Options, layout: cgroups.Layout, notes: list[str]) -> dict[str, OciRuntime]:
+    """Every runtime that can work here; what was decided and why goes to the notes."""
+    found: dict[str, OciRuntime] = {}
+    root = options.exec_root / "runtime"
+    for name in ("crun", "runc"):
+        if shutil.which(name) is None:
+            continue
+        if name == "crun":
+            try:
+                for tree in cgroups.ensure_crun_usable(layout):
+                    log.info("mounted the left-over cgroup controller %s as a v1 hierarchy: crun needs that", tree)
+            except TareError as error:
+                notes.append(f"crun is not used: {error.message}")
+                continue
+        found[name] = await probe(name, name, root / name)
+    for name, argv in options.runtimes.items():
+        found[name] = await probe(name, argv[0], root / name, tuple(argv[1:]))
+    if not found:
+        raise Unavailable("no OCI runtime is installed", hint="apt-get install crun")
+    if "crun" not in found:
+        notes.append("crun is not installed: runc is used, starts take longer")
+    return found
+
+
+_SCHEMA = "CREATE TABLE IF NOT EXISTS engine (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+
+
+async def _engine_id(db: Database) -> str:
+    """A name for this engine that stays."""
+    new = "-".join((secrets.token_hex(4), *(secrets.token_hex(2) for _ in range(3)), secrets.token_hex(6)))
+
+    def read(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT OR IGNORE INTO engine VALUES ('id', ?)", (new,))
+        row: tuple[str] = connection.execute("SELECT value FROM engine WHERE key = 'id'").fetchone()
+        return row[0]
+
+    return await db.write(read)
+
+
+async def _close(engine: Engine) -> None:
+    await tasks.cancel_all()
+    await engine.networks.close()
+    engine.archiver.close()
+    engine.db.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

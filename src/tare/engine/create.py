@@ -1,0 +1,161 @@
+"""Creating a container: everything checked, its file system prepared, its record durable. Nothing runs yet."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+from msgspec import UNSET
+
+from tare.aio.undo import undo_on_error
+from tare.base import clock
+from tare.base.digest import hex_of
+from tare.base.errors import Conflict, InvalidArgument, NotFound
+from tare.base.ids import ContainerId, random_id
+from tare.containers import checks
+from tare.containers.container import Container, MountPoint
+from tare.containers.merge import merge
+from tare.containers.mounts import plan_mounts
+from tare.drivers import trees
+from tare.engine.engine import Engine, directory_of
+from tare.engine.news import tell
+from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, LogSettings, config_of
+
+_LOG_DRIVERS = frozenset({"", "json-file", "local", "none"})
+
+
+async def create(
+    engine: Engine, body: CreateBody, *, name: str = "", version: tuple[int, int] = (1, 51)
+) -> tuple[Container, list[str]]:
+    """Make a container of `body`. Returns it with dockerd's warnings.
+
+    Raises NotFound only for a missing image (W10), Conflict for the name, InvalidArgument for the rest.
+    """
+    own = config_of(body)
+    container_id = ContainerId(random_id())
+    chosen = engine.containers.choose_name(name, container_id)
+    image = engine.images.resolve(own.Image) if own.Image else None
+    if image is None:
+        raise InvalidArgument("no image specified", hint="name an image, as in `tare run IMAGE`")
+    config = merge(own, image.config)
+    host_config = checks.adapt(
+        _defaults(engine, body.HostConfig),
+        facts=engine.host,
+        default_runtime=engine.settings.default_runtime,
+        version=version,
+    )
+    warnings = checks.validate(config, host_config, facts=engine.host, runtimes=frozenset(engine.runtimes))
+    _refuse_later_subjects(config, host_config)
+    config = _with_hostname(engine, config, host_config, container_id)
+    mounts = plan_mounts(config, host_config)
+    _refuse_missing_sources(mounts, host_config)
+    endpoints = _endpoints(engine, body, host_config, container_id)
+    container = Container(
+        id=container_id,
+        name=chosen,
+        created_at=clock.now(),
+        image_id=image.id,
+        image_reference=own.Image,
+        config=config,
+        host_config=host_config,
+        runtime=host_config.Runtime,
+        mounts=tuple(mounts),
+        asked_endpoints=endpoints,
+        endpoints=endpoints,
+    )
+    async with undo_on_error("create") as undo:
+        engine.snapshots.prepare(container_id, hex_of(image.chain_id) if image.chain_id else None)
+        undo.push(engine.snapshots.remove, container_id)
+        directory = directory_of(engine, container_id)
+        directory.mkdir(mode=0o700)
+        undo.push(trees.discard, directory)
+        await engine.containers.add(container)
+    tell(engine, container, "create")
+    return container, warnings
+
+
+def _defaults(engine: Engine, host_config: HostConfig) -> HostConfig:
+    """What the daemon's options put where the client said nothing."""
+    changes: dict[str, object] = {}
+    log = host_config.LogConfig
+    changes["LogConfig"] = LogSettings(Type=log.Type or "json-file", Config=log.Config or {})
+    if host_config.Init is UNSET and engine.settings.uses_init:
+        changes["Init"] = True
+    if host_config.PortBindings is None:
+        changes["PortBindings"] = {}
+    return msgspec.structs.replace(host_config, **changes)
+
+
+def _with_hostname(
+    engine: Engine, config: ContainerConfig, host_config: HostConfig, container_id: ContainerId
+) -> ContainerConfig:
+    if config.Hostname:
+        return config
+    if host_config.UTSMode == "host" or host_config.NetworkMode == "host":
+        return msgspec.structs.replace(config, Hostname=os.uname().nodename)
+    joined = checks.joined_container(host_config.NetworkMode)
+    if joined is not None:
+        try:
+            return msgspec.structs.replace(config, Hostname=engine.containers.find(joined).container.config.Hostname)
+        except NotFound:
+            pass
+    return msgspec.structs.replace(config, Hostname=container_id[:12])
+
+
+def _refuse_later_subjects(config: ContainerConfig, host_config: HostConfig) -> None:
+    """What this version does not serve is refused in words, not ignored."""
+    if host_config.LogConfig.Type not in _LOG_DRIVERS:
+        raise InvalidArgument(
+            f"logger: no log driver named '{host_config.LogConfig.Type}' is registered",
+            hint="json-file, local and none are served by this version",
+        )
+    if any(bindings for bindings in (host_config.PortBindings or {}).values()) or host_config.PublishAllPorts:
+        raise InvalidArgument("published ports are not served by this version yet", hint="use --network host")
+    if host_config.UsernsMode not in ("", "host"):
+        raise InvalidArgument("user namespaces are not served by this version yet")
+    if host_config.RestartPolicy.Name not in ("", "no"):
+        raise InvalidArgument(
+            f"restart policy {host_config.RestartPolicy.Name} is not served by this version yet",
+            hint="use --restart no",
+        )
+    if config.Healthcheck is not UNSET and config.Healthcheck.Test not in (UNSET, [], ["NONE"]):
+        raise InvalidArgument("health checks are not served by this version yet", hint="use --no-healthcheck")
+    if host_config.VolumesFrom:
+        raise InvalidArgument("--volumes-from is not served by this version yet")
+    if host_config.Links:
+        raise InvalidArgument("--link is not served by this version yet")
+
+
+def _refuse_missing_sources(mounts: list[MountPoint], host_config: HostConfig) -> None:
+    """`--mount type=bind` wants an existing source; `-v` makes a directory at start."""
+    by_mount = {mount.Target for mount in host_config.Mounts or ()}
+    for point in mounts:
+        if point.type == "volume":
+            raise InvalidArgument(
+                "volumes are not served by this version yet", hint="use a bind mount (-v /host/path:/path)"
+            )
+        if point.type == "bind" and point.destination in by_mount and not os.path.exists(point.source):
+            raise InvalidArgument(
+                f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
+            )
+
+
+def _endpoints(
+    engine: Engine, body: CreateBody, host_config: HostConfig, container_id: ContainerId
+) -> dict[str, EndpointSettings]:
+    """The endpoints asked for, under their networks' names."""
+    mode = host_config.NetworkMode
+    if checks.joined_container(mode) is not None:
+        target = engine.containers.find(checks.joined_container(mode) or "")
+        if target.container.id == container_id:
+            raise Conflict("cannot join own network")
+        return {}
+    asked = {
+        name: settings or EndpointSettings() for name, settings in (body.NetworkingConfig.EndpointsConfig or {}).items()
+    }
+    if mode not in asked:
+        asked = {mode: asked.pop("default", EndpointSettings()), **asked}
+    return asked
+
+
+__all__ = ["create"]

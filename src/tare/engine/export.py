@@ -1,0 +1,52 @@
+"""A container's file system as a tar, and where it lies."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from tare.containers.container import Container
+from tare.containers.service import Slot
+from tare.engine.engine import Engine, rootfs_of
+
+
+async def export(engine: Engine, slot: Slot) -> AsyncIterator[bytes]:
+    """The whole file system as the container sees it, without mounts inside it. Works in every state."""
+    container = slot.container
+    own = not container.is_running
+    target = (
+        Path(tempfile.mkdtemp(prefix="export-", dir=engine.settings.exec_root))
+        if own
+        else rootfs_of(engine, container.id)
+    )
+    try:
+        if own:
+            engine.snapshots.mount(container.id, target, readonly=True)
+        root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            async for chunk in engine.archiver.pack_chunks(root, one_file_system=True):
+                yield chunk
+        finally:
+            os.close(root)
+    finally:
+        if own:
+            engine.snapshots.unmount(target)
+            target.rmdir()
+
+
+def graph_driver(engine: Engine, container: Container) -> dict[str, Any]:
+    """`GraphDriver` of inspect: the directories of the overlay."""
+    upper = engine.snapshots.upper(container.id)
+    return {
+        "Data": {
+            "ID": container.id,
+            "LowerDir": ":".join(str(path) for path in engine.snapshots.lowers(container.id)),
+            "MergedDir": str(rootfs_of(engine, container.id)),
+            "UpperDir": str(upper),
+            "WorkDir": str(upper.parent / "work"),
+        },
+        "Name": "overlay2",
+    }

@@ -1,0 +1,95 @@
+"""Reading a container's log for a client, once or for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote_plus
+
+from tare.aio.threads import in_thread
+from tare.containers.logs import LogFile, Wanted
+from tare.containers.service import Slot
+from tare.drivers.inotify import FileWatch
+from tare.engine.engine import Engine, log_path
+
+
+async def read_logs(
+    engine: Engine,
+    slot: Slot,
+    *,
+    stdout: bool = True,
+    stderr: bool = True,
+    since: int = 0,
+    until: int = 0,
+    tail: int | None = None,
+    timestamps: bool = False,
+    details: bool = False,
+    follow: bool = False,
+) -> AsyncIterator[bytes]:
+    """Frames (raw bytes with a terminal). Times in nanoseconds. follow: until the container ends.
+
+    A rotated log is read to its end before the new one.
+    """
+    container = slot.container
+    wanted = Wanted(
+        stdout=stdout,
+        stderr=stderr,
+        since=since,
+        until=until,
+        timestamps=timestamps,
+        has_tty=container.config.Tty,
+        details=_details(container.host_config.LogConfig.Config or {}, container.labels) if details else b"",
+    )
+    path = log_path(engine, container)
+    try:
+        log = LogFile(path)
+    except FileNotFoundError:
+        if not follow or not (container.is_running or container.started_at == 0):
+            return
+        await slot.until_started()
+        try:
+            log = LogFile(path)
+        except FileNotFoundError:
+            return
+    watch = FileWatch(path) if follow else None
+    try:
+        if tail is not None:
+            await in_thread(log.seek_tail, tail)
+        while True:
+            has_ended = not slot.container.is_running and slot.container.started_at != 0
+            while piece := await in_thread(log.next_piece, wanted):
+                yield piece
+            if log.is_past_until or watch is None or has_ended:
+                return
+            if log.was_replaced:
+                log.close()
+                watch.close()
+                log, watch = LogFile(path), FileWatch(path)
+                continue
+            await _either(watch, slot)
+    finally:
+        log.close()
+        if watch is not None:
+            watch.close()
+
+
+async def _either(watch: FileWatch, slot: Slot) -> None:
+    """Wait until the file changes or the container ends."""
+    changed = asyncio.ensure_future(watch.changed())
+    waiting: set[asyncio.Future[Any]] = {changed}
+    if slot.container.is_running:
+        waiting.add(slot.wait("next-exit"))
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _details(options: dict[str, str], labels: dict[str, str]) -> bytes:
+    """`k=v,k=v ` of the labels named by the log options `labels` and `env` (only labels are kept)."""
+
+    names = [name for name in options.get("labels", "").split(",") if name in labels]
+    text = ",".join(f"{quote_plus(name)}={quote_plus(labels[name])}" for name in sorted(names))
+    return f"{text} ".encode() if text else b""

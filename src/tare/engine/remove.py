@@ -1,0 +1,81 @@
+"""Removing a container: everything it had, whatever state a crash left it in. Idempotent."""
+
+from __future__ import annotations
+
+import signal
+
+from tare.aio.threads import in_thread
+from tare.base.errors import Conflict, TareError
+from tare.containers.container import State
+from tare.containers.service import Slot
+from tare.drivers import trees
+from tare.engine import stop
+from tare.engine.engine import Engine, directory_of
+from tare.engine.news import tell
+from tare.engine.release import release
+
+_KILL_PATIENCE_S = 10.0
+
+
+async def remove(engine: Engine, slot: Slot, *, force: bool = False, volumes: bool = False) -> None:
+    """Remove it. Raises Conflict when it runs (without force) or is being removed by somebody else.
+
+    volumes: its anonymous volumes too.
+    """
+    container = slot.container
+    if slot.is_being_removed:
+        raise Conflict(f"removal of container {container.name} is already in progress")
+    if container.is_running and not force:
+        raise Conflict(
+            f'cannot remove container "{container.name}": container is {container.state.value}: '
+            "stop the container before removing or force remove"
+        )
+    slot.is_being_removed = True
+    try:
+        if container.is_running:
+            await _kill(engine, slot)
+        async with slot.lock:
+            if slot.supervisor is not None:
+                await slot.supervisor
+            await _clear(engine, slot, volumes=volumes)
+    except BaseException:
+        slot.is_being_removed = False
+        raise
+
+
+async def _kill(engine: Engine, slot: Slot) -> None:
+    engine.containers.change(slot, was_stopped_by_user=True)
+    try:
+        stop.signal_container(engine, slot, signal.SIGKILL)
+    except Conflict:
+        return
+    if not await stop.ended(slot, _KILL_PATIENCE_S):
+        raise Conflict(f"cannot remove container {slot.container.name}: it does not end after SIGKILL")
+
+
+async def remove_after_exit(engine: Engine, slot: Slot) -> None:
+    """`--rm`: called by the supervisor when the container has ended; waiters for removal are told either way."""
+    if slot.is_being_removed:
+        return
+    slot.is_being_removed = True
+    try:
+        await _clear(engine, slot, volumes=True)
+    except TareError as error:
+        slot.is_being_removed = False
+        slot.tell_removed(error.message)
+        raise
+
+
+async def _clear(engine: Engine, slot: Slot, *, volumes: bool) -> None:
+    container = slot.container
+    _ = volumes
+    engine.containers.change(slot, state=State.REMOVING)
+    await release(engine, container)
+    engine.snapshots.remove(container.id)
+    await engine.images.release(container.id)
+    await in_thread(trees.discard, directory_of(engine, container.id))
+    await engine.containers.forget(slot)
+    engine.summaries.forget(container.id)
+    slot.hub.finish()
+    tell(engine, container, "destroy")
+    slot.tell_removed()

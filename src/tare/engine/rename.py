@@ -1,0 +1,15 @@
+"""Renaming a container."""
+
+from __future__ import annotations
+
+from tare.containers.service import Slot
+from tare.engine.engine import Engine
+from tare.engine.news import tell
+
+
+async def rename(engine: Engine, slot: Slot, name: str) -> None:
+    """Give it another name. Raises InvalidArgument, Conflict."""
+    async with slot.lock:
+        old = await engine.containers.rename(slot, name)
+    engine.networks.renamed(slot.container.id, slot.container.name)
+    tell(engine, slot.container, "rename", oldName=f"/{old}")

@@ -1,0 +1,86 @@
+"""After the daemon's own start: what runs is adopted, what ended meanwhile is dealt with, what a crash left is removed.
+
+Restore answers crashes as undo answers errors; both end in the same idempotent release and remove.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+
+from tare.aio import tasks
+from tare.containers.container import Container, State
+from tare.containers.service import Slot
+from tare.drivers.runtime import monitor
+from tare.engine.engine import Engine
+from tare.engine.exits import handle_exit, supervise
+from tare.engine.prepare import wish_of
+from tare.engine.release import release
+from tare.engine.remove import remove_after_exit
+from tare.networks.service import RunningContainer
+
+log = logging.getLogger(__name__)
+
+
+async def restore(engine: Engine) -> None:
+    """Bring every record in line with the kernel. One container that cannot be restored does not stop the others."""
+    alive = [slot for slot in engine.containers if slot.container.is_running and _is_alive(slot.container)]
+    await engine.networks.restore([_running(engine, slot.container) for slot in alive])
+    for slot in list(engine.containers):
+        try:
+            await _restore(engine, slot)
+        except Exception:
+            log.exception("restoring container %s", slot.container.name)
+    _remove_orphans(engine)
+
+
+async def _restore(engine: Engine, slot: Slot) -> None:
+    container = slot.container
+    if container.is_running:
+        if _is_alive(container):
+            await _adopt(engine, slot)
+        else:
+            log.info("container %s ended while the daemon was away", container.name)
+            await handle_exit(engine, slot)
+        return
+    await release(engine, container)
+    if container.state is State.REMOVING or (container.host_config.AutoRemove and container.started_at):
+        await remove_after_exit(engine, slot)
+
+
+def _running(engine: Engine, container: Container) -> RunningContainer:
+    assert container.process is not None
+    return RunningContainer(wish=wish_of(engine, container), pid=container.process.pid, endpoints=container.endpoints)
+
+
+def _is_alive(container: Container) -> bool:
+    """Whether monitor and first process are the ones recorded (same boot, same start times)."""
+    process = container.process
+    if process is None or process.boot_id != monitor.boot_id():
+        return False
+    return monitor.start_time(process.monitor_pid) == process.monitor_started
+
+
+async def _adopt(engine: Engine, slot: Slot) -> None:
+    container = slot.container
+    assert container.process is not None
+    slot.started.set()
+    ended = monitor.until_ended(container.process.monitor_pid)
+    slot.supervisor = tasks.spawn(supervise(engine, slot, ended), name=f"watch {container.name}")
+    log.info("container %s goes on", container.name)
+
+
+def _remove_orphans(engine: Engine) -> None:
+    """Bundles and exit files of containers nobody knows any more."""
+    known = {slot.container.id for slot in engine.containers}
+    for directory in (engine.monitor.exec_root / "containers", engine.monitor.exits()):
+        for name in os.listdir(directory):
+            if name not in known:
+                engine_path = directory / name
+                log.info("removing left-over %s", engine_path)
+                if engine_path.is_dir():
+                    engine.snapshots.unmount(engine_path / "rootfs")
+                    shutil.rmtree(engine_path, ignore_errors=True)
+                else:
+                    engine_path.unlink(missing_ok=True)

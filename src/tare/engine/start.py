@@ -1,0 +1,122 @@
+"""Starting a container: plan, attach, mount, monitor, go; undone step by step when anything fails.
+
+See docs/flows/run.md.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tare.aio import proc, tasks
+from tare.aio.undo import undo_on_error
+from tare.base import clock
+from tare.base.errors import Conflict, InvalidArgument, NotModified, TareError
+from tare.containers import spec
+from tare.containers.container import Process, State
+from tare.containers.service import Slot
+from tare.drivers import rootfs
+from tare.drivers.runtime.monitor import boot_id, start_time
+from tare.drivers.runtime.oci import CommandNotFound, CommandNotInvokable
+from tare.engine.engine import Engine, log_path, rootfs_of
+from tare.engine.exits import supervise
+from tare.engine.news import tell
+from tare.engine.prepare import spec_input, wish_of
+from tare.engine.release import release
+from tare.engine.remove import remove_after_exit
+
+_CANNOT_INVOKE = 126
+_NOT_FOUND = 127
+_CANNOT_START = 128
+
+
+async def start(engine: Engine, slot: Slot) -> None:
+    """Start it. Raises NotModified when it runs already, Conflict when it cannot be started now.
+
+    A program that cannot be executed is recorded with exit code 127 or 126 and raised as InvalidArgument (W9). When
+    `--rm` was asked for, a failed start removes the container and releases who waits for that (W37).
+    """
+    async with slot.lock:
+        container = slot.container
+        if slot.is_being_removed or container.state is State.REMOVING:
+            raise Conflict("container is marked for removal and cannot be started")
+        if container.is_paused:
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if container.is_running:
+            raise NotModified(f"container {container.id} is already running")
+        if slot.supervisor is not None:
+            await slot.supervisor
+            slot.supervisor = None
+        try:
+            await _start(engine, slot)
+        except Exception as error:
+            _record_failure(engine, slot, error)
+            slot.hub.finish()
+            slot.tell_exit()
+            if container.host_config.AutoRemove:
+                await remove_after_exit(engine, slot)
+            raise
+
+
+async def _start(engine: Engine, slot: Slot) -> None:
+    container = slot.container
+    runtime = engine.runtimes.get(container.runtime)
+    if runtime is None:
+        raise InvalidArgument(f"Unknown runtime specified {container.runtime}")
+    async with undo_on_error("start") as undo:
+        undo.push(release, engine, container)
+        bundle = engine.monitor.bundle(container.id)
+        target = rootfs_of(engine, container.id)
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        engine.snapshots.mount(container.id, target)
+        attachment = await engine.networks.attach(wish_of(engine, container))
+        given = spec_input(engine, container, runtime=runtime, attachment=attachment)
+        (bundle / "config.json").write_bytes(msgspec.json.encode(spec.render(given)))
+        logs = container.host_config.LogConfig.Type != "none"
+        started = await engine.monitor.create(
+            container.id,
+            runtime=runtime,
+            log_path=log_path(engine, container) if logs else None,
+            has_tty=container.config.Tty,
+            has_stdin=container.config.OpenStdin,
+            keep_stdin=not container.config.StdinOnce,
+        )
+        pid_started = start_time(started.pid)
+        monitor_started = start_time(started.monitor.pid)
+        if slot.hub.is_wanted:
+            slot.hub.connect(lambda: engine.monitor.connect(container.id))
+        if any(slot.size):
+            engine.monitor.resize(container.id, height=slot.size[0], width=slot.size[1])
+        engine.networks.handed_over(container.id, started.pid)
+        await runtime.start(container.id)
+        engine.containers.change(
+            slot,
+            state=State.RUNNING,
+            process=Process(
+                pid=started.pid,
+                pid_started=pid_started or 0,
+                monitor_pid=started.monitor.pid,
+                monitor_started=monitor_started or 0,
+                boot_id=boot_id(),
+            ),
+            started_at=clock.now(),
+            exit_code=0,
+            error="",
+            is_oom_killed=False,
+            was_stopped_by_user=False,
+            endpoints=attachment.endpoints,
+        )
+    slot.started.set()
+    tell(engine, slot.container, "start")
+    slot.supervisor = tasks.spawn(supervise(engine, slot, proc.wait(started.monitor)), name=f"watch {container.name}")
+
+
+def _record_failure(engine: Engine, slot: Slot, error: Exception) -> None:
+    code = _CANNOT_START
+    if isinstance(error, rootfs.CannotExecute):
+        code = error.exit_code
+    elif isinstance(error, CommandNotFound):
+        code = _NOT_FOUND
+    elif isinstance(error, CommandNotInvokable):
+        code = _CANNOT_INVOKE
+    text = error.message if isinstance(error, TareError) else str(error)
+    engine.containers.change(slot, exit_code=code, error=text, process=None)

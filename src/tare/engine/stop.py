@@ -1,0 +1,101 @@
+"""Signals to a running container and what comes of them: kill, stop, pause, unpause."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tare.base.errors import Conflict, NotModified
+from tare.containers.container import State
+from tare.containers.service import Slot
+from tare.drivers import cgroups
+from tare.drivers.runtime.monitor import send_signal
+from tare.engine.engine import Engine
+from tare.engine.news import tell
+from tare.engine.release import cgroup_path
+from tare.wire.signals import parse_signal
+
+DEFAULT_TIMEOUT_S = 10
+_KILL_PATIENCE_S = 10.0
+
+
+def signal_container(engine: Engine, slot: Slot, number: int) -> None:
+    """Send a signal to the container's first process; news first (W38). Raises Conflict when it is not running."""
+    container = slot.container
+    process = container.process
+    if not container.is_running or process is None:
+        raise Conflict(f"container {container.id} is not running")
+    tell(engine, container, "kill", signal=str(number))
+    send_signal(process.pid, process.pid_started, number)
+    if container.is_paused and number == signal.SIGKILL:
+        cgroups.freeze(engine.cgroups, cgroup_path(container), frozen=False)
+
+
+def kill(engine: Engine, slot: Slot, signal_text: str) -> None:
+    """`docker kill`. Raises InvalidArgument, Conflict."""
+    container = slot.container
+    number = parse_signal(signal_text) if signal_text else signal.SIGKILL
+    if not container.is_running:
+        raise Conflict(f"cannot kill container: {slot.container.name}: container {container.id} is not running")
+    if number in (signal.SIGKILL, parse_signal(container.config.StopSignal or "SIGTERM")):
+        engine.containers.change(slot, was_stopped_by_user=True)
+    signal_container(engine, slot, number)
+
+
+async def stop(engine: Engine, slot: Slot, *, timeout_s: int | None, signal_text: str = "") -> None:
+    """Ask it to end, wait, then kill. timeout_s: None = the container's own, negative = for ever.
+
+    Raises NotModified when it is not running.
+    """
+    container = slot.container
+    number = parse_signal(signal_text or container.config.StopSignal or "SIGTERM")
+    if not container.is_running:
+        raise NotModified(f"container {container.id} is already stopped")
+    if timeout_s is None:
+        configured = container.config.StopTimeout
+        timeout_s = configured if isinstance(configured, int) else DEFAULT_TIMEOUT_S
+    engine.containers.change(slot, was_stopped_by_user=True)
+    if container.is_paused:
+        cgroups.freeze(engine.cgroups, cgroup_path(container), frozen=False)
+    try:
+        signal_container(engine, slot, number)
+        if not await ended(slot, None if timeout_s < 0 else float(timeout_s)):
+            signal_container(engine, slot, signal.SIGKILL)
+            if not await ended(slot, _KILL_PATIENCE_S):
+                raise Conflict(f"cannot stop container: {container.name}: it does not end after SIGKILL")
+    except Conflict:
+        if slot.container.is_running:
+            raise
+    tell(engine, slot.container, "stop")
+
+
+async def ended(slot: Slot, limit_s: float | None) -> bool:
+    if limit_s == 0:
+        return slot.stopped.is_set()
+    try:
+        await asyncio.wait_for(slot.stopped.wait(), limit_s)
+    except TimeoutError:
+        return False
+    return True
+
+
+def pause(engine: Engine, slot: Slot) -> None:
+    """Freeze every process of the container. Raises Conflict."""
+    container = slot.container
+    if not container.is_running:
+        raise Conflict(f"container {container.id} is not running")
+    if container.is_paused:
+        raise Conflict(f"container {container.id} is already paused")
+    cgroups.freeze(engine.cgroups, cgroup_path(container), frozen=True)
+    engine.containers.change(slot, state=State.PAUSED)
+    tell(engine, slot.container, "pause")
+
+
+def unpause(engine: Engine, slot: Slot) -> None:
+    """Let a frozen container go on. Raises Conflict."""
+    container = slot.container
+    if not container.is_paused:
+        raise Conflict(f"Container {container.id} is not paused")
+    cgroups.freeze(engine.cgroups, cgroup_path(container), frozen=False)
+    engine.containers.change(slot, state=State.RUNNING)
+    tell(engine, slot.container, "unpause")
