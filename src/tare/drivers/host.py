@@ -57,7 +57,6 @@ class HostFacts:
     has_blkio_weight: bool = True
     has_cpu_quota: bool = True
     has_cpu_realtime: bool = False
-    has_time_namespace: bool = True
     has_ip_forward: bool = True
     thermal_throttle: tuple[str, ...] = ()
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -90,7 +89,6 @@ def read(capability_names: tuple[str, ...]) -> HostFacts:
         has_cpu_quota=cgroups.has_file(layout, "cpu", v1="cpu.cfs_quota_us", v2="cpu.max"),
         has_cpu_realtime=layout.mode is not CgroupMode.V2
         and cgroups.has_file(layout, "cpu", v1="cpu.rt_runtime_us", v2="cpu.rt_runtime_us"),
-        has_time_namespace=Path("/proc/self/ns/time").exists(),
         has_ip_forward=_text("/proc/sys/net/ipv4/ip_forward") == "1",
         thermal_throttle=tuple(sorted(str(p) for p in Path("/sys/devices/system/cpu").glob("cpu*/thermal_throttle"))),
         rlimits=_rlimits(),

@@ -49,6 +49,7 @@ class BridgeDriver:
         """rules: whether to use nftables at all (`--iptables`). home: path of the namespace to work in."""
         self._namespaces = Namespaces()
         self._lock = threading.RLock()
+        self._is_closed = False
         self._home: NetNamespace | None = None
         try:
             if home is None:
@@ -63,7 +64,10 @@ class BridgeDriver:
             raise
 
     def close(self) -> None:
-        """Close descriptors and threads; links and rules stay."""
+        """Close descriptors and threads; links and rules stay. A second time does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if (nft := getattr(self, "_nft", None)) is not None:
             nft.close()
         if self._home is not None:
