@@ -178,6 +178,21 @@ def test_rules_are_there_and_those_of_others_untouched(driver, host):
         nft.close()
 
 
+def test_without_iptables_there_are_no_rules(host):
+    namespaces, namespace = host
+    driver = BridgeDriver(home=namespace.path, rules=False)
+    nft = namespaces.run(namespace.fd, Nft)
+    try:
+        driver.ensure_bridge(BRIDGE, GATEWAY)
+        driver.apply_rules(RULES)
+        assert nft.run("list ruleset") == ""
+        assert driver.forward_drops() == []
+        driver.remove_bridge(BRIDGE)
+    finally:
+        nft.close()
+        driver.close()
+
+
 def test_masquerading_and_forwarding_to_the_outside(driver, host):
     """container -> bridge -> "host" -> an outer namespace that knows no route back: only NAT lets it answer."""
     namespaces, namespace = host

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from tare.containers import capabilities, checks, seccomp_profile, spec
-from tare.drivers import seccomp
+from tare.drivers import devices, seccomp
 from tare.testing import bundles as util
 from tare.wire.config import ContainerConfig, HostConfig, Ulimit
 
@@ -81,6 +81,16 @@ def test_devices(run, runtime):
     script = "busybox mknod /tmp/disk b 254 0; cat /tmp/disk > /dev/null || echo refused; busybox rm /tmp/disk"
     assert "refused" in run(f"({script}) 2>/dev/null", runtime=runtime)
     assert run("echo gone > /dev/null; echo kept > /dev/full || echo full", runtime=runtime).strip() == "full"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs fuse in the kernel")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_device_opens_only_when_it_was_handed_in(run, runtime):
+    script = "busybox mknod /tmp/fuse c 10 229; (exec 3<>/tmp/fuse) 2>/dev/null && echo opened; busybox rm /tmp/fuse"
+    assert run(script, runtime=runtime) == ""
+    [(target, node)] = devices.expand("/dev/fuse", "/dev/other")
+    plan = spec.DevicePlan(path=target, kind=node.kind, major=node.major, minor=node.minor)
+    assert run("exec 3<>/dev/other && echo opened", runtime=runtime, devices=(plan,)) == "opened\n"
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

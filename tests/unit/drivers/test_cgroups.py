@@ -120,3 +120,25 @@ def test_plans_for_both_versions():
 @pytest.mark.parametrize(("shares", "weight"), [(0, 0), (2, 1), (1024, 39), (262144, 10000), (1, 1), (10**9, 10000)])
 def test_shares(shares, weight):
     assert cgroups.shares_to_weight(shares) == weight
+
+
+def test_what_hybrid_left_to_v2_is_mounted_as_v1(tmp_path, monkeypatch):
+    mounted = []
+    monkeypatch.setattr(cgroups, "_ROOT", tmp_path)
+    monkeypatch.setattr(cgroups.linux, "mount", lambda *given: mounted.append(given))
+    layout = cgroups.Layout(mode=CgroupMode.HYBRID, leftover=frozenset({"hugetlb", "no-v1-name"}))
+    assert cgroups.ensure_crun_usable(layout) == ("hugetlb",)
+    assert mounted == [("cgroup", str(tmp_path / "hugetlb"), "cgroup", 0, "hugetlb")]
+    assert cgroups.ensure_crun_usable(cgroups.Layout(mode=CgroupMode.HYBRID)) == ()
+
+
+def test_a_kernel_that_refuses_leaves_runc(tmp_path, monkeypatch):
+    def refuse(*given):
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(cgroups, "_ROOT", tmp_path)
+    monkeypatch.setattr(cgroups.linux, "mount", refuse)
+    layout = cgroups.Layout(mode=CgroupMode.HYBRID, leftover=frozenset({"hugetlb"}))
+    with pytest.raises(Unavailable, match="cgroup controller hugetlb") as caught:
+        cgroups.ensure_crun_usable(layout)
+    assert caught.value.hint == "use the runtime runc"
