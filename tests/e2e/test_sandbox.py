@@ -180,3 +180,26 @@ def test_seccomp_of_a_user(run, runtime):
     )
     out = run("mkdir /tmp/x 2>&1 || echo refused", runtime=runtime, seccomp=filtered(runtime, profile))
     assert out == "mkdir: can't create directory '/tmp/x': Operation not permitted\nrefused\n"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_exec_is_in_the_same_sandbox(rootfs, tmp_path, runtime):
+    host = HostConfig(SecurityOpt=["no-new-privileges"])
+    given = util.spec_input(rootfs, ["/bin/sleep", "60"], runtime=runtime, host_config=host, seccomp=filtered(runtime))
+    process = spec.render_process(
+        argv=["/bin/sh", "-c", "cat /proc/self/status; ls /proc/self/fd"],
+        env=["PATH=/bin"],
+        cwd="/",
+        user=spec.User(uid=33, gid=33, additional_gids=(33,)),
+        tty=False,
+        host=host,
+        facts=util.FACTS,
+        no_new_privileges=True,
+    )
+    done = util.run_exec(given, process, tmp_path / "bundle", runtime=runtime)
+    assert done.returncode == 0, done.stderr
+    seen = status(done.stdout.decode())
+    assert (seen["Seccomp"], seen["NoNewPrivs"]) == ("2", "1")
+    assert seen["CapBnd"] == "00000000a80425fb"
+    assert {seen["CapPrm"], seen["CapEff"], seen["CapInh"], seen["CapAmb"]} == {"0" * 16}
+    assert done.stdout.decode().split("\n")[-5:] == ["0", "1", "2", "3", ""]

@@ -77,3 +77,39 @@ def run(
         cgroups.remove(layout, given.cgroup_path)
         if not cgroups.owned(layout, PARENT):
             cgroups.remove(layout, PARENT)
+
+
+def run_exec(
+    given: spec.SpecInput, process: dict[str, Any], bundle: Path, *, runtime: str = "crun"
+) -> subprocess.CompletedProcess[bytes]:
+    """Start `given` detached, execute `process` in it, and remove it."""
+    bundle.mkdir(parents=True, exist_ok=True)
+    (bundle / "config.json").write_text(json.dumps(spec.render(given)))
+    (bundle / "process.json").write_text(json.dumps(process))
+    base = [runtime, "--root", str(bundle / "state")]
+    environment = {"PATH": os.environ["PATH"]}
+
+    def call(*argv: str, check: bool) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [*base, *argv], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=check, env=environment
+        )
+
+    layout = cgroups.read_layout()
+    try:
+        # Its streams must not be our pipes: the container would keep them open.
+        with open(os.devnull, "r+b") as nothing:
+            subprocess.run(
+                [*base, "run", "--detach", "--bundle", str(bundle), given.id],
+                stdin=nothing,
+                stdout=nothing,
+                stderr=nothing,
+                timeout=30,
+                check=True,
+                env=environment,
+            )
+        return call("exec", "--process", str(bundle / "process.json"), given.id, check=False)
+    finally:
+        call("delete", "--force", given.id, check=False)
+        cgroups.remove(layout, given.cgroup_path)
+        if not cgroups.owned(layout, PARENT):
+            cgroups.remove(layout, PARENT)
