@@ -144,6 +144,14 @@ def test_read_only_root_tmpfs_and_binds(run, runtime, tmp_path):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_hosts_namespaces(run, runtime):
+    host = HostConfig(IpcMode="host", PidMode="host", UTSMode="host", NetworkMode="host")
+    script = "for kind in ipc pid uts net; do busybox readlink /proc/self/ns/$kind; done; ls /dev/mqueue > /dev/null"
+    out = run(script, runtime=runtime, host_config=host, namespaces=spec.Namespaces(network=None))
+    assert out.split() == [os.readlink(f"/proc/self/ns/{kind}") for kind in ("ipc", "pid", "uts", "net")]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_no_new_privileges(run, runtime):
     host = HostConfig(SecurityOpt=["no-new-privileges"])
     assert status(run("cat /proc/self/status", runtime=runtime, host_config=host))["NoNewPrivs"] == "1"

@@ -204,13 +204,10 @@ def _standard_mounts(given: SpecInput) -> list[dict[str, Any]]:
         _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *sys_access]),
         _mount("/sys/fs/cgroup", cgroup_type, "cgroup", ["nosuid", "noexec", "nodev", "relatime", *sys_access]),
     ]
-    if host.IpcMode == "host":
-        return [
-            *mounts,
-            _mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", "nosuid", "noexec", "nodev", "rprivate"]),
-            _mount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexec", "nodev", "rprivate"]),
-        ]
+    # A new mount of mqueue shows the queues of the IPC namespace it is made in, the host's included.
     mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]))
+    if host.IpcMode == "host":
+        return [*mounts, _mount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexec", "nodev", "rprivate"])]
     if given.shm_path is not None:
         mounts.append(_mount("/dev/shm", "bind", given.shm_path, ["rbind", "nosuid", "noexec", "nodev", "rprivate"]))
     elif host.IpcMode != "none":
