@@ -13,11 +13,11 @@ T = TypeVar("T")
 _running: set[asyncio.Task[Any]] = set()
 
 
-def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-    """Start a task that the loop cannot lose; an exception nobody awaits is logged."""
+def spawn(coroutine: Coroutine[Any, Any, T], *, name: str, is_awaited: bool = False) -> asyncio.Task[T]:
+    """Start a task that the loop cannot lose. Its exception is logged unless the caller awaits it."""
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
     _running.add(task)
-    task.add_done_callback(_finished)
+    task.add_done_callback(_running.discard if is_awaited else _finished)
     return task
 
 
@@ -29,9 +29,7 @@ def _finished(task: asyncio.Task[Any]) -> None:
 
 async def finish(coroutine: Coroutine[Any, Any, T], *, name: str) -> T:
     """Run to the end even when the client that asked for it leaves (shielded); only then are its errors logged."""
-    task = asyncio.get_running_loop().create_task(coroutine, name=name)
-    _running.add(task)
-    task.add_done_callback(_running.discard)
+    task = spawn(coroutine, name=name, is_awaited=True)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -57,7 +57,7 @@ _LEVELS = {
     "fatal": logging.CRITICAL,
 }
 _PR_SET_CHILD_SUBREAPER = 36
-_INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit", "tini")
+_INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit")  # static ones: they run on any image
 _OOM_SCORE = -500
 
 

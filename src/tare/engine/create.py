@@ -10,7 +10,7 @@ from msgspec import UNSET
 from tare.aio.undo import undo_on_error
 from tare.base import clock
 from tare.base.digest import hex_of
-from tare.base.errors import Conflict, InvalidArgument, NotFound
+from tare.base.errors import InvalidArgument, NotFound
 from tare.base.ids import ContainerId, random_id
 from tare.containers import checks
 from tare.containers.container import Container, MountPoint
@@ -49,7 +49,7 @@ async def create(
     config = _with_hostname(engine, config, host_config, container_id)
     mounts = plan_mounts(config, host_config)
     _refuse_missing_sources(mounts, host_config)
-    endpoints = _endpoints(engine, body, host_config, container_id)
+    endpoints = _endpoints(body, host_config)
     container = Container(
         id=container_id,
         name=chosen,
@@ -140,15 +140,10 @@ def _refuse_missing_sources(mounts: list[MountPoint], host_config: HostConfig) -
             )
 
 
-def _endpoints(
-    engine: Engine, body: CreateBody, host_config: HostConfig, container_id: ContainerId
-) -> dict[str, EndpointSettings]:
-    """The endpoints asked for, under their networks' names."""
+def _endpoints(body: CreateBody, host_config: HostConfig) -> dict[str, EndpointSettings]:
+    """The endpoints asked for, under their networks' names. Whether the networks exist is asked at start (W10)."""
     mode = host_config.NetworkMode
     if checks.joined_container(mode) is not None:
-        target = engine.containers.find(checks.joined_container(mode) or "")
-        if target.container.id == container_id:
-            raise Conflict("cannot join own network")
         return {}
     asked = {
         name: settings or EndpointSettings() for name, settings in (body.NetworkingConfig.EndpointsConfig or {}).items()

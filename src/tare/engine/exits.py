@@ -23,6 +23,7 @@ from tare.engine.remove import remove_after_exit
 log = logging.getLogger(__name__)
 
 LOST_EXIT_CODE = 255
+_KILLED = 137
 _DRAIN_S = 2.0
 
 
@@ -44,7 +45,7 @@ async def handle_exit(engine: Engine, slot: Slot) -> None:
     slot.hub.finish()
     now = clock.now()
     ran_s = max(0, (now - container.started_at) // 1_000_000_000)
-    is_oom = engine.monitor.was_oom_killed(container.id)
+    is_oom = code == _KILLED and _was_out_of_memory(engine, container)
     if is_oom:
         tell(engine, container, "oom")
     removes = container.host_config.AutoRemove
@@ -66,6 +67,13 @@ async def handle_exit(engine: Engine, slot: Slot) -> None:
         slot.stopped.set()
     if removes:
         await remove_after_exit(engine, slot)
+
+
+def _was_out_of_memory(engine: Engine, container: Container) -> bool:
+    """The monitor may be gone before it hears of the kernel's choice; the control group still counts it."""
+    if engine.monitor.was_oom_killed(container.id):
+        return True
+    return cgroups.read_stats(engine.cgroups, cgroup_path(container)).memory.oom_kills > 0
 
 
 def _kill_leftovers(engine: Engine, container: Container) -> None:

@@ -250,7 +250,7 @@ class Networks:
         plan = self.plan(wish.config, wish.host, wish.endpoints)
         if plan.mode is Mode.JOINED:
             return self._join(wish, plan)
-        task = spawn(self._attach(wish, plan), name=f"attach {wish.container_id[:12]}")
+        task = spawn(self._attach(wish, plan), name=f"attach {wish.container_id[:12]}", is_awaited=True)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:

@@ -405,7 +405,7 @@ class Connection(asyncio.Protocol):
             body=body,
             user=self._user,
         )
-        self._keep_alive = parser.should_keep_alive() or "upgrade" in headers
+        self._keep_alive = _keeps_alive(parser.get_http_version(), headers.get("connection", ""))
         self._expect_continue = headers.get("expect", "").lower() == "100-continue"
         return request, length, chunked
 
@@ -620,6 +620,12 @@ class Connection(asyncio.Protocol):
             self._hup = None
 
     _keep_alive = True
+
+
+def _keeps_alive(http_version: str, connection: str) -> bool:
+    """Whether the client wants the connection kept (llhttp forgets its answer once the message is complete)."""
+    words = {word.strip().lower() for word in connection.split(",")}
+    return "keep-alive" in words if http_version == "1.0" else "close" not in words
 
 
 def _who(transport: asyncio.Transport) -> str:

@@ -86,6 +86,15 @@ def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
     serve(tmp_path, echo, talk)
 
 
+@pytest.mark.parametrize("version_and_header", [b"1.1\r\nConnection: close", b"1.0", b"1.1\r\nConnection: x, Close"])
+def test_a_client_that_wants_the_connection_closed_gets_that(tmp_path: Path, version_and_header: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /x HTTP/" + version_and_header + b"\r\n\r\n")
+        assert b"Connection: close" in await reader.read()
+
+    serve(tmp_path, echo, talk)
+
+
 def test_expect_continue_is_answered_when_the_body_is_wanted(tmp_path: Path) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"POST /x HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")

@@ -1,0 +1,105 @@
+"""What the tiers share: one real engine for the session, a small image, and the check that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from tare.testing import footprint
+from tare.testing.daemon import Daemon
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+IMAGE = "busybox:latest"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `root` is skipped, with a reason, where we are not root or a package is missing."""
+    missing = [name for name in ("conmon", "crun", "busybox") if shutil.which(name) is None]
+    reason = "needs root" if os.geteuid() != 0 else f"not installed: {', '.join(missing)}" if missing else ""
+    if reason:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compare processes, mounts, links, namespaces, cgroups, rules and files before and after the whole run."""
+    if os.geteuid() != 0 or not any(item.get_closest_marker("root") for item in request.session.items):
+        yield
+        return
+    prepared = footprint.prepare_host()
+    before = footprint.take()
+    try:
+        yield
+        left = footprint.settle(before)
+    finally:
+        footprint.unprepare_host(prepared)
+    assert not left, "left behind by the tests:\n" + "\n".join(left)
+
+
+def busybox_tar() -> bytes:
+    """A root file system made of the host's static busybox, the same bytes every time."""
+    program = Path(shutil.which("busybox") or "/bin/busybox")
+    out = BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+
+        def add(name: str, kind: bytes, mode: int, *, data: bytes = b"", link: str = "") -> None:
+            info = tarfile.TarInfo(name)
+            info.type, info.mode, info.size, info.linkname = kind, mode, len(data), link
+            tar.addfile(info, BytesIO(data))
+
+        for name in ("bin", "etc", "home", "proc", "root", "sys", "dev", "usr", "usr/bin", "var"):
+            add(name, tarfile.DIRTYPE, 0o755)
+        add("tmp", tarfile.DIRTYPE, 0o1777)
+        add("bin/busybox", tarfile.REGTYPE, 0o755, data=program.read_bytes())
+        applets = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
+        for applet in sorted(set(applets) - {"busybox"}):
+            add(f"bin/{applet}", tarfile.LNKTYPE, 0o755, link="bin/busybox")
+        accounts = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\napp:x:1000:1000::/home:/bin/sh\n"
+        add("etc/passwd", tarfile.REGTYPE, 0o644, data=accounts)
+        groups = b"root:x:0:\nwheel:x:10:app\nvideo:x:28:app\napp:x:1000:\nnogroup:x:65534:\n"
+        add("etc/group", tarfile.REGTYPE, 0o644, data=groups)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def rootfs_tar() -> bytes:
+    """The tar that the test image is made from."""
+    return busybox_tar()
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A short-named directory on disk for engines' roots (socket names are limited to 107 bytes)."""
+    directory = Path(tempfile.mkdtemp(prefix="tt-", dir="/var/tmp"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def daemon(scratch: Path, rootfs_tar: bytes) -> Iterator[Daemon]:
+    """The session's engine, with the image busybox:latest in it."""
+    engine = Daemon(scratch / "main", bridge="ttmain0", source=REPOSITORY / "src")
+    engine.start()
+    try:
+        engine.import_image(IMAGE, rootfs_tar, changes=['CMD ["sh"]', "ENV PATH=/usr/bin:/bin"])
+        yield engine
+    finally:
+        engine.destroy()
+
+
+@pytest.fixture
+def engine_host(daemon: Daemon) -> Iterator[str]:
+    """DOCKER_HOST of an engine without containers; what the test made in it is removed afterwards."""
+    daemon.clear()
+    yield daemon.host
+    daemon.clear()
