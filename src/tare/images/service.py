@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform as host
-import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from tare.aio.tasks import finish, spawn
+from tare.aio.tasks import finish
 from tare.aio.threads import in_thread
 from tare.base.clock import Nanos, now, rfc3339nano
 from tare.base.digest import Digest, chain_id, hex_of, sha256
@@ -382,7 +381,7 @@ class Images:
                 raise DataCorrupt(f"layer has digest {result.input_digest} instead of {input_digest}")
             return await finish(self._admit(lease, ingest, parent, result), name="admit layer")
         finally:
-            await asyncio.shield(spawn(in_thread(shutil.rmtree, ingest, ignore_errors=True), name="clean ingest"))
+            self._snapshots.discard(ingest)
 
     async def _admit(self, lease: Lease, ingest: Path, parent: Layer | None, result: Result) -> Layer:
         diff_id = Digest(result.plain_digest)
@@ -604,6 +603,10 @@ class Images:
             self._by_image[image_id].remove(reference)
             if not self._by_image[image_id]:
                 del self._by_image[image_id]
+
+    def discard(self, ingest: Path) -> None:
+        """Drop an operation's ingest directory."""
+        self._snapshots.discard(ingest)
 
     def tell(self, action: str, image: Image, name: str) -> None:
         """Publish news about an image: Docker's action word and name attribute, with the image's labels."""
