@@ -162,3 +162,15 @@ def test_a_zygote_that_died_is_started_again(tmp_path: Path) -> None:
         assert result.entries == 1
 
     run(story)
+
+
+def test_many_opaque_directories_fit_into_an_answer(tmp_path: Path) -> None:
+    data = make_tar(*(info(f"directory-with-a-name-{n}/.wh..wh..opq") for n in range(10_000)))
+
+    async def story(archiver: Archiver) -> None:
+        fd = os.open(tmp_path, os.O_RDONLY)
+        result = await archiver.unpack(once(data), fd)
+        os.close(fd)
+        assert len(result.opaque) == 10_000
+
+    run(story)

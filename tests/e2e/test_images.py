@@ -478,3 +478,22 @@ def test_create_refusals(tmp_path: Path, query: str, kind: type[TareError]) -> N
         assert bench.leftovers() == NOTHING
 
     run(tmp_path, story)
+
+
+def test_cancelled_at_any_moment_leaves_all_or_nothing(tmp_path: Path) -> None:
+    data = make_tar(a=b"x" * 50_000, b=b"y")
+
+    async def story(bench: Bench, engine: Engine) -> None:
+        images = engine.images
+        for turns in range(0, 120, 3):
+            work = asyncio.create_task(images.import_(chunks(data, 20_000), reference=parse_reference("x")))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            assert not images._leases
+            if images.list_images({}):
+                await images.remove("x", uses=[])
+            assert bench.leftovers() == NOTHING
+
+    run(tmp_path, story)

@@ -301,7 +301,7 @@ async def load(
 
     Raises InvalidArgument (wrong archive), DataCorrupt (a digest that lies). Images before the wrong one stay.
     """
-    ingest = await in_thread(images.blobs.new_ingest)
+    ingest = images.blobs.new_ingest()
     try:
         fd = os.open(ingest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

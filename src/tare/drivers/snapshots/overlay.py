@@ -362,11 +362,12 @@ def _compare(upper: int, lowers: list[int], path: str) -> list[Change]:
                 if old is not None:
                     changes.append(Change(here, DELETED))
                 continue
-            if old is None:
-                changes.append(Change(here, ADDED))
             inside: list[Change] = []
             if stat.S_ISDIR(new.st_mode):
-                fd = os.open(name, _DIRECTORY, dir_fd=upper)
+                try:
+                    fd = os.open(name, _DIRECTORY, dir_fd=upper)
+                except FileNotFoundError:
+                    continue  # a running container removed it meanwhile
                 try:
                     opaque = _is_opaque(fd)
                     inside = _compare(fd, [] if opaque else directories, here)
@@ -374,9 +375,9 @@ def _compare(upper: int, lowers: list[int], path: str) -> list[Change]:
                         inside += _hidden(fd, directories, here)
                 finally:
                     os.close(fd)
-            if old is not None and (
-                inside or _differs(old[0], new) or _capability(upper, name, new) != _capability(old[1], name, old[0])
-            ):
+            if old is None:
+                changes.append(Change(here, ADDED))
+            elif inside or _differs(old[0], new) or _capability(upper, name, new) != _capability(old[1], name, old[0]):
                 changes.append(Change(here, MODIFIED))
             changes += inside
         finally:
