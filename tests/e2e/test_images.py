@@ -14,7 +14,8 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -57,7 +58,9 @@ class Bench:
             options=ImageOptions(allow_private_sources=allow_private),
         )
         await images.restore(active or set())
-        return Engine(images=images, snapshots=snapshots, archiver=self.archiver)
+        # The image handlers use these parts of an engine and no other.
+        parts = SimpleNamespace(images=images, snapshots=snapshots, archiver=self.archiver, containers=[])
+        return cast(Engine, parts)
 
     def close(self) -> None:
         self.archiver.close()
@@ -476,5 +479,24 @@ def test_create_refusals(tmp_path: Path, query: str, kind: type[TareError]) -> N
         with pytest.raises(kind):
             await api.create_image(engine, request("POST", "/", query, make_tar(a=b"1")))
         assert bench.leftovers() == NOTHING
+
+    run(tmp_path, story)
+
+
+def test_cancelled_at_any_moment_leaves_all_or_nothing(tmp_path: Path) -> None:
+    data = make_tar(a=b"x" * 50_000, b=b"y")
+
+    async def story(bench: Bench, engine: Engine) -> None:
+        images = engine.images
+        for turns in range(0, 120, 3):
+            work = asyncio.create_task(images.import_(chunks(data, 20_000), reference=parse_reference("x")))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            assert not images._leases
+            if images.list_images({}):
+                await images.remove("x", uses=[])
+            assert bench.leftovers() == NOTHING
 
     run(tmp_path, story)

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tare.aio.tasks import spawn
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, chain_id, parse_digest
 from tare.base.errors import DataCorrupt, InvalidArgument
@@ -304,7 +301,7 @@ async def load(
 
     Raises InvalidArgument (wrong archive), DataCorrupt (a digest that lies). Images before the wrong one stay.
     """
-    ingest = await in_thread(images.blobs.new_ingest)
+    ingest = images.blobs.new_ingest()
     try:
         fd = os.open(ingest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -318,11 +315,7 @@ async def load(
         finally:
             os.close(fd)
     finally:
-        await _clean(ingest)
-
-
-async def _clean(ingest: Path) -> None:
-    await spawn(in_thread(shutil.rmtree, ingest, ignore_errors=True), name="clean ingest")
+        images.discard(ingest)
 
 
 async def _load_image(images: Images, spool: Spool, item: PlannedImage, *, quiet: bool) -> AsyncIterator[Progress]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import platform as host
-import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -39,6 +38,8 @@ from tare.store.blobs import Blobs
 from tare.store.db import Database
 from tare.wire.config import ContainerConfig
 from tare.wire.decode import convert
+
+T = TypeVar("T")
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -362,11 +363,9 @@ class Images:
         input_digest: Digest | None,
         allow_empty: bool,
     ) -> Layer:
-        ingest = await in_thread(self.blobs.new_ingest)
+        ingest = self.blobs.new_ingest()  # not in a thread: one mkdir, and a cancelled thread would still make it
         try:
-            tree = await in_thread(
-                self._snapshots.begin, ingest / "snapshot", hex_of(parent.chain_id) if parent else None
-            )
+            tree = self._snapshots.begin(ingest / "snapshot", hex_of(parent.chain_id) if parent else None)
             tree_fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             blob_fd = os.open(ingest / "blob", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
@@ -380,9 +379,9 @@ class Images:
                 raise DataCorrupt(f"layer has diffID {result.plain_digest} instead of {diff_id}")
             if input_digest is not None and result.input_digest != input_digest:
                 raise DataCorrupt(f"layer has digest {result.input_digest} instead of {input_digest}")
-            return await finish(self._admit(lease, ingest, parent, result), name="admit layer")
+            return await _settle(self._admit(lease, ingest, parent, result), name="admit layer")
         finally:
-            await asyncio.shield(spawn(in_thread(shutil.rmtree, ingest, ignore_errors=True), name="clean ingest"))
+            self._snapshots.discard(ingest)
 
     async def _admit(self, lease: Lease, ingest: Path, parent: Layer | None, result: Result) -> Layer:
         diff_id = Digest(result.plain_digest)
@@ -423,7 +422,7 @@ class Images:
         known = {layer.chain_id: layer for layer in layers}
         image = _image_of(raw, known, parent=parent, tagged_at=0, imported_at=self._clock())
         wanted = [reference.with_default_tag() for reference in references]
-        return await finish(self._record(image, wanted), name="record image")
+        return await _settle(self._record(image, wanted), name="record image")
 
     async def _record(self, image: Image, references: list[Reference]) -> Image:
         async with self._lock:
@@ -605,10 +604,27 @@ class Images:
             if not self._by_image[image_id]:
                 del self._by_image[image_id]
 
+    def discard(self, ingest: Path) -> None:
+        """Drop an operation's ingest directory."""
+        self._snapshots.discard(ingest)
+
     def tell(self, action: str, image: Image, name: str) -> None:
         """Publish news about an image: Docker's action word and name attribute, with the image's labels."""
         attributes = {**(image.config.Labels or {}), "name": name}
         self._publish(News(type="image", action=action, id=image.id, attributes=attributes))
+
+
+async def _settle(coroutine: Coroutine[Any, Any, T], *, name: str) -> T:
+    """Run to the end, and when the caller is cancelled meanwhile, wait for that end before saying so.
+
+    What the caller cleans up afterwards is then not in use any more.
+    """
+    task = spawn(coroutine, name=name)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _is_empty(fd: int) -> bool:

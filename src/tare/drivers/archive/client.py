@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _PIPE_BYTES = 1024 * 1024
 _START_TIMEOUT_S = 20
+_SO_SNDBUFFORCE = 32
 _PROGRAM = str(Path(worker.__file__).resolve())
 
 
@@ -140,6 +141,8 @@ class Archiver:
         try:
             ours.setblocking(False)
             with theirs:
+                with contextlib.suppress(OSError):  # an answer is one message: let a long one fit
+                    theirs.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * worker.MAX_MESSAGE)
                 socket.send_fds(self._control, [b"job"], [theirs.fileno()])
             await _wait_readable(ours.fileno())
             data, fds, _, _ = socket.recv_fds(ours, 64, 1)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -147,10 +148,19 @@ def _child(channel: socket.socket) -> NoReturn:
         data, fds, _, _ = socket.recv_fds(channel, MAX_MESSAGE, _MAX_FDS)
         if data:
             threading.Thread(target=_watch, args=(channel,), daemon=True).start()
-            channel.send(json.dumps(_answer(json.loads(data), fds)).encode())
+            _reply(channel, _answer(json.loads(data), fds))
             status = 0
     finally:
         os._exit(status)
+
+
+def _reply(channel: socket.socket, answer: dict[str, Any]) -> None:
+    try:
+        channel.send(json.dumps(answer).encode())
+    except OSError as error:
+        if error.errno != errno.EMSGSIZE:
+            raise
+        channel.send(json.dumps({"error": "too many opaque directories in one layer", "class": "archive"}).encode())
 
 
 def _answer(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:

@@ -65,6 +65,10 @@ class Snapshotter(Protocol):
         """
         ...
 
+    def discard(self, directory: Path) -> None:
+        """Get rid of a directory tree of the same data root at once; it is deleted in the background."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Whether there is a snapshot, active or committed, of that name."""
         ...

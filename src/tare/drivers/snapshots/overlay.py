@@ -144,12 +144,16 @@ class OverlaySnapshotter:
         """See Snapshotter. The tree goes to the trash at once and is deleted by a thread of its own."""
         self._check_name(key)
         self._parents.pop(key, None)
+        self.discard(self._root / key)
+
+    def discard(self, directory: Path) -> None:
+        """See Snapshotter."""
         grave = self._trash / secrets.token_hex(16)
         try:
-            os.rename(self._root / key, grave)
+            os.rename(directory, grave)
         except FileNotFoundError:
             return
-        discard(grave)
+        delete_in_background(grave)
 
     def begin(self, directory: Path, parent: str | None) -> Path:
         """See Snapshotter."""
@@ -250,7 +254,7 @@ class OverlaySnapshotter:
             self._parents.pop(name, None)
             removed.append(name)
         for name in os.listdir(self._trash):
-            discard(self._trash / name)
+            delete_in_background(self._trash / name)
         return removed
 
     # -- inside -------------------------------------------------------------------------------------------------------
@@ -314,7 +318,7 @@ def make_root(directory: Path, like: Path | None) -> None:
     os.utime(directory, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def discard(directory: Path) -> None:
+def delete_in_background(directory: Path) -> None:
     """Delete a tree nobody can name any more, in a thread that no request waits for. The next start finishes it."""
     threading.Thread(
         target=shutil.rmtree, args=(directory,), kwargs={"ignore_errors": True}, name="tare-trash", daemon=True
@@ -358,11 +362,12 @@ def _compare(upper: int, lowers: list[int], path: str) -> list[Change]:
                 if old is not None:
                     changes.append(Change(here, DELETED))
                 continue
-            if old is None:
-                changes.append(Change(here, ADDED))
             inside: list[Change] = []
             if stat.S_ISDIR(new.st_mode):
-                fd = os.open(name, _DIRECTORY, dir_fd=upper)
+                try:
+                    fd = os.open(name, _DIRECTORY, dir_fd=upper)
+                except FileNotFoundError:
+                    continue  # a running container removed it meanwhile
                 try:
                     opaque = _is_opaque(fd)
                     inside = _compare(fd, [] if opaque else directories, here)
@@ -370,9 +375,9 @@ def _compare(upper: int, lowers: list[int], path: str) -> list[Change]:
                         inside += _hidden(fd, directories, here)
                 finally:
                     os.close(fd)
-            if old is not None and (
-                inside or _differs(old[0], new) or _capability(upper, name, new) != _capability(old[1], name, old[0])
-            ):
+            if old is None:
+                changes.append(Change(here, ADDED))
+            elif inside or _differs(old[0], new) or _capability(upper, name, new) != _capability(old[1], name, old[0]):
                 changes.append(Change(here, MODIFIED))
             changes += inside
         finally:

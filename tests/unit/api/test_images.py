@@ -1,0 +1,62 @@
+"""What the image handlers decide by themselves: platforms, targets, streams that fail early or late."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tare.api import images as api
+from tare.base.digest import sha256
+from tare.base.errors import InvalidArgument, NotFound
+from tare.base.reference import parse_reference
+from tare.images.records import Image
+from tare.oci.image import parse_config
+from tare.web.message import Query
+from tare.wire.config import ContainerConfig
+
+RAW = b'{"os":"linux","architecture":"amd64"}'
+IMAGE = Image(
+    id=sha256(RAW),
+    raw=RAW,
+    document=parse_config(RAW),
+    config=ContainerConfig(),
+    layers=(),
+)
+
+
+def test_platform_is_json() -> None:
+    api._check_platform(IMAGE, "x", Query("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22amd64%22%7D"))
+    with pytest.raises(NotFound, match="was found but does not match the specified platform"):
+        api._check_platform(IMAGE, "x", Query("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22vax%22%7D"))
+    for text in ("linux/amd64", "%7B%7D"):
+        with pytest.raises(InvalidArgument):
+            api._check_platform(IMAGE, "x", Query(f"platform={text}"))
+
+
+def test_targets() -> None:
+    assert api._target("", "") is None
+    assert api._target("x", "") == parse_reference("x:latest")
+    assert api._target("x:1", "2") == parse_reference("x:2")
+    with pytest.raises(InvalidArgument, match="digest reference"):
+        api._target("x@sha256:" + "a" * 64, "")
+
+
+async def failing(before: int) -> AsyncIterator[bytes]:
+    for _ in range(before):
+        yield b"x"
+    raise NotFound("gone")
+
+
+def test_an_early_failure_is_raised_and_a_late_one_is_told() -> None:
+    async def story() -> None:
+        with pytest.raises(NotFound):
+            await api._started(api._messages(failing(0), raise_first=True))
+        stream = await api._started(api._messages(failing(1), raise_first=True))
+        parts = [part async for part in stream]
+        assert parts[0] == b"x"
+        assert json.loads(parts[1])["error"] == "gone"
+
+    asyncio.run(story())
