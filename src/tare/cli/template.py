@@ -212,6 +212,7 @@ class _Parser:
         body, stop = self._list()
         node.parts = [pipe, *body]
         if stop == "else":
+            self._skip()
             if self.tokens and self.tokens[0].kind == "word" and self.tokens[0].text in ("if", "with"):
                 nested = self.tokens.pop(0)
                 node.otherwise = [self._control(nested.text, nested.at)]
