@@ -21,6 +21,7 @@ class CannedEngine:
         self.host = f"unix://{path}"
         self.answers: dict[str, tuple[int, Any]] = {}
         self.requests: list[tuple[str, str, Any]] = []
+        self.headers: dict[str, str] = {}
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
         self._socket.listen(16)
@@ -76,7 +77,8 @@ class CannedEngine:
         status, value = self.answers.get(f"{method} {path}", (404, {"message": f"page not found: {path}"}))
         data = value if isinstance(value, bytes) else json.dumps(value).encode()
         kind = "application/octet-stream" if isinstance(value, bytes) else "application/json"
-        head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n"
+        head += "".join(f"{name}: {text}\r\n" for name, text in self.headers.items()) + "\r\n"
         connection.sendall(head.encode() + (b"" if method == "HEAD" else data))
 
 
