@@ -37,7 +37,7 @@ READS = [
     "history --no-trunc --format json busybox",
     "inspect {box}",
     "inspect busybox {box}",
-    "inspect -f {{{{.State.Status}}}}{{{{.Config.Labels}}}}{{{{json\t.HostConfig}}}} {box}",
+    "inspect -f {{{{.State.Status}}}}{{{{.Config.Labels}}}}{{{{json\t.Args}}}} {box}",
     "inspect -f {{{{.Nope}}}} {box}",
     "inspect -f {{{{range\t$k,$v:=.NetworkSettings.Networks}}}}{{{{$k}}}}{{{{$v.IPAddress}}}}{{{{end}}}} {box}",
     "logs {box}",
@@ -50,7 +50,7 @@ READS = [
     "exec {box} /nosuch",
     "network ls",
     "volume ls",
-    "version -f {{{{.Server.Version}}}}{{{{.Server.ApiVersion}}}}",
+    "version -f {{{{.Server.Version}}}}{{{{.Server.APIVersion}}}}{{{{.Client.APIVersion}}}}",
     "info -f {{{{.NCPU}}}}",
 ]
 

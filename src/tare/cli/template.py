@@ -707,8 +707,8 @@ def _plain(value: object) -> object:
 
 
 def to_json(value: object) -> str:
-    """`{{json .X}}`."""
-    return gojson.dumps(_plain(value))
+    """`{{json .X}}`: a whole row escapes `<`, `>` and `&`, a single value does not (as docker's output has it)."""
+    return gojson.dumps(_plain(value), html=hasattr(value, "template_json"))
 
 
 def _index(value: object, *keys: object) -> object:

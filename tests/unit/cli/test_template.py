@@ -40,7 +40,7 @@ DATA = {
         ("{{len .L}} {{len .Name}} {{slice .Name 1 2}}", "2 3 e"),
         ('{{printf "%-5s|%5s|%05d|%x|%q|%t|%v|%.1f|%%|%T" .Name .Name 7 255 "a" true .L .F 1}}', 'web  |  web|00007|ff|"a"|true|[a b]|2.5|%|int'),
         ('{{printf "%d" "x"}} {{printf "%s"}} {{printf "a" 1}}', "%!d(string=x) %!s(MISSING) a%!(EXTRA int=1)"),
-        ('{{json .M}} {{json "<"}}', '{"y":"2","x":"1"} "\\u003c"'),
+        ('{{json .M}} {{json "<"}}', '{"y":"2","x":"1"} "<"'),
         ('{{join .L "-"}} {{split "a,b" ","}} {{upper "a"}} {{lower "A"}} {{title "ab cd"}}', "a-b [a b] A a Ab Cd"),
         ('{{truncate "abcdef" 3}}|{{pad "x" 1 2}}|{{trimSpace " x "}}', "abc| x  |x"),
         ('{{.Name | upper | printf "%s-%s" "a"}}', "a-WEB"),
