@@ -80,7 +80,6 @@ def start_attached(context: Context, options: flags.Options, name: str) -> int:
                 streams.resize(session.client, session.path)
             detached = session.pump(signals, detach=keys)
         if detached:
-            context.error("read escape sequence")
             return exits.OK
         return exit_status(context, streams.await_answer(waiting, signals))
 

@@ -17,7 +17,7 @@ import tarfile
 from tare.cli import exit as exits
 from tare.cli import flags, human
 from tare.client import gojson
-from tare.client.errors import ApiError
+from tare.client.errors import ApiError, ConnectionFailed
 from tare.client.http import percent
 
 TYPE_CHECKING = False
@@ -41,6 +41,8 @@ def split_argument(text: str) -> tuple[str, str]:
 
 def remote_stat(header: str) -> dict[str, object]:
     """The X-Docker-Container-Path-Stat header: name, size, mode (Go's FileMode), mtime, linkTarget."""
+    if not header:
+        raise ConnectionFailed("the engine did not say what is to be copied (no X-Docker-Container-Path-Stat)")
     found = gojson.loads(base64.b64decode(header))
     return dict(found.items()) if isinstance(found, dict) else {}
 

@@ -11,6 +11,7 @@ from tare.cli.ps import FILTER, FORMAT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from tare.cli.context import Context
@@ -36,6 +37,13 @@ def line_of(event: dict[str, Any]) -> str:
     return text
 
 
+def _go_names(event: dict[str, Any]) -> Callable[[str, str], object]:
+    """Go's names of two fields differ from those in the JSON."""
+    return lambda parent, name: (
+        event.get({"Time": "time", "TimeNano": "timeNano"}.get(name, "")) if not parent else None
+    )
+
+
 def _events(context: Context, options: flags.Options, _: list[str]) -> int:
     layout = options.text("format")
     template = listing.compile_layout("{{json .}}" if layout == "json" else layout) if layout else None
@@ -52,13 +60,7 @@ def _events(context: Context, options: flags.Options, _: list[str]) -> int:
         if template is None:
             context.line(clean(line_of(event)))
         else:
-            context.line(
-                template.execute(
-                    {**event, "TimeNano": event.get("timeNano"), "Time": event.get("time")}
-                    if layout != "json"
-                    else event
-                )
-            )
+            context.line(template.execute(event, missing=_go_names(event)))
         sys.stdout.flush()
     return exits.OK
 

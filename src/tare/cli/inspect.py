@@ -91,7 +91,7 @@ def _show(context: Context, operands: list[str], fetch: Fetch, layout: str) -> i
             failures.append(str(error) if isinstance(error, ApiError) else str(error.args[0]))
             continue
         if template is None:
-            found.append(gojson.dumps(document, indent="" if layout == "json" else "    ", prefix=""))
+            found.append(gojson.dumps(document, indent="" if layout == "json" else "    ", html=False))
             continue
         try:
             found.append(template.execute(document, missing=missing, nil=nil))

@@ -314,7 +314,6 @@ def _run_attached(session: Session, options: flags.Options, signals: Signals, ke
             streams.resize(session.client, session.path)
         detached = session.pump(signals, detach=keys)
     if detached:
-        context.error("read escape sequence")
         return exits.OK
     return exit_status(context, streams.await_answer(waiting, signals))
 

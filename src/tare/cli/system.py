@@ -23,6 +23,10 @@ def _templated(context: Context, layout: str, document: dict[str, Any], *, name:
     from tare.cli.template import Missing, Template, TemplateError
 
     def missing(parent: str, field: str) -> object:
+        section = document.get(parent)
+        # Go's name of the field differs from the one in the JSON.
+        if field == "APIVersion" and isinstance(section, dict):
+            return section.get("ApiVersion")
         if parent:
             return None
         raise Missing(f"can't evaluate field {field} in type {go_type}")

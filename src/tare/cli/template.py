@@ -212,6 +212,7 @@ class _Parser:
         body, stop = self._list()
         node.parts = [pipe, *body]
         if stop == "else":
+            self._skip()
             if self.tokens and self.tokens[0].kind == "word" and self.tokens[0].text in ("if", "with"):
                 nested = self.tokens.pop(0)
                 node.otherwise = [self._control(nested.text, nested.at)]
@@ -706,8 +707,8 @@ def _plain(value: object) -> object:
 
 
 def to_json(value: object) -> str:
-    """`{{json .X}}`."""
-    return gojson.dumps(_plain(value))
+    """`{{json .X}}`: a whole row escapes `<`, `>` and `&`, a single value does not (as docker's output has it)."""
+    return gojson.dumps(_plain(value), html=hasattr(value, "template_json"))
 
 
 def _index(value: object, *keys: object) -> object:
