@@ -7,8 +7,6 @@ start did, then `--rm`. A start that comes meanwhile waits for the supervisor.
 from __future__ import annotations
 
 import logging
-import os
-import signal
 from collections.abc import Awaitable
 
 from tare.base import clock
@@ -17,7 +15,7 @@ from tare.containers.service import Slot
 from tare.drivers import cgroups
 from tare.engine.engine import Engine
 from tare.engine.news import tell
-from tare.engine.release import cgroup_path, release
+from tare.engine.release import cgroup_path, kill_leftovers, release
 from tare.engine.remove import remove_after_exit
 
 log = logging.getLogger(__name__)
@@ -39,7 +37,7 @@ async def handle_exit(engine: Engine, slot: Slot) -> None:
     code = engine.monitor.exit_code(container.id)
     if code is None:
         log.warning("container %s ended without an exit status: its monitor was killed", container.id)
-        _kill_leftovers(engine, container)
+        kill_leftovers(engine, cgroup_path(container))
         code = LOST_EXIT_CODE
     await slot.hub.until_drained(_DRAIN_S)
     slot.hub.finish()
@@ -74,12 +72,3 @@ def _was_out_of_memory(engine: Engine, container: Container) -> bool:
     if engine.monitor.was_oom_killed(container.id):
         return True
     return cgroups.read_stats(engine.cgroups, cgroup_path(container)).memory.oom_kills > 0
-
-
-def _kill_leftovers(engine: Engine, container: Container) -> None:
-    """Without a monitor nobody holds the container's streams: end what still runs in its cgroup."""
-    for pid in cgroups.pids(engine.cgroups, cgroup_path(container)):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue

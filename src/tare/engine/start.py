@@ -5,6 +5,9 @@ See docs/flows/run.md.
 
 from __future__ import annotations
 
+import os
+import signal
+
 import msgspec
 
 from tare.aio import proc, tasks
@@ -15,7 +18,7 @@ from tare.containers import spec
 from tare.containers.container import Process, State
 from tare.containers.service import Slot
 from tare.drivers import rootfs
-from tare.drivers.runtime.monitor import boot_id, start_time
+from tare.drivers.runtime.monitor import Started, boot_id, start_time
 from tare.drivers.runtime.oci import CommandNotFound, CommandNotInvokable
 from tare.engine.engine import Engine, log_path, rootfs_of
 from tare.engine.exits import supervise
@@ -80,6 +83,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
             has_stdin=container.config.OpenStdin,
             keep_stdin=not container.config.StdinOnce,
         )
+        undo.push(_end, started)
         pid_started = start_time(started.pid)
         monitor_started = start_time(started.monitor.pid)
         if slot.hub.is_wanted:
@@ -108,6 +112,15 @@ async def _start(engine: Engine, slot: Slot) -> None:
     slot.started.set()
     tell(engine, slot.container, "start")
     slot.supervisor = tasks.spawn(supervise(engine, slot, proc.wait(started.monitor)), name=f"watch {container.name}")
+
+
+async def _end(started: Started) -> None:
+    """Kill a container that was created and could not be started; its monitor ends with it."""
+    try:
+        os.kill(started.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    await proc.wait(started.monitor)
 
 
 def _record_failure(engine: Engine, slot: Slot, error: Exception) -> None:

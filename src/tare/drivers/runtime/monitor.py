@@ -73,7 +73,7 @@ class Monitor:
         argv = [
             self.path, "--api-version", "1", "--sync", "--full-attach", "--no-sync-log", "--no-new-keyring",
             "--cid", container_id, "--cuuid", container_id, "--name", container_id,
-            "--runtime", runtime.path, "--bundle", str(bundle),
+            "--runtime", runtime.program, "--bundle", str(bundle),
             "--container-pidfile", str(bundle / "pid"), "--conmon-pidfile", str(bundle / "monitor.pid"),
             "--exit-dir", str(self.exits()), "--log-level", "error",
             "--log-path", f"k8s-file:{log_path}" if log_path is not None else "none:",
