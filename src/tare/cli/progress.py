@@ -46,6 +46,15 @@ def check(message: dict[str, Any]) -> None:
         raise exits.Exit(exits.FAILED, str(message["error"]))
 
 
+def has_rich() -> bool:
+    """Whether bars can be drawn. Without `rich` (a bare interpreter) the plain lines do; nothing fails for a bar."""
+    try:
+        import rich.progress
+    except ImportError:
+        return False
+    return bool(rich.progress)
+
+
 def show(
     messages: Iterable[Json],
     *,
@@ -67,7 +76,7 @@ def show(
             check(message)
             if quiet:
                 continue
-            if stream.isatty():
+            if stream.isatty() and has_rich():
                 if bars is None:
                     bars = _Bars(stream)
                 bars.take(message)
@@ -125,7 +134,7 @@ class Meter:
     def __init__(self, label: str, *, total: int | None, wanted: bool) -> None:
         self._bar: Any = None
         self._task: Any = None
-        if wanted and sys.stderr.isatty():
+        if wanted and sys.stderr.isatty() and has_rich():
             from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
