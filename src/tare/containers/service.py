@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tare.base.errors import Conflict, InvalidArgument, NotFound
 from tare.base.ids import ContainerId, is_full_id
 from tare.containers import names, records
-from tare.containers.container import Container, State
+from tare.containers.container import Container
 from tare.containers.hub import Hub
 from tare.store.db import Database
 
@@ -39,7 +40,7 @@ class Slot:
     hub: Hub = field(default_factory=Hub)
     is_being_removed: bool = False
     supervisor: asyncio.Task[None] | None = None
-    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)  # it does not run, and start's work is undone
     started: asyncio.Event = field(default_factory=asyncio.Event)
     size: tuple[int, int] = (0, 0)  # height, width of its terminal, as last asked for
     _exit_waiters: set[asyncio.Future[Outcome]] = field(default_factory=set)
@@ -156,20 +157,19 @@ class Containers:
 
     def change(self, slot: Slot, **changes: Any) -> Container:
         """Replace the record in memory at once and on disk soon: for facts the kernel can tell again."""
-        slot.container = replace(slot.container, **changes)
-        container = slot.container
-        self._db.submit(lambda connection: records.update(connection, container), durable=False)
+        self._replace(slot, changes, durable=False)
+        return slot.container
+
+    async def save(self, slot: Slot, *, durable: bool = False, **changes: Any) -> Container:
+        """Replace the record; returns when kill -9 cannot undo it, with `durable` when a power cut cannot either."""
+        await asyncio.wrap_future(self._replace(slot, changes, durable=durable))
+        return slot.container
+
+    def _replace(self, slot: Slot, changes: dict[str, Any], *, durable: bool) -> Future[None]:
+        slot.container = container = replace(slot.container, **changes)
         if container.is_running:
             slot.stopped.clear()
-        elif container.state in (State.EXITED, State.CREATED, State.DEAD):
-            slot.stopped.set()
-        return container
-
-    async def change_durably(self, slot: Slot, **changes: Any) -> Container:
-        """Replace the record; returns when a power cut cannot undo it."""
-        container = self.change(slot, **changes)
-        await self._db.write(lambda connection: records.update(connection, container))
-        return container
+        return self._db.submit(lambda connection: records.update(connection, container), durable=durable)
 
     async def rename(self, slot: Slot, wanted: str) -> str:
         """Give it another name. Raises InvalidArgument, Conflict. Returns the old name."""
@@ -182,7 +182,7 @@ class Containers:
         self.refuse_taken(name)
         self._names[name] = slot.container.id
         try:
-            await self.change_durably(slot, name=name)
+            await self.save(slot, durable=True, name=name)
         except BaseException:
             self._names.pop(name, None)
             raise

@@ -56,10 +56,11 @@ async def handle_exit(engine: Engine, slot: Slot) -> None:
         process=None,
         endpoints=container.asked_endpoints,
     )
-    slot.stopped.clear()
     tell(engine, container, "die", exitCode=str(code), execDuration=str(ran_s))
     slot.tell_exit()
     try:
+        if not removes:
+            await engine.containers.save(slot)  # before the monitor's file with the exit status goes
         await release(engine, container)
     finally:
         slot.stopped.set()

@@ -92,7 +92,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
             engine.monitor.resize(container.id, height=slot.size[0], width=slot.size[1])
         engine.networks.handed_over(container.id, started.pid)
         await runtime.start(container.id)
-        engine.containers.change(
+        await engine.containers.save(
             slot,
             state=State.RUNNING,
             process=Process(

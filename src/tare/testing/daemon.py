@@ -133,7 +133,7 @@ class Daemon:
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         lines += [f"Content-Length: {len(body)}", "", ""]
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(60)
+            connection.settimeout(30)
             connection.connect(str(self.socket))
             connection.sendall("\r\n".join(lines).encode() + body)
             raw = b""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tare.wire.detach import DEFAULT, DetachFilter, parse_keys
 
 from tare.base.errors import InvalidArgument
+from tare.wire.detach import DEFAULT, DetachFilter, parse_keys
 
 
 @pytest.mark.parametrize(

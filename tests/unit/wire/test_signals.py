@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tare.wire.signals import parse_signal, signal_name
 
 from tare.base.errors import InvalidArgument
+from tare.wire.signals import parse_signal, signal_name
 
 
 @pytest.mark.parametrize(

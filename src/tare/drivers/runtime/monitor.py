@@ -1,6 +1,6 @@
 """conmon: the small C program that holds a container's stdio, writes its log and records its exit status.
 
-    <exec-root>/containers/<id>/     config.json  pid  monitor.pid  attach (socket)  ctl  winsz (fifos)  oom
+    <exec-root>/containers/<id>/     config.json  pid  attach (socket)  ctl  winsz (fifos)  oom
     <exec-root>/exits/<id>           the exit status, written when the container ends
 
 It survives the daemon; everything above is enough to find it again. Facts: containers/conmon 2.1, src/conmon.c.
@@ -68,13 +68,13 @@ class Monitor:
         """
         bundle = self.bundle(container_id)
         _discard(self.exits() / container_id)
-        for stale in ("attach", "ctl", "winsz", "oom", "pid", "monitor.pid"):
+        for stale in ("attach", "ctl", "winsz", "oom", "pid"):
             _discard(bundle / stale)
         argv = [
             self.path, "--api-version", "1", "--sync", "--full-attach", "--no-sync-log", "--no-new-keyring",
             "--cid", container_id, "--cuuid", container_id, "--name", container_id,
             "--runtime", runtime.program, "--bundle", str(bundle),
-            "--container-pidfile", str(bundle / "pid"), "--conmon-pidfile", str(bundle / "monitor.pid"),
+            "--container-pidfile", str(bundle / "pid"),
             "--exit-dir", str(self.exits()), "--log-level", "error",
             "--log-path", f"k8s-file:{log_path}" if log_path is not None else "none:",
             *(f"--runtime-arg={argument}" for argument in runtime.global_arguments()),
