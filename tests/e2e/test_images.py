@@ -361,10 +361,8 @@ def test_a_digest_that_lies_in_an_archive(tmp_path: Path) -> None:
         data = make_tar(**{"c.json": config, "l__layer.tar": layer, "manifest.json": manifest})
         raw = await body_of(await api.load_images(engine, request("POST", "/", "quiet=0", data)))
         assert "instead of sha256:000" in messages(raw)[-1]["error"]
-        with pytest.raises(InvalidArgument, match="instead of"):
-            await api.load_images(engine, request("POST", "/", "", data))
-        with pytest.raises(InvalidArgument, match="does not contain a manifest"):
-            await api.load_images(engine, request("POST", "/", "", layer))
+        raw = await body_of(await api.load_images(engine, request("POST", "/", "", layer)))
+        assert "does not contain a manifest" in messages(raw)[-1]["error"]
         assert bench.leftovers() == NOTHING
 
     run(tmp_path, story)

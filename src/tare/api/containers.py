@@ -109,7 +109,7 @@ async def restart(engine: Engine, request: Request) -> Answer:
 async def kill(engine: Engine, request: Request) -> Answer:
     """`POST /containers/{id}/kill`."""
     slot = engine.containers.find(request.params["id"])
-    stop.kill(engine, slot, request.query.text("signal"))
+    await tasks.finish(stop.kill(engine, slot, request.query.text("signal")), name="kill")
     return no_content()
 
 

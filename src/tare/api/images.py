@@ -219,7 +219,7 @@ def _target(repository: str, tag: str) -> Reference | None:
 
 
 async def load_images(engine: Engine, request: Request) -> Answer:
-    """POST /images/load."""
+    """POST /images/load: errors are in the stream, as docker-py and the command line expect of dockerd."""
     quiet = request.query.flag("quiet", default=True)
     stream = loading.load(engine.images, engine.archiver, aiter(request.body), quiet=quiet)
 
@@ -228,33 +228,16 @@ async def load_images(engine: Engine, request: Request) -> Answer:
             async for step in stream:
                 yield message(step.status, stream=step.stream, about=step.about, current=step.current, total=step.total)
 
-    return Stream(await _started(_messages(chunks(), raise_first=True)))
+    return Stream(_messages(chunks()))
 
 
-async def _started(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Wait for the first message, so that an early error still becomes a status (W53)."""
-    first = await anext(chunks, b"")
-
-    async def rest() -> AsyncIterator[bytes]:
-        async with aclosing(chunks):  # type: ignore[type-var]
-            yield first
-            async for chunk in chunks:
-                yield chunk
-
-    return rest()
-
-
-async def _messages(chunks: AsyncIterator[bytes], *, raise_first: bool = False) -> AsyncIterator[bytes]:
-    """The stream with a failure as its last message. `raise_first`: before the first message, raise instead."""
-    begun = not raise_first
+async def _messages(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The stream with a failure as its last message."""
     async with aclosing(chunks):  # type: ignore[type-var]
         try:
             async for chunk in chunks:
                 yield chunk
-                begun = True
         except Exception as error:
-            if not begun:
-                raise
             yield failure(text_of(error))
 
 

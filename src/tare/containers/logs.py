@@ -2,7 +2,7 @@
 
 A line is `2026-11-23T21:11:39.123456789+00:00 stdout F text`: time, stream, F (full) or P (the program's line goes on
 in the next record), text. The first three fields have a fixed width for a given zone, which is what makes bulk
-translation possible: a run of records of one stream becomes one frame, the prefixes cut off by position.
+translation possible: the prefixes are cut off by position, the headers of frames are made once for each length.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.wire.frames import STDERR, STDOUT, frame
+from tare.wire.frames import STDERR, STDOUT, frame, frame_header
 
 PIECE_BYTES = 1024 * 1024
 _STAMP = 35  # `2026-11-23T21:11:39.123456789+00:00`
@@ -81,28 +81,25 @@ def translate(block: bytes, wanted: Wanted) -> tuple[bytes, bool]:
 
 
 def _translate_plain(block: bytes, wanted: Wanted) -> bytes:
+    """The quick path: one frame a record, as Docker sends them; clients that iterate frames see lines."""
     lines = block.split(b"\n")
     lines.pop()
     if {line[_STAMP:_HEAD] for line in lines} == _ALL_STDOUT:
         if not wanted.stdout:
             return b""
-        return _emit(STDOUT, b"\n".join([line[_HEAD:] for line in lines]) + b"\n", wanted)
+        texts = [line[_HEAD:] for line in lines]
+        if wanted.has_tty:
+            return b"\n".join(texts) + b"\n"
+        headers = {size: frame_header(STDOUT, size + 1) for size in set(map(len, texts))}
+        return b"".join([headers[len(text)] + text + b"\n" for text in texts])
     out: list[bytes] = []
-    run: list[bytes] = []
-    run_stream = STDOUT
     for line in lines:
         kind = _KINDS.get(line[_STAMP:_HEAD])
         if kind is None:
             continue
         stream, ending = kind
-        if stream != run_stream and run:
-            out.append(_emit(run_stream, b"".join(run), wanted))
-            run = []
-        run_stream = stream
         if wanted.stdout if stream == STDOUT else wanted.stderr:
-            run.append(line[_HEAD:] + ending)
-    if run:
-        out.append(_emit(run_stream, b"".join(run), wanted))
+            out.append(_emit(stream, line[_HEAD:] + ending, wanted))
     return b"".join(out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import msgspec
@@ -46,7 +47,10 @@ async def commit(
         freezes = pauses and container.state is State.RUNNING
         path = cgroup_path(container)
         if freezes:
-            cgroups.freeze(engine.cgroups, path, frozen=True)
+            try:
+                cgroups.freeze(engine.cgroups, path, frozen=True)
+            except NotFound:  # it ended this instant: nothing writes any more
+                freezes = False
         try:
             image = await engine.images.commit(
                 container.id,
@@ -60,7 +64,8 @@ async def commit(
             )
         finally:
             if freezes:
-                cgroups.freeze(engine.cgroups, path, frozen=False)
+                with contextlib.suppress(NotFound):
+                    cgroups.freeze(engine.cgroups, path, frozen=False)
     tell(engine, container, "commit", comment=comment, imageID=image.id, imageRef=repository)
     return image.id
 

@@ -39,7 +39,7 @@ async def create(
         raise InvalidArgument("no image specified", hint="name an image, as in `tare run IMAGE`")
     config = merge(own, image.config)
     host_config = checks.adapt(
-        _defaults(engine, body.HostConfig),
+        _defaults(engine, body),
         facts=engine.host,
         default_runtime=engine.settings.default_runtime,
         version=version,
@@ -74,13 +74,16 @@ async def create(
     return container, warnings
 
 
-def _defaults(engine: Engine, host_config: HostConfig) -> HostConfig:
+def _defaults(engine: Engine, body: CreateBody) -> HostConfig:
     """What the daemon's options put where the client said nothing."""
+    host_config = body.HostConfig
     changes: dict[str, object] = {}
     log = host_config.LogConfig
     changes["LogConfig"] = LogSettings(Type=log.Type or "json-file", Config=log.Config or {})
     if host_config.Init is UNSET and engine.settings.uses_init:
         changes["Init"] = True
+    if not host_config.Runtime and body.Runtime:
+        changes["Runtime"] = body.Runtime
     if host_config.PortBindings is None:
         changes["PortBindings"] = {}
     return msgspec.structs.replace(host_config, **changes)
@@ -105,10 +108,7 @@ def _with_hostname(
 def _refuse_later_subjects(config: ContainerConfig, host_config: HostConfig) -> None:
     """What this version does not serve is refused in words, not ignored."""
     if host_config.LogConfig.Type not in _LOG_DRIVERS:
-        raise InvalidArgument(
-            f"logger: no log driver named '{host_config.LogConfig.Type}' is registered",
-            hint="json-file, local and none are served by this version",
-        )
+        raise InvalidArgument(f"logger: no log driver named '{host_config.LogConfig.Type}' is registered")
     if any(bindings for bindings in (host_config.PortBindings or {}).values()) or host_config.PublishAllPorts:
         raise InvalidArgument("published ports are not served by this version yet", hint="use --network host")
     if host_config.UsernsMode not in ("", "host"):

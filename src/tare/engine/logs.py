@@ -75,11 +75,10 @@ async def read_logs(
 
 
 async def _either(watch: FileWatch, slot: Slot) -> None:
-    """Wait until the file changes or the container ends."""
-    changed = asyncio.ensure_future(watch.changed())
-    waiting: set[asyncio.Future[Any]] = {changed}
-    if slot.container.is_running:
-        waiting.add(slot.wait("next-exit"))
+    """Wait until the file changes or the container ends; no wait if it has ended since the file was read."""
+    if not slot.container.is_running and slot.container.started_at:
+        return
+    waiting: set[asyncio.Future[Any]] = {asyncio.ensure_future(watch.changed()), slot.wait("next-exit")}
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:

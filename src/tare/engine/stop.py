@@ -31,8 +31,8 @@ def signal_container(engine: Engine, slot: Slot, number: int) -> None:
         cgroups.freeze(engine.cgroups, cgroup_path(container), frozen=False)
 
 
-def kill(engine: Engine, slot: Slot, signal_text: str) -> None:
-    """`docker kill`. Raises InvalidArgument, Conflict."""
+async def kill(engine: Engine, slot: Slot, signal_text: str) -> None:
+    """`docker kill`; with SIGKILL it returns when the container has ended. Raises InvalidArgument, Conflict."""
     container = slot.container
     number = parse_signal(signal_text) if signal_text else signal.SIGKILL
     if not container.is_running:
@@ -40,6 +40,8 @@ def kill(engine: Engine, slot: Slot, signal_text: str) -> None:
     if number in (signal.SIGKILL, parse_signal(container.config.StopSignal or "SIGTERM")):
         engine.containers.change(slot, was_stopped_by_user=True)
     signal_container(engine, slot, number)
+    if number == signal.SIGKILL:
+        await ended(slot, _KILL_PATIENCE_S)
 
 
 async def stop(engine: Engine, slot: Slot, *, timeout_s: int | None, signal_text: str = "") -> None:

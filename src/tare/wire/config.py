@@ -293,8 +293,12 @@ _NetworkingConfig: TypeAlias = NetworkingConfig
 
 
 class CreateBody(ContainerConfig, kw_only=True, frozen=True):
-    """The body of `POST /containers/create`: a `ContainerConfig` with two more members."""
+    """The body of `POST /containers/create`: a `ContainerConfig` with more members.
 
+    docker-py puts `Runtime` beside the configuration instead of into `HostConfig`.
+    """
+
+    Runtime: str = ""
     HostConfig: _HostConfig = HostConfig()
     NetworkingConfig: _NetworkingConfig = NetworkingConfig()
 

@@ -11,6 +11,11 @@ STDIN, STDOUT, STDERR, SYSTEM_ERROR = 0, 1, 2, 3
 _HEADER = struct.Struct(">BxxxI")
 
 
+def frame_header(stream: int, size: int) -> bytes:
+    """The eight bytes before a payload of `size` bytes."""
+    return _HEADER.pack(stream, size)
+
+
 def frame(stream: int, payload: bytes) -> bytes:
     """One frame; an empty payload gives no bytes at all."""
     return _HEADER.pack(stream, len(payload)) + payload if payload else b""
