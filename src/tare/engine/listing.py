@@ -173,8 +173,15 @@ async def list_json(engine: Engine, options: ListOptions) -> bytes:
     chosen = select(engine, options)
     now = clock.now()
     if not options.size:
-        shown = {c.id: image_shown(engine, c) for c in chosen}
-        return b"[" + b",".join(engine.summaries.encode(c, now=now, image=shown[c.id]) for c in chosen) + b"]\n"
+        shown: dict[tuple[str, str], str] = {}
+        entries: list[bytes] = []
+        for container in chosen:
+            key = (container.image_reference, container.image_id)
+            image = shown.get(key)
+            if image is None:
+                image = shown[key] = image_shown(engine, container)
+            entries.append(engine.summaries.encode(container, now=now, image=image))
+        return b"[" + b",".join(entries) + b"]\n"
 
     bodies = [summary(c, now=now, image=image_shown(engine, c), sizes=await sizes_of(engine, c)) for c in chosen]
     return msgspec.json.encode(bodies) + b"\n"
