@@ -40,6 +40,8 @@ class Slot:
     hub: Hub = field(default_factory=Hub)
     is_being_removed: bool = False
     supervisor: asyncio.Task[None] | None = None
+    restarting: asyncio.Task[None] | None = None  # waits to start it again, by its restart policy
+    restart_delay_s: float = 0.0
     stopped: asyncio.Event = field(default_factory=asyncio.Event)  # it does not run, and start's work is undone
     started: asyncio.Event = field(default_factory=asyncio.Event)
     size: tuple[int, int] = (0, 0)  # height, width of its terminal, as last asked for

@@ -38,6 +38,7 @@ from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.engine.engine import Engine, Settings
 from tare.engine.events import Events
 from tare.engine.restore import restore
+from tare.engine.stop import stop_all
 from tare.images import records as image_records
 from tare.images.service import ImageOptions, Images
 from tare.networks import records as network_records
@@ -91,6 +92,7 @@ async def serve(options: Options) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, log.info, "options are read at start only: restart to change them")
     _prepare_process()
     lock = _claim(options)
     server: Server | None = None
@@ -104,7 +106,12 @@ async def serve(options: Options) -> None:
         gc.freeze()
         log.info("tare %s is ready: %s", __version__, ", ".join(options.hosts))
         await stopping.wait()
-        log.info("stopping; containers go on")
+        if options.live_restore:
+            log.info("stopping; containers go on")
+        else:
+            server.stop_listening()
+            log.info("stopping every container (live-restore is off)")
+            await stop_all(engine, timeout_s=options.shutdown_timeout)
     finally:
         if server is not None:
             server.close()
@@ -212,7 +219,6 @@ async def build(options: Options) -> Engine:
             default_ulimits=options.default_ulimits,
             debug=options.debug,
             live_restore=options.live_restore,
-            insecure_registries=options.insecure_registries,
             engine_id=await _engine_id(db),
             started_at=clock.now(),
             notes=(*notes, *networks.warnings()),

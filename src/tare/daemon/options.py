@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tare.base.errors import InvalidArgument
+from tare.wire.config import Ulimit
 
 DEFAULT_HOST = "unix:///run/tare/tare.sock"
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -34,8 +35,6 @@ class Options:
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
-    insecure_registries: tuple[str, ...] = ()
-    registry_mirrors: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     log_level: str = "info"
     group: str = "docker"
@@ -43,7 +42,7 @@ class Options:
     ip_masq: bool = True
     icc: bool = True
     mtu: int = 1500
-    default_ulimits: tuple[str, ...] = ()
+    default_ulimits: tuple[Ulimit, ...] = ()
     init: bool = False
     live_restore: bool = True
     debug: bool = False
@@ -59,6 +58,8 @@ _NOT_YET = {
     "tlscert": "TCP with TLS",
     "tlskey": "TCP with TLS",
     "userns-remap": "user namespaces",
+    "insecure-registry": "registries",
+    "registry-mirror": "registries",
 }
 _LISTS = {
     "hosts": "host",
@@ -96,8 +97,6 @@ def parser() -> argparse.ArgumentParser:
     add("--dns", action="append", metavar="ADDRESS", help="name server for containers, repeatable")
     add("--dns-search", action="append", metavar="DOMAIN", help="search domain for containers, repeatable")
     add("--dns-opt", action="append", metavar="OPTION", help="resolver option for containers, repeatable")
-    add("--insecure-registry", action="append", metavar="HOST", help="registry that may be spoken to without TLS")
-    add("--registry-mirror", action="append", metavar="URL", help="mirror to try first")
     add("--label", action="append", metavar="KEY=VALUE", help="label of this engine, shown by info")
     add("-l", "--log-level", metavar="LEVEL", help=f"one of {', '.join(LOG_LEVELS)}")
     add("-D", "--debug", action="store_const", const=True, help="the same as --log-level debug")
@@ -223,12 +222,10 @@ def resolve(values: dict[str, Any]) -> Options:
         dns=tuple(_address(text) for text in values.get("dns") or ()),
         dns_search=tuple(values.get("dns-search") or ()),
         dns_options=tuple(values.get("dns-opt") or ()),
-        insecure_registries=tuple(values.get("insecure-registry") or ()),
-        registry_mirrors=tuple(values.get("registry-mirror") or ()),
         labels=tuple(values.get("label") or ()),
         log_level=level,
         group=values.get("group", "docker"),
-        default_ulimits=tuple(values.get("default-ulimit") or ()),
+        default_ulimits=tuple(parse_ulimit(text) for text in _ulimits(values.get("default-ulimit"))),
         debug=level == "debug",
         mtu=int(values.get("mtu", 1500)),
         shutdown_timeout=int(values.get("shutdown-timeout", 15)),
@@ -255,6 +252,23 @@ def _runtime(text: str) -> tuple[str, tuple[str, ...]]:
     if not equals or not name or not program.strip():
         raise InvalidArgument(f'invalid value "{text}" for --add-runtime', hint="write NAME=/path/to/runtime")
     return name, tuple(program.split())
+
+
+def _ulimits(value: object) -> list[str]:
+    """`nofile=1024:2048` from the command line, or dockerd's `{"nofile": {"Name", "Hard", "Soft"}}` from the file."""
+    if isinstance(value, dict):
+        return [f"{name}={entry.get('Soft', 0)}:{entry.get('Hard', 0)}" for name, entry in value.items()]
+    return list(value) if isinstance(value, list) else []
+
+
+def parse_ulimit(text: str) -> Ulimit:
+    """`NAME=SOFT[:HARD]`. Raises InvalidArgument."""
+    name, _, limits = text.partition("=")
+    soft, _, hard = limits.partition(":")
+    try:
+        return Ulimit(Name=name, Soft=int(soft), Hard=int(hard or soft))
+    except ValueError:
+        raise InvalidArgument(f"invalid ulimit argument: {text}", hint="write NAME=SOFT:HARD") from None
 
 
 def _address(text: str) -> str:

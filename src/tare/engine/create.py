@@ -84,6 +84,10 @@ def _defaults(engine: Engine, body: CreateBody) -> HostConfig:
         changes["Init"] = True
     if not host_config.Runtime and body.Runtime:
         changes["Runtime"] = body.Runtime
+    if engine.settings.default_ulimits:
+        named = {limit.Name for limit in host_config.Ulimits or ()}
+        added = [limit for limit in engine.settings.default_ulimits if limit.Name not in named]
+        changes["Ulimits"] = [*(host_config.Ulimits or ()), *added]
     if host_config.PortBindings is None:
         changes["PortBindings"] = {}
     return msgspec.structs.replace(host_config, **changes)
@@ -113,15 +117,15 @@ def _refuse_later_subjects(config: ContainerConfig, host_config: HostConfig) -> 
         raise InvalidArgument("published ports are not served by this version yet", hint="use --network host")
     if host_config.UsernsMode not in ("", "host"):
         raise InvalidArgument("user namespaces are not served by this version yet")
-    if host_config.RestartPolicy.Name not in ("", "no"):
-        raise InvalidArgument(
-            f"restart policy {host_config.RestartPolicy.Name} is not served by this version yet",
-            hint="use --restart no",
-        )
     if config.Healthcheck is not UNSET and config.Healthcheck.Test not in (UNSET, [], ["NONE"]):
         raise InvalidArgument("health checks are not served by this version yet", hint="use --no-healthcheck")
     if host_config.VolumesFrom:
         raise InvalidArgument("--volumes-from is not served by this version yet")
+    if host_config.DeviceRequests:
+        wanted = [request.Capabilities for request in host_config.DeviceRequests]
+        raise InvalidArgument(f'could not select device driver "" with capabilities: {wanted}')
+    if host_config.StorageOpt:
+        raise InvalidArgument("--storage-opt is not supported by the file system of the data root")
     if host_config.Links:
         raise InvalidArgument("--link is not served by this version yet")
 

@@ -21,6 +21,7 @@ from tare.images.records import ImageUse
 from tare.images.service import Images
 from tare.networks.service import Networks
 from tare.store.db import Database
+from tare.wire.config import Ulimit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +35,9 @@ class Settings:
     uses_init: bool = False
     init_path: str = ""
     no_new_privileges: bool = False
-    default_ulimits: tuple[str, ...] = ()
+    default_ulimits: tuple[Ulimit, ...] = ()
     debug: bool = False
     live_restore: bool = True
-    insecure_registries: tuple[str, ...] = ()
     engine_id: str = ""
     started_at: int = 0
     notes: tuple[str, ...] = ()  # what the daemon chose at start and why, for `info`

@@ -6,10 +6,14 @@ start did, then `--rm`. A start that comes meanwhile waits for the supervisor.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
+from tare.aio import tasks
 from tare.base import clock
+from tare.base.errors import TareError
+from tare.containers import restart
 from tare.containers.container import Container, State
 from tare.containers.service import Slot
 from tare.drivers import cgroups
@@ -25,14 +29,21 @@ _KILLED = 137
 _DRAIN_S = 2.0
 
 
-async def supervise(engine: Engine, slot: Slot, ended: Awaitable[object]) -> None:
+Starter = Callable[[Engine, Slot], Awaitable[None]]
+"""How to start a container again: `engine.start.restart_by_policy`, handed in since start itself watches by us."""
+
+
+async def supervise(engine: Engine, slot: Slot, ended: Awaitable[object], *, starter: Starter) -> None:
     """Wait for `ended` (the monitor is gone, so log and exit status are complete) and deal with it."""
     await ended
-    await handle_exit(engine, slot)
+    await handle_exit(engine, slot, starter=starter)
 
 
-async def handle_exit(engine: Engine, slot: Slot) -> None:
-    """Record the exit of a container that ran, clean up after it, and remove it if it asked for that."""
+async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) -> None:
+    """Record the exit of a container that ran, clean up after it, and remove it or start it again as it asked.
+
+    starter: None leaves the restart policy to the caller.
+    """
     container = slot.container
     code = engine.monitor.exit_code(container.id)
     if code is None:
@@ -47,9 +58,15 @@ async def handle_exit(engine: Engine, slot: Slot) -> None:
     if is_oom:
         tell(engine, container, "oom")
     removes = container.host_config.AutoRemove
+    goes_on = not removes and restart.restarts(
+        container.host_config.RestartPolicy,
+        exit_code=code,
+        restart_count=container.restart_count,
+        was_stopped_by_user=container.was_stopped_by_user,
+    )
     container = engine.containers.change(
         slot,
-        state=State.EXITED,
+        state=State.RESTARTING if goes_on and starter is not None else State.EXITED,
         exit_code=code,
         finished_at=now,
         is_oom_killed=is_oom,
@@ -66,6 +83,26 @@ async def handle_exit(engine: Engine, slot: Slot) -> None:
         slot.stopped.set()
     if removes:
         await remove_after_exit(engine, slot)
+    elif starter is not None and slot.container.state is State.RESTARTING:  # nobody stopped it meanwhile
+        schedule(engine, slot, ran_s=ran_s, starter=starter)
+
+
+def schedule(engine: Engine, slot: Slot, *, ran_s: float, starter: Starter) -> None:
+    """Start it again after the back-off; `cancel` takes it back."""
+    slot.restart_delay_s = restart.next_delay(slot.restart_delay_s, ran_s=ran_s)
+    engine.containers.change(slot, state=State.RESTARTING, restart_count=slot.container.restart_count + 1)
+    slot.restarting = tasks.spawn(
+        _restart(engine, slot, slot.restart_delay_s, starter), name=f"restart {slot.container.name}"
+    )
+
+
+async def _restart(engine: Engine, slot: Slot, delay_s: float, starter: Starter) -> None:
+    await asyncio.sleep(delay_s)
+    slot.restarting = None
+    try:
+        await starter(engine, slot)
+    except TareError as error:
+        log.warning("container %s could not be restarted: %s", slot.container.name, error.message)
 
 
 def _was_out_of_memory(engine: Engine, container: Container) -> bool:

@@ -25,13 +25,15 @@ async def remove(engine: Engine, slot: Slot, *, force: bool = False, volumes: bo
     container = slot.container
     if slot.is_being_removed:
         raise Conflict(f"removal of container {container.name} is already in progress")
-    if container.is_running and not force:
+    if (container.is_running or container.state is State.RESTARTING) and not force:
         raise Conflict(
             f'cannot remove container "{container.name}": container is {container.state.value}: '
             "stop the container before removing or force remove"
         )
     slot.is_being_removed = True
     try:
+        if container.state is State.RESTARTING:
+            stop.cancel_restart(engine, slot)
         if container.is_running:
             await _kill(engine, slot)
         async with slot.lock:

@@ -11,13 +11,15 @@ import shutil
 
 from tare.aio import tasks
 from tare.containers.container import Container, State
+from tare.containers.restart import starts_with_the_daemon
 from tare.containers.service import Slot
 from tare.drivers.runtime import monitor
 from tare.engine.engine import Engine
-from tare.engine.exits import handle_exit, supervise
+from tare.engine.exits import handle_exit, schedule, supervise
 from tare.engine.prepare import wish_of
 from tare.engine.release import release
 from tare.engine.remove import remove_after_exit
+from tare.engine.start import restart_by_policy
 from tare.networks.service import RunningContainer
 
 log = logging.getLogger(__name__)
@@ -42,11 +44,29 @@ async def _restore(engine: Engine, slot: Slot) -> None:
             await _adopt(engine, slot)
         else:
             log.info("container %s ended while the daemon was away", container.name)
-            await handle_exit(engine, slot)
+            await handle_exit(engine, slot, starter=None)
+            _start_by_policy(engine, slot)
         return
     await release(engine, container)
     if container.state is State.REMOVING or (container.host_config.AutoRemove and container.started_at):
         await remove_after_exit(engine, slot)
+        return
+    _start_by_policy(engine, slot)
+
+
+def _start_by_policy(engine: Engine, slot: Slot) -> None:
+    """What has run before and does not now is started again where its policy says so."""
+    container = slot.container
+    if container.state is State.RESTARTING:
+        engine.containers.change(slot, state=State.EXITED)
+    if slot.is_being_removed or not container.started_at:
+        return
+    if starts_with_the_daemon(
+        container.host_config.RestartPolicy,
+        exit_code=container.exit_code,
+        was_stopped_by_user=container.was_stopped_by_user,
+    ):
+        schedule(engine, slot, ran_s=0.0, starter=restart_by_policy)
 
 
 def _running(engine: Engine, container: Container) -> RunningContainer:
@@ -67,7 +87,9 @@ async def _adopt(engine: Engine, slot: Slot) -> None:
     assert container.process is not None
     slot.started.set()
     ended = monitor.until_ended(container.process.monitor_pid)
-    slot.supervisor = tasks.spawn(supervise(engine, slot, ended), name=f"watch {container.name}")
+    slot.supervisor = tasks.spawn(
+        supervise(engine, slot, ended, starter=restart_by_policy), name=f"watch {container.name}"
+    )
     log.info("container %s goes on", container.name)
 
 

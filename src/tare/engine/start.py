@@ -32,7 +32,12 @@ _NOT_FOUND = 127
 _CANNOT_START = 128
 
 
-async def start(engine: Engine, slot: Slot) -> None:
+async def restart_by_policy(engine: Engine, slot: Slot) -> None:
+    """Start it because its restart policy says so."""
+    await start(engine, slot, by_policy=True)
+
+
+async def start(engine: Engine, slot: Slot, *, by_policy: bool = False) -> None:
     """Start it. Raises NotModified when it runs already, Conflict when it cannot be started now.
 
     A program that cannot be executed is recorded with exit code 127 or 126 and raised as InvalidArgument (W9). When
@@ -44,11 +49,14 @@ async def start(engine: Engine, slot: Slot) -> None:
             raise Conflict("container is marked for removal and cannot be started")
         if container.is_paused:
             raise Conflict("cannot start a paused container, try unpause instead")
-        if container.is_running:
+        if container.is_running or (container.state is State.RESTARTING and not by_policy):
             raise NotModified(f"container {container.id} is already running")
         if slot.supervisor is not None:
             await slot.supervisor
             slot.supervisor = None
+        if not by_policy:
+            slot.restart_delay_s = 0.0
+            engine.containers.change(slot, restart_count=0)
         try:
             await _start(engine, slot)
         except Exception as error:
@@ -111,7 +119,8 @@ async def _start(engine: Engine, slot: Slot) -> None:
         )
     slot.started.set()
     tell(engine, slot.container, "start")
-    slot.supervisor = tasks.spawn(supervise(engine, slot, proc.wait(started.monitor)), name=f"watch {container.name}")
+    watch = supervise(engine, slot, proc.wait(started.monitor), starter=restart_by_policy)
+    slot.supervisor = tasks.spawn(watch, name=f"watch {container.name}")
 
 
 async def _end(started: Started) -> None:
@@ -132,4 +141,5 @@ def _record_failure(engine: Engine, slot: Slot, error: Exception) -> None:
     elif isinstance(error, CommandNotInvokable):
         code = _CANNOT_INVOKE
     text = error.message if isinstance(error, TareError) else str(error)
-    engine.containers.change(slot, exit_code=code, error=text, process=None)
+    state = State.EXITED if slot.container.state is State.RESTARTING else slot.container.state
+    engine.containers.change(slot, state=state, exit_code=code, error=text, process=None)

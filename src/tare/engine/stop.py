@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 
 from tare.base.errors import Conflict, NotModified
@@ -14,6 +15,8 @@ from tare.engine.engine import Engine
 from tare.engine.news import tell
 from tare.engine.release import cgroup_path
 from tare.wire.signals import parse_signal
+
+log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_S = 10
 _KILL_PATIENCE_S = 10.0
@@ -51,6 +54,9 @@ async def stop(engine: Engine, slot: Slot, *, timeout_s: int | None, signal_text
     """
     container = slot.container
     number = parse_signal(signal_text or container.config.StopSignal or "SIGTERM")
+    if container.state is State.RESTARTING:
+        cancel_restart(engine, slot)
+        return
     if not container.is_running:
         raise NotModified(f"container {container.id} is already stopped")
     if timeout_s is None:
@@ -69,6 +75,25 @@ async def stop(engine: Engine, slot: Slot, *, timeout_s: int | None, signal_text
         if slot.container.is_running:
             raise
     tell(engine, slot.container, "stop")
+
+
+def cancel_restart(engine: Engine, slot: Slot) -> None:
+    """It waits to be started again by its policy: leave it stopped instead."""
+    if slot.restarting is not None:
+        slot.restarting.cancel()
+        slot.restarting = None
+    engine.containers.change(slot, state=State.EXITED, was_stopped_by_user=True)
+
+
+async def stop_all(engine: Engine, *, timeout_s: int) -> None:
+    """Stop every running container at once; used when the daemon ends without live-restore."""
+    running = [slot for slot in engine.containers if slot.container.is_running]
+    results = await asyncio.gather(
+        *(stop(engine, slot, timeout_s=timeout_s) for slot in running), return_exceptions=True
+    )
+    for slot, result in zip(running, results, strict=True):
+        if isinstance(result, Exception) and not isinstance(result, NotModified):
+            log.error("stopping container %s: %s", slot.container.name, result)
 
 
 async def ended(slot: Slot, limit_s: float | None) -> bool:
