@@ -1,4 +1,7 @@
-"""The daemon is killed, restarted, started twice: containers go on, nothing is lost, nothing is doubled."""
+"""The daemon is killed, restarted, started twice: containers go on, nothing is lost, nothing is doubled.
+
+Exercises daemon/app and engine/restore.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A container's life through the stock docker command line: streams, exit codes, options, what stays and what goes."""
+"""A container's life through the stock docker command line: streams, exit codes, options, what stays and what goes.
+
+Exercises engine/create, engine/prepare, engine/start, engine/attach, engine/exits, engine/release, engine/remove, engine/stop,
+engine/logs, engine/listing, engine/export, engine/rename, engine/commit, engine/news, engine/prune and api/containers.
+"""
 
 from __future__ import annotations
 

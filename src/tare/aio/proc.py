@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -48,6 +49,7 @@ def start(
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
+    cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a child (vfork: under a millisecond). Every descriptor but the listed ones is closed in it."""
     return subprocess.Popen(
@@ -57,6 +59,7 @@ def start(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
+        cwd=cwd,
         close_fds=True,
     )
 

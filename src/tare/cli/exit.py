@@ -4,6 +4,8 @@ from __future__ import annotations
 
 OK = 0
 FAILED = 1
+BAD_TEMPLATE = 64
+"""`version --format` with a template that cannot be read."""
 USAGE = 125
 """A flag that cannot be parsed; and, for run, every failure before the program itself."""
 CANNOT_RUN = 126

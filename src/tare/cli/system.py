@@ -34,7 +34,7 @@ def _templated(context: Context, layout: str, document: dict[str, Any], *, name:
     try:
         template = Template("{{json .}}" if layout == "json" else layout, name=name)
     except TemplateError as error:
-        raise exits.Exit(64, f"template parsing error: {error}") from None
+        raise exits.Exit(exits.BAD_TEMPLATE, f"template parsing error: {error}") from None
     try:
         context.line(template.execute(document, missing=missing))
     except TemplateError as error:

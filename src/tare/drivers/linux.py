@@ -76,10 +76,13 @@ def _syscall(number: int, *args: object, path: str | None = None) -> int:
 def openat2(dirfd: int, path: str | bytes, flags: int, *, resolve: int, mode: int = 0) -> int:
     """Open `path` below `dirfd` under the RESOLVE_* rules; the descriptor is close-on-exec.
 
-    Retries EAGAIN (a rename elsewhere raced the walk) a bounded number of times.
+    Retries EAGAIN (a rename elsewhere raced the walk) a bounded number of times. A NUL in the path is EINVAL: the kernel
+    would take what stands before it for the whole.
     """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     raw = os.fsencode(path)
+    if b"\0" in raw:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.fsdecode(raw))
     for attempt in range(_OPENAT2_TRIES):
         try:
             return _syscall(

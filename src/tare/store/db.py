@@ -43,7 +43,7 @@ class Database:
     def submit(self, transaction: Transaction[T], *, durable: bool = True) -> Future[T]:
         """Queue `transaction` (called in the database thread inside BEGIN…COMMIT); the future resolves after COMMIT.
 
-        durable=False is for facts the kernel or a file can tell again after a power cut.
+        A future cancelled before its turn takes the transaction with it. durable=False is for facts the kernel or a file can tell again after a power cut.
         """
         future: Future[T] = Future()
         self._jobs.put((transaction, durable, future))
@@ -81,7 +81,13 @@ class Database:
                 return
 
     def _commit(self, batch: list[tuple[Transaction[Any], bool, Future[Any]]]) -> None:
-        """Run a batch in one transaction, each job in a savepoint so that one failure does not undo its neighbours."""
+        """Run a batch in one transaction, each job in a savepoint so that one failure does not undo its neighbours.
+
+        A job whose waiter has left before its turn is not run; from here on it cannot be cancelled.
+        """
+        batch = [job for job in batch if job[2].set_running_or_notify_cancel()]
+        if not batch:
+            return
         connection = self._connection
         full = any(durable for _, durable, _ in batch)
         if full != self._full:

@@ -89,7 +89,10 @@ class Monitor:
         errors = os.memfd_create("conmon")
         try:
             try:
-                child = proc.start(argv, env={"_OCI_SYNCPIPE": str(write_end)}, pass_fds=[write_end], stderr=errors)
+                # conmon makes its file `oom` in the directory it is started in
+                child = proc.start(
+                    argv, env={"_OCI_SYNCPIPE": str(write_end)}, pass_fds=[write_end], stderr=errors, cwd=bundle
+                )
             finally:
                 os.close(write_end)
             report = await _line(read_end)

@@ -1,0 +1,38 @@
+"""Removing our own trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tare.drivers import trees
+
+
+def test_discard_is_idempotent(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "f").write_text("x")
+    trees.discard(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    trees.discard(tmp_path / "a")
+
+
+def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "kept").touch()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "outside")
+    trees.discard(tmp_path / "a")
+    assert (tmp_path / "outside" / "kept").exists()
+
+
+def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        trees.discard(tmp_path / "file")
+
+
+def test_sync_directory(tmp_path: Path) -> None:
+    trees.sync_directory(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        trees.sync_directory(tmp_path / "nothing")
