@@ -88,7 +88,7 @@ def scratch() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def daemon(scratch: Path, rootfs_tar: bytes) -> Iterator[Daemon]:
     """The session's engine, with the image busybox:latest in it."""
-    engine = Daemon(scratch / "main", bridge="ttmain0", source=REPOSITORY / "src")
+    engine = Daemon(scratch / "main", bridge=f"tt{os.getpid()}", source=REPOSITORY / "src")
     engine.start()
     try:
         engine.import_image(IMAGE, rootfs_tar, changes=['CMD ["sh"]', "ENV PATH=/usr/bin:/bin"])

@@ -31,7 +31,7 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 _RENAMED_STREAM = (1, 42)
 
 
-def _stream_type(request: Request, *, has_tty: bool) -> str:
+def stream_type(request: Request, *, has_tty: bool) -> str:
     """W21: the multiplexed type is named since API 1.42."""
     return MULTIPLEXED if not has_tty and request.version >= _RENAMED_STREAM else RAW
 
@@ -66,6 +66,7 @@ async def inspect(engine: Engine, request: Request) -> Answer:
         container,
         files=files_of(engine, container),
         graph_driver=export_verb.graph_driver(engine, container),
+        exec_ids=engine.execs.ids_of(container.id),
         sizes=sizes,
     )
     return json_response(body)
@@ -189,7 +190,7 @@ async def logs_(engine: Engine, request: Request) -> Answer:
         details=query.flag("details"),
         follow=query.flag("follow"),
     )
-    return Stream(chunks, content_type=_stream_type(request, has_tty=container.config.Tty))
+    return Stream(chunks, content_type=stream_type(request, has_tty=container.config.Tty))
 
 
 async def attach(engine: Engine, request: Request) -> Answer:
@@ -205,13 +206,13 @@ async def attach(engine: Engine, request: Request) -> Answer:
         detach_keys=parse_keys(query.text("detachKeys")),
     )
     run = attach_verb.prepare(engine, slot, streams)
-    return Upgrade(run, content_type=_stream_type(request, has_tty=slot.container.config.Tty))
+    return Upgrade(run, content_type=stream_type(request, has_tty=slot.container.config.Tty))
 
 
 async def resize(engine: Engine, request: Request) -> Answer:
     """`POST /containers/{id}/resize`."""
     slot = engine.containers.find(request.params["id"])
-    height, width = _size(request)
+    height, width = size_of(request)
     slot.size = (height, width)
     if not slot.container.is_running:
         raise Conflict(f"container {slot.container.id} is not running")
@@ -219,7 +220,8 @@ async def resize(engine: Engine, request: Request) -> Answer:
     return Response(content_type="")
 
 
-def _size(request: Request) -> tuple[int, int]:
+def size_of(request: Request) -> tuple[int, int]:
+    """Height and width of a terminal from the query. Raises InvalidArgument."""
     height, width = request.query.integer("h"), request.query.integer("w")
     if height is None or width is None or not (0 <= height < 65536 and 0 <= width < 65536):
         raise InvalidArgument("invalid resize: h and w must be numbers from 0 to 65535")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.api import absent, containers, images, networks, system
+from tare.api import absent, containers, execs, images, networks, system
 from tare.api.handler import Handler
 from tare.web.router import Route
 
@@ -48,6 +48,10 @@ ROUTES: list[Route[Handler]] = [
     Route("DELETE", "/containers/{id}", containers.delete, "write"),
     Route("GET", "/containers/{id}/checkpoints", absent.checkpoints, "read"),
     Route("POST", "/containers/{id}/checkpoints", absent.checkpoints, "write"),
+    Route("POST", "/containers/{id}/exec", execs.create, "admin"),
+    Route("POST", "/exec/{id}/start", execs.start, "admin"),
+    Route("POST", "/exec/{id}/resize", execs.resize, "write"),
+    Route("GET", "/exec/{id}/json", execs.inspect, "read"),
     # images
     Route("GET", "/images/json", images.list_images, "read"),
     Route("GET", "/images/get", images.save_images, "read"),

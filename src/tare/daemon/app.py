@@ -26,6 +26,7 @@ from tare.api.app import server_options
 from tare.base import clock
 from tare.base.errors import InvalidArgument, TareError, Unavailable
 from tare.containers import capabilities, records
+from tare.containers.execs import Execs
 from tare.containers.service import Containers
 from tare.containers.view import SummaryCache
 from tare.daemon.options import Options, load
@@ -33,6 +34,7 @@ from tare.drivers import cgroups, host
 from tare.drivers.archive.client import Archiver
 from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime, probe
+from tare.drivers.runtime.sessions import Sessions
 from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.engine.engine import Engine, Settings
@@ -207,6 +209,8 @@ async def build(options: Options) -> Engine:
     monitor = shutil.which("conmon")
     if monitor is None:
         raise Unavailable("conmon is not installed", hint="apt-get install conmon")
+    sessions = Sessions(monitor_path=monitor, exec_root=options.exec_root)
+    sessions.clear()
     engine = Engine(
         settings=Settings(
             data_root=options.data_root,
@@ -233,6 +237,8 @@ async def build(options: Options) -> Engine:
         networks=networks,
         events=events,
         monitor=Monitor(path=monitor, exec_root=options.exec_root),
+        execs=Execs(),
+        sessions=sessions,
         runtimes=runtimes,
         filters=FilterCache(options.data_root / "seccomp"),
         summaries=SummaryCache(),

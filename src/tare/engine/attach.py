@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from tare.aio import tasks
 from tare.base.errors import Conflict, NotFound
 from tare.containers.hub import Subscriber
 from tare.containers.service import Slot
 from tare.engine.engine import Engine
 from tare.engine.logs import read_logs
 from tare.engine.news import tell
+from tare.engine.streams import End, Terms, converse
 from tare.web.message import Peer
-from tare.wire.detach import DetachFilter
-from tare.wire.frames import STDERR, STDOUT, frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,63 +60,22 @@ def _is_over(slot: Slot) -> bool:
 
 
 async def _converse(engine: Engine, slot: Slot, streams: Streams, subscriber: Subscriber | None, peer: Peer) -> None:
-    has_tty = slot.container.config.Tty
+    config = slot.container.config
     if streams.replay:
         async for piece in _replay(engine, slot, streams):
             await peer.write(piece)
     if subscriber is None:
         return
-    output = tasks.spawn(_pump_out(subscriber, streams, peer, has_tty=has_tty), name="attach output")
-    watch = tasks.spawn(peer.gone(), name="attach hang-up")
-    ends: set[asyncio.Task[None]] = {output, watch}
-    incoming: asyncio.Task[bool] | None = None
-    if streams.stdin and slot.container.config.OpenStdin:
-        incoming = tasks.spawn(_pump_in(slot, streams, peer), name="attach input")
-    try:
-        while True:
-            waiting: set[asyncio.Task[None] | asyncio.Task[bool]] = {*ends}
-            if incoming is not None:
-                waiting.add(incoming)
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if output.done() or watch.done():
-                return
-            if incoming is not None and incoming.done():
-                if incoming.result():
-                    tell(engine, slot.container, "detach")
-                    return
-                incoming = None
-    finally:
-        for task in (output, watch, incoming):
-            if task is not None:
-                task.cancel()
-
-
-async def _pump_out(subscriber: Subscriber, streams: Streams, peer: Peer, *, has_tty: bool) -> None:
-    wanted = {STDOUT: streams.stdout, STDERR: streams.stderr}
-    while packets := await subscriber.read():
-        if has_tty:
-            data = b"".join(data for _, data in packets) if streams.stdout else b""
-        else:
-            data = b"".join(frame(stream, data) for stream, data in packets if wanted.get(stream))
-        if data:
-            await peer.write(data)
-
-
-async def _pump_in(slot: Slot, streams: Streams, peer: Peer) -> bool:
-    """Client to container. True when the detach sequence was typed, False at the end of the client's input."""
-    config = slot.container.config
-    keys = DetachFilter(streams.detach_keys) if config.Tty and streams.detach_keys else None
-    while data := await peer.read():
-        detached = False
-        if keys is not None:
-            data, detached = keys.feed(data)
-        if data:
-            await slot.hub.write_stdin(data)
-        if detached:
-            return True
-    if config.StdinOnce and not config.Tty:
-        await slot.hub.close_stdin()
-    return False
+    terms = Terms(
+        stdin=streams.stdin and config.OpenStdin,
+        stdout=streams.stdout,
+        stderr=streams.stdout if config.Tty else streams.stderr,
+        is_raw=config.Tty,
+        detach_keys=streams.detach_keys if config.Tty else b"",
+        closes_stdin=config.StdinOnce and not config.Tty,
+    )
+    if await converse(slot.hub, subscriber, peer, terms) is End.DETACHED:
+        tell(engine, slot.container, "detach")
 
 
 async def _replay(engine: Engine, slot: Slot, streams: Streams) -> AsyncIterator[bytes]:

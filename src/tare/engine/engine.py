@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tare.containers.container import Container
+from tare.containers.execs import Execs
 from tare.containers.service import Containers
 from tare.containers.view import Files, SummaryCache
 from tare.drivers.archive.client import Archiver
@@ -14,6 +15,7 @@ from tare.drivers.cgroups import Layout
 from tare.drivers.host import HostFacts
 from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime
+from tare.drivers.runtime.sessions import Sessions
 from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots import Snapshotter
 from tare.engine.events import Events
@@ -58,6 +60,8 @@ class Engine:
     networks: Networks
     events: Events
     monitor: Monitor
+    execs: Execs
+    sessions: Sessions
     runtimes: Mapping[str, OciRuntime]
     filters: FilterCache
     summaries: SummaryCache

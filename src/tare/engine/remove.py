@@ -77,6 +77,7 @@ async def _clear(engine: Engine, slot: Slot, *, volumes: bool) -> None:
     await engine.images.release(container.id)
     await in_thread(trees.discard, directory_of(engine, container.id))
     await engine.containers.forget(slot)
+    engine.execs.forget(container.id)
     engine.summaries.forget(container.id)
     slot.hub.finish()
     tell(engine, container, "destroy")

@@ -1,0 +1,91 @@
+"""A conversation between a client and standard streams, for attach and exec alike."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from dataclasses import dataclass
+
+from tare.aio import tasks
+from tare.containers.hub import Hub, Subscriber
+from tare.web.message import Peer
+from tare.wire.detach import DetachFilter
+from tare.wire.frames import STDERR, STDOUT, frame
+
+
+class End(enum.Enum):
+    """Why a conversation ended."""
+
+    OUTPUT = "the streams ended"
+    GONE = "the client left"
+    DETACHED = "the detach keys were typed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """is_raw: bytes as they are, all on stdout; else frames. detach_keys: none if empty.
+
+    stdin: pass the client's input on; closes_stdin: its end too.
+    """
+
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+    is_raw: bool = False
+    detach_keys: bytes = b""
+    closes_stdin: bool = False
+
+
+async def converse(hub: Hub, subscriber: Subscriber, peer: Peer, terms: Terms) -> End:
+    """Pass bytes both ways until the output ends, the client leaves or detaches. Half-close is not leaving (W25)."""
+    output = tasks.spawn(_pump_out(subscriber, terms, peer), name="output", is_awaited=True)
+    watch = tasks.spawn(peer.gone(), name="hang-up", is_awaited=True)
+    incoming: asyncio.Task[bool] | None = None
+    if terms.stdin:
+        incoming = tasks.spawn(_pump_in(hub, terms, peer), name="input", is_awaited=True)
+    try:
+        while True:
+            waiting: set[asyncio.Task[None] | asyncio.Task[bool]] = {output, watch}
+            if incoming is not None:
+                waiting.add(incoming)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if output.done():
+                output.result()
+                return End.OUTPUT
+            if watch.done():
+                return End.GONE
+            if incoming is not None and incoming.done():
+                if incoming.result():
+                    return End.DETACHED
+                incoming = None
+    finally:
+        for task in (output, watch, incoming):
+            if task is not None:
+                task.cancel()
+
+
+async def _pump_out(subscriber: Subscriber, terms: Terms, peer: Peer) -> None:
+    wanted = {STDOUT: terms.stdout, STDERR: terms.stderr}
+    while packets := await subscriber.read():
+        if terms.is_raw:
+            data = b"".join(data for stream, data in packets if wanted.get(stream))
+        else:
+            data = b"".join(frame(stream, data) for stream, data in packets if wanted.get(stream))
+        if data:
+            await peer.write(data)
+
+
+async def _pump_in(hub: Hub, terms: Terms, peer: Peer) -> bool:
+    """Client to process. True when the detach sequence was typed, False at the end of the client's input."""
+    keys = DetachFilter(terms.detach_keys) if terms.detach_keys else None
+    while data := await peer.read():
+        detached = False
+        if keys is not None:
+            data, detached = keys.feed(data)
+        if data:
+            await hub.write_stdin(data)
+        if detached:
+            return True
+    if terms.closes_stdin:
+        await hub.close_stdin()
+    return False
