@@ -21,6 +21,7 @@ from tare.images.records import ImageUse
 from tare.images.service import Images
 from tare.networks.service import Networks
 from tare.store.db import Database
+from tare.volumes.service import Volumes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class Engine:
     snapshots: Snapshotter
     containers: Containers
     networks: Networks
+    volumes: Volumes
     events: Events
     monitor: Monitor
     runtimes: Mapping[str, OciRuntime]
