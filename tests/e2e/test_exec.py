@@ -1,4 +1,7 @@
-"""exec through the stock docker command line and through the API: streams, exit codes, terminals, what inspect says."""
+"""exec through the stock docker command line and through the API: streams, exit codes, terminals, what inspect says.
+
+Proves `api/execs` on a real engine.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.api import absent, containers, execs, images, networks, system
+from tare.api import absent, containers, execs, images, networks, system, volumes
 from tare.api.handler import Handler
 from tare.web.router import Route
 
@@ -26,6 +26,7 @@ ROUTES: list[Route[Handler]] = [
     Route("GET", "/version", system.version_, "read"),
     Route("GET", "/info", system.info, "read"),
     Route("GET", "/events", system.events, "read"),
+    Route("GET", "/system/df", system.df, "read", since=(1, 25)),
     Route("OPTIONS", "/{path:*}", system.options, "read"),
     # containers
     Route("GET", "/containers/json", containers.list_, "read"),
@@ -73,6 +74,13 @@ ROUTES: list[Route[Handler]] = [
     Route("DELETE", "/networks/{id}", networks.remove_network, "write"),
     Route("POST", "/networks/{id}/connect", networks.connect_network, "write"),
     Route("POST", "/networks/{id}/disconnect", networks.disconnect_network, "write"),
+    # volumes
+    Route("GET", "/volumes", volumes.list_volumes, "read"),
+    Route("POST", "/volumes/create", volumes.create_volume, "admin"),
+    Route("POST", "/volumes/prune", volumes.prune_volumes, "write", since=(1, 25)),
+    Route("GET", "/volumes/{name:*}", volumes.inspect_volume, "read"),
+    Route("PUT", "/volumes/{name:*}", volumes.update_volume, "admin", since=(1, 42)),
+    Route("DELETE", "/volumes/{name:*}", volumes.remove_volume, "write"),
     # what Docker has and this engine answers for in words
     Route("GET", "/plugins", absent.plugins, "read"),
     Route("GET", "/plugins/{name:*}/json", absent.plugin, "read"),

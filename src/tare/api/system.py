@@ -13,6 +13,7 @@ from tare.api.handler import seconds_to_nanos
 from tare.base import version
 from tare.base.clock import rfc3339nano
 from tare.base.errors import InvalidArgument
+from tare.engine import df as df_verb
 from tare.engine import info as info_verb
 from tare.engine.engine import Engine
 from tare.engine.events import Event, matches
@@ -135,6 +136,11 @@ def event_body(event: Event) -> dict[str, Any]:
         "time": event.at // 1_000_000_000,
         "timeNano": event.at,
     }
+
+
+async def df(engine: Engine, request: Request) -> Answer:
+    """`GET /system/df`."""
+    return json_response(await df_verb.disk_usage(engine, request.query.all("type")))
 
 
 async def options(_: Engine, __: Request) -> Answer:

@@ -35,7 +35,12 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountPoint:
-    """A mount as inspect shows it and start makes it. `type` is bind, volume or tmpfs."""
+    """A mount as inspect shows it and start makes it. `type` is bind, volume, tmpfs or image.
+
+    For volumes: `is_anonymous` when the engine made up the name; `copies` when the image's content fills it while it is
+    empty; `subpath` the directory in it that is mounted; labels and options for making it. For binds: `must_exist`
+    when a missing source is an error, not made.
+    """
 
     type: str
     source: str
@@ -45,6 +50,13 @@ class MountPoint:
     propagation: str = ""
     name: str = ""
     driver: str = ""
+    is_anonymous: bool = False
+    copies: bool = False
+    subpath: str = ""
+    must_exist: bool = False
+    is_recursive: bool = True
+    labels: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

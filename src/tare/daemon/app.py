@@ -37,6 +37,7 @@ from tare.drivers.runtime.oci import OciRuntime, probe
 from tare.drivers.runtime.sessions import Sessions
 from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
+from tare.drivers.volumes.local import LocalVolumes
 from tare.engine.engine import Engine, Settings
 from tare.engine.events import Events
 from tare.engine.restore import restore
@@ -47,6 +48,8 @@ from tare.networks import records as network_records
 from tare.networks.service import NetworkOptions, Networks
 from tare.store.blobs import Blobs
 from tare.store.db import Database
+from tare.volumes import records as volume_records
+from tare.volumes.service import Volumes
 from tare.web.server import Server, unix_socket
 from tare.wire.errors import text_of
 
@@ -181,7 +184,8 @@ async def build(options: Options) -> Engine:
     """Every service, in the order in which they need each other."""
     events = Events()
     db = Database(
-        options.data_root / "state.db", (records.SCHEMA, image_records.SCHEMA, network_records.SCHEMA, _SCHEMA)
+        options.data_root / "state.db",
+        (records.SCHEMA, image_records.SCHEMA, network_records.SCHEMA, volume_records.SCHEMA, _SCHEMA),
     )
     facts = host.read(capabilities.ALL)
     layout = cgroups.read_layout()
@@ -206,6 +210,8 @@ async def build(options: Options) -> Engine:
     await images.restore({slot.container.id for slot in containers})
     networks = Networks(database=db, publish=events.publish, options=_network_options(options))
     await networks.start()
+    local = LocalVolumes(options.data_root)
+    volumes = Volumes(database=db, drivers={local.name: local}, publish=events.publish)
     monitor = shutil.which("conmon")
     if monitor is None:
         raise Unavailable("conmon is not installed", hint="apt-get install conmon")
@@ -235,6 +241,7 @@ async def build(options: Options) -> Engine:
         snapshots=snapshots,
         containers=containers,
         networks=networks,
+        volumes=volumes,
         events=events,
         monitor=Monitor(path=monitor, exec_root=options.exec_root),
         execs=Execs(),

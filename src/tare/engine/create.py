@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import msgspec
 from msgspec import UNSET
@@ -17,6 +18,7 @@ from tare.containers.container import Container, MountPoint
 from tare.containers.merge import merge
 from tare.containers.mounts import plan_mounts
 from tare.drivers import trees
+from tare.engine import volumes
 from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
 from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, LogSettings, config_of
@@ -47,8 +49,9 @@ async def create(
     warnings = checks.validate(config, host_config, facts=engine.host, runtimes=frozenset(engine.runtimes))
     _refuse_later_subjects(config, host_config)
     config = _with_hostname(engine, config, host_config, container_id)
-    mounts = plan_mounts(config, host_config)
-    _refuse_missing_sources(mounts, host_config)
+    _refuse_by_version(host_config, version)
+    mounts = plan_mounts(config, host_config, inherited=volumes.inherited(engine, host_config))
+    _refuse_missing_sources(mounts)
     endpoints = _endpoints(body, host_config)
     container = Container(
         id=container_id,
@@ -64,11 +67,13 @@ async def create(
         endpoints=endpoints,
     )
     async with undo_on_error("create") as undo:
+        container = replace(container, mounts=await volumes.provide(engine, container_id, mounts, undo))
         engine.snapshots.prepare(container_id, hex_of(image.chain_id) if image.chain_id else None)
         undo.push(engine.snapshots.remove, container_id)
         directory = directory_of(engine, container_id)
         directory.mkdir(mode=0o700)
         undo.push(trees.discard, directory)
+        await volumes.fill(engine, container)
         await engine.containers.add(container)
     tell(engine, container, "create")
     return container, warnings
@@ -119,8 +124,6 @@ def _refuse_later_subjects(config: ContainerConfig, host_config: HostConfig) -> 
         raise InvalidArgument("user namespaces are not served by this version yet")
     if config.Healthcheck is not UNSET and config.Healthcheck.Test not in (UNSET, [], ["NONE"]):
         raise InvalidArgument("health checks are not served by this version yet", hint="use --no-healthcheck")
-    if host_config.VolumesFrom:
-        raise InvalidArgument("--volumes-from is not served by this version yet")
     if host_config.DeviceRequests:
         wanted = [request.Capabilities for request in host_config.DeviceRequests]
         raise InvalidArgument(f'could not select device driver "" with capabilities: {wanted}')
@@ -130,15 +133,17 @@ def _refuse_later_subjects(config: ContainerConfig, host_config: HostConfig) -> 
         raise InvalidArgument("--link is not served by this version yet")
 
 
-def _refuse_missing_sources(mounts: list[MountPoint], host_config: HostConfig) -> None:
+def _refuse_by_version(host_config: HostConfig, version: tuple[int, int]) -> None:
+    """W72: what a client of an older API cannot mean."""
+    for mount in host_config.Mounts or ():
+        if version < (1, 45) and mount.VolumeOptions and mount.VolumeOptions.Subpath:
+            raise InvalidArgument("VolumeOptions.Subpath needs API v1.45 or newer")
+
+
+def _refuse_missing_sources(mounts: list[MountPoint]) -> None:
     """`--mount type=bind` wants an existing source; `-v` makes a directory at start."""
-    by_mount = {mount.Target for mount in host_config.Mounts or ()}
     for point in mounts:
-        if point.type == "volume":
-            raise InvalidArgument(
-                "volumes are not served by this version yet", hint="use a bind mount (-v /host/path:/path)"
-            )
-        if point.type == "bind" and point.destination in by_mount and not os.path.exists(point.source):
+        if point.type == "bind" and point.must_exist and not os.path.exists(point.source):
             raise InvalidArgument(
                 f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
             )

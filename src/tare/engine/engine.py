@@ -23,6 +23,7 @@ from tare.images.records import ImageUse
 from tare.images.service import Images
 from tare.networks.service import Networks
 from tare.store.db import Database
+from tare.volumes.service import Volumes
 from tare.wire.config import Ulimit
 
 
@@ -58,6 +59,7 @@ class Engine:
     snapshots: Snapshotter
     containers: Containers
     networks: Networks
+    volumes: Volumes
     events: Events
     monitor: Monitor
     execs: Execs

@@ -57,7 +57,7 @@ def describe(engine: Engine) -> dict[str, Any]:
         "Driver": "overlay2",
         "DriverStatus": [["Backing Filesystem", _file_system(settings.data_root)], ["Supports d_type", "true"]],
         "Plugins": {
-            "Volume": [],
+            "Volume": engine.volumes.driver_names,
             "Network": ["bridge", "host", "null"],
             "Authorization": None,
             "Log": ["json-file", "local", "none"],

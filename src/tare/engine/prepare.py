@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tare.base.errors import Conflict, InvalidArgument
@@ -17,12 +17,21 @@ from tare.engine.release import cgroup_path
 from tare.networks.service import Attachment, Wish
 from tare.wire.config import DeviceMapping, HostConfig
 
+_HOST_FLAGS = {"ro": os.ST_RDONLY, "nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC}
 _PREFIX = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
 
 
-def spec_input(engine: Engine, container: Container, *, runtime: OciRuntime, attachment: Attachment) -> spec.SpecInput:
+def spec_input(
+    engine: Engine,
+    container: Container,
+    *,
+    runtime: OciRuntime,
+    attachment: Attachment,
+    volumes: Mapping[str, str],
+) -> spec.SpecInput:
     """What `spec.render` needs. The root file system is mounted already; files of ours are written.
 
+    volumes: destination to the host path of every volume, mounted already.
     Raises InvalidArgument and rootfs.CannotExecute in the words from which clients read the exit code (W9).
     """
     config, host = container.config, container.host_config
@@ -47,7 +56,11 @@ def spec_input(engine: Engine, container: Container, *, runtime: OciRuntime, att
         rootfs=str(rootfs_of(engine, container.id)),
         facts=engine.host,
         cgroup_path=cgroup_path(container),
-        mounts=[*(_bind(point) for point in container.mounts if point.type == "bind"), *spec.tmpfs_mounts(host)],
+        mounts=[
+            *(_bind(point) for point in container.mounts if point.type == "bind"),
+            *(_volume(point, volumes[point.destination]) for point in container.mounts if point.type == "volume"),
+            *spec.tmpfs_mounts(host),
+        ],
         files=_files(directory, attachment, mounted),
         namespaces=_namespaces(engine, container, attachment),
         runtime="crun" if runtime.is_crun else "runc",
@@ -89,6 +102,8 @@ def _look_inside(
 
 def _bind(point: MountPoint) -> spec.MountPlan:
     """A bind mount; a source that does not exist becomes a directory, as `-v` has always done."""
+    if point.must_exist and not os.path.exists(point.source):
+        raise InvalidArgument(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
     if not os.path.exists(point.source):
         try:
             os.makedirs(point.source, mode=0o755, exist_ok=True)
@@ -99,9 +114,20 @@ def _bind(point: MountPoint) -> spec.MountPlan:
     return spec.MountPlan(
         destination=point.destination,
         source=point.source,
-        options=("rbind", "rw" if point.is_writable else "ro"),
+        options=("rbind" if point.is_recursive else "bind", *_flags(point, point.source)),
         propagation=point.propagation,
     )
+
+
+def _flags(point: MountPoint, source: str) -> list[str]:
+    """`ro` if asked for, and whatever the host mounted the source with: crun 1.8 would clear those flags, runc not."""
+    flags = os.statvfs(source).f_flag
+    held = [word for word, bit in _HOST_FLAGS.items() if flags & bit]
+    return held if point.is_writable or "ro" in held else ["ro", *held]
+
+
+def _volume(point: MountPoint, source: str) -> spec.MountPlan:
+    return spec.MountPlan(destination=point.destination, source=source, options=("rbind", *_flags(point, source)))
 
 
 def _files(directory: Path, attachment: Attachment, mounted: Sequence[str]) -> spec.HostFiles:

@@ -10,6 +10,7 @@ import signal
 from tare.base.errors import Conflict
 from tare.containers.container import Container
 from tare.drivers import cgroups
+from tare.engine import volumes
 from tare.engine.engine import Engine, rootfs_of
 
 _TRIES = 100
@@ -51,6 +52,7 @@ async def release(engine: Engine, container: Container) -> None:
     await _remove_cgroup(engine, cgroup_path(container))
     await engine.networks.detach(container.id)
     engine.snapshots.unmount(rootfs_of(engine, container.id))
+    await volumes.unmount(engine, container)
     bundle = engine.monitor.bundle(container.id)
     shutil.rmtree(bundle, ignore_errors=True)
     exit_file = engine.monitor.exits() / container.id

@@ -10,6 +10,7 @@ from tare.containers.container import State
 from tare.containers.service import Slot
 from tare.drivers import trees
 from tare.engine import stop
+from tare.engine import volumes as volumes_of
 from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
 from tare.engine.release import release
@@ -70,12 +71,12 @@ async def remove_after_exit(engine: Engine, slot: Slot) -> None:
 
 async def _clear(engine: Engine, slot: Slot, *, volumes: bool) -> None:
     container = slot.container
-    _ = volumes
     engine.containers.change(slot, state=State.REMOVING)
     await release(engine, container)
     engine.snapshots.remove(container.id)
     await engine.images.release(container.id)
     await in_thread(trees.discard, directory_of(engine, container.id))
+    await volumes_of.forget(engine, container, remove_anonymous=volumes)
     await engine.containers.forget(slot)
     engine.execs.forget(container.id)
     engine.summaries.forget(container.id)

@@ -14,6 +14,7 @@ from tare.containers.container import Container, State
 from tare.containers.restart import starts_with_the_daemon
 from tare.containers.service import Slot
 from tare.drivers.runtime import monitor
+from tare.engine import volumes
 from tare.engine.engine import Engine
 from tare.engine.exits import handle_exit, schedule, supervise
 from tare.engine.prepare import wish_of
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 async def restore(engine: Engine) -> None:
     """Bring every record in line with the kernel. One container that cannot be restored does not stop the others."""
+    await volumes.restore(engine)
     alive = [slot for slot in engine.containers if slot.container.is_running and _is_alive(slot.container)]
     await engine.networks.restore([_running(engine, slot.container) for slot in alive])
     for slot in list(engine.containers):

@@ -20,6 +20,7 @@ from tare.containers.service import Slot
 from tare.drivers import rootfs
 from tare.drivers.runtime.monitor import Started, boot_id, start_time
 from tare.drivers.runtime.oci import CommandNotFound, CommandNotInvokable
+from tare.engine import volumes
 from tare.engine.engine import Engine, log_path, rootfs_of
 from tare.engine.exits import supervise
 from tare.engine.news import tell
@@ -80,7 +81,8 @@ async def _start(engine: Engine, slot: Slot) -> None:
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine.snapshots.mount(container.id, target)
         attachment = await engine.networks.attach(wish_of(engine, container))
-        given = spec_input(engine, container, runtime=runtime, attachment=attachment)
+        mounted = await volumes.mount(engine, container)
+        given = spec_input(engine, container, runtime=runtime, attachment=attachment, volumes=mounted)
         (bundle / "config.json").write_bytes(msgspec.json.encode(spec.render(given)))
         logs = container.host_config.LogConfig.Type != "none"
         started = await engine.monitor.create(

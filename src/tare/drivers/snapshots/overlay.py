@@ -19,13 +19,13 @@ import os
 import secrets
 import shutil
 import stat
-import threading
 from pathlib import Path
 
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.base.ids import is_full_id
 from tare.drivers import linux
 from tare.drivers.snapshots import ADDED, DELETED, MODIFIED, Change, Usage
+from tare.drivers.trees import delete_in_background
 from tare.store.blobs import fsync_directory
 
 INIT = "init"
@@ -316,13 +316,6 @@ def make_root(directory: Path, like: Path | None) -> None:
     os.chown(directory, found.st_uid, found.st_gid)
     os.chmod(directory, stat.S_IMODE(found.st_mode))
     os.utime(directory, ns=(found.st_atime_ns, found.st_mtime_ns))
-
-
-def delete_in_background(directory: Path) -> None:
-    """Delete a tree nobody can name any more, in a thread that no request waits for. The next start finishes it."""
-    threading.Thread(
-        target=shutil.rmtree, args=(directory,), kwargs={"ignore_errors": True}, name="tare-trash", daemon=True
-    ).start()
 
 
 # --- comparing an upper directory with what is below it --------------------------------------------------------------

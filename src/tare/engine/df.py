@@ -1,0 +1,101 @@
+"""What takes up the disk: images, containers, volumes, each with its bytes (`du --apparent-size`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from msgspec import UNSET, UnsetType
+
+from tare.base import clock
+from tare.base.errors import InvalidArgument, NotFound
+from tare.containers.view import summary
+from tare.engine.engine import Engine, image_uses
+from tare.engine.listing import image_shown, sizes_of
+from tare.images import naming
+from tare.images.records import Image
+from tare.volumes.records import VolumeRecord
+from tare.wire.config import Empty
+from tare.wire.containers import ContainerSummary
+from tare.wire.df import DiskUsage
+from tare.wire.images import ImageSummary
+from tare.wire.volumes import VolumeBody, VolumeUsage
+
+TYPES = ("container", "image", "volume", "build-cache")
+
+
+async def disk_usage(engine: Engine, types: Collection[str] = ()) -> DiskUsage:
+    """The report, or the parts named by `types`. Raises InvalidArgument for a type there is not."""
+    for kind in types:
+        if kind not in TYPES:
+            raise InvalidArgument(f"unknown object type: {kind}")
+    wanted = set(types or TYPES)
+    build_cache: list[Empty] = []
+    return DiskUsage(
+        LayersSize=engine.images.layers_bytes() if "image" in wanted else 0,
+        Images=_images(engine) if "image" in wanted else None,
+        Containers=await _containers(engine) if "container" in wanted else None,
+        Volumes=await _volumes(engine) if "volume" in wanted else None,
+        BuildCache=build_cache if "build-cache" in wanted else None,
+    )
+
+
+def _images(engine: Engine) -> list[ImageSummary]:
+    counts: dict[str, int] = {}
+    for use in image_uses(engine):
+        counts[use.image_id] = counts.get(use.image_id, 0) + 1
+    return [_image(engine, image, counts.get(image.id, 0)) for image in engine.images.list_images({})]
+
+
+def _image(engine: Engine, image: Image, containers: int) -> ImageSummary:
+    references = engine.images.references(image.id)
+    return ImageSummary(
+        Containers=containers,
+        Created=naming.created_ns(image) // 1_000_000_000,
+        Id=image.id,
+        Labels=image.config.Labels,
+        ParentId=image.parent or "",
+        RepoDigests=[reference.familiar() for reference in references if reference.digest is not None],
+        RepoTags=[reference.familiar() for reference in references if reference.digest is None],
+        SharedSize=engine.images.shared_bytes(image),
+        Size=image.size_bytes,
+    )
+
+
+async def _containers(engine: Engine) -> list[ContainerSummary]:
+    now = clock.now()
+    found: list[ContainerSummary] = []
+    for slot in list(engine.containers):
+        container = slot.container
+        try:
+            sizes = await sizes_of(engine, container)
+        except NotFound:
+            continue  # removed meanwhile
+        found.append(summary(container, now=now, image=image_shown(engine, container), sizes=sizes))
+    return found
+
+
+async def _volumes(engine: Engine) -> list[VolumeBody]:
+    found: list[VolumeBody] = []
+    for record in engine.volumes.select({}):
+        try:
+            size = await engine.volumes.usage(record.name)
+        except NotFound:
+            continue  # removed meanwhile
+        found.append(volume_body(engine, record, size_bytes=size))
+    return found
+
+
+def volume_body(engine: Engine, record: VolumeRecord, *, size_bytes: int | None = None) -> VolumeBody:
+    """A volume in Docker's words. With its size it also says how many containers refer to it."""
+    usage: VolumeUsage | UnsetType = UNSET
+    if size_bytes is not None:
+        usage = VolumeUsage(RefCount=len(engine.volumes.holders(record.name)), Size=size_bytes)
+    return VolumeBody(
+        CreatedAt=clock.rfc3339nano(record.created_at // 1_000_000_000 * 1_000_000_000),
+        Driver=record.driver,
+        Labels=record.labels or None,
+        Mountpoint=str(engine.volumes.path(record.name)),
+        Name=record.name,
+        Options=record.options or None,
+        UsageData=usage,
+    )

@@ -1,0 +1,312 @@
+"""Where containers and volumes meet: provided and filled at create, mounted at start, given back, forgotten.
+
+    <exec-root>/subpaths/<container id>/<n>    part of a volume that a container mounts: opened once, beneath the volume
+
+A directory of a volume asked for by `subpath` may be changed by another container at any moment. So it is resolved
+once, by descriptor, and mounted in a place of ours from which the runtime takes it. (Runtimes refuse a descriptor of
+ours, `/proc/PID/fd/N`: it belongs to another mount namespace, and mount(2) answers EINVAL; measured with crun 1.8.)
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from tare.aio.threads import in_thread
+from tare.aio.undo import Undo
+from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
+from tare.base.ids import ContainerId
+from tare.containers.container import Container, MountPoint
+from tare.containers.mounts import inherit, parse_volumes_from
+from tare.drivers import linux, trees
+from tare.drivers.archive.client import Options
+from tare.engine.engine import Engine, rootfs_of
+from tare.wire.config import HostConfig
+
+log = logging.getLogger(__name__)
+
+_FILL = Options(whiteouts=False, allow_empty=True)
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+# --- create
+
+
+def inherited(engine: Engine, host_config: HostConfig) -> list[MountPoint]:
+    """The mounts that `--volumes-from` brings, later containers over earlier ones.
+
+    Raises InvalidArgument, also for a container that does not exist (W10: 404 at create means the image).
+    """
+    points: dict[str, MountPoint] = {}
+    for text in host_config.VolumesFrom or ():
+        name, mode = parse_volumes_from(text)
+        try:
+            other = engine.containers.find(name).container
+        except NotFound as error:
+            raise InvalidArgument(error.message) from None
+        points |= {point.destination: point for point in inherit(other.mounts, mode)}
+    return list(points.values())
+
+
+async def provide(
+    engine: Engine, container_id: ContainerId, points: Sequence[MountPoint], undo: Undo
+) -> tuple[MountPoint, ...]:
+    """Make or find every volume and hold it for the container. The points with names and sources.
+
+    Raises InvalidArgument, Conflict (the volume has another driver).
+    """
+    provided: list[MountPoint] = []
+    for point in points:
+        if point.type != "volume":
+            provided.append(point)
+            continue
+        try:
+            record, is_new = await engine.volumes.obtain(
+                point.name,
+                container_id,
+                driver=point.driver if point.driver != "local" else "",
+                options=point.options,
+                labels=point.labels,
+            )
+        except NotFound as error:
+            raise InvalidArgument(error.message, hint=error.hint) from None
+        undo.push(_give_up, engine, record.name, container_id, is_new and point.is_anonymous)
+        source = str(engine.volumes.path(record.name))
+        provided.append(replace(point, name=record.name, driver=record.driver, source=source))
+    return tuple(provided)
+
+
+async def _give_up(engine: Engine, name: str, container_id: str, removes: bool) -> None:
+    engine.volumes.let_go(name, container_id)
+    if removes:
+        await engine.volumes.remove(name, force=True)
+
+
+async def fill(engine: Engine, container: Container) -> None:
+    """Copy-up: what the image has at a volume's place becomes the content of the volume, if that is empty (W83).
+
+    The container's snapshot is prepared. Owners, modes, times, links, user.* attributes and file capabilities are
+    kept; links on the way are followed inside the root only. Volumes that have to be mounted are filled at start.
+    Raises InvalidArgument when a file is in the place of a volume, Unavailable when the disk is full.
+    """
+    points = [
+        point
+        for point in container.mounts
+        if point.type == "volume"
+        and point.copies
+        and engine.volumes.is_plain(point.name)
+        and await _is_empty(engine, container, point)
+    ]
+    if not points:
+        return
+    target = rootfs_of(engine, container.id)
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        engine.snapshots.mount(container.id, target, readonly=True)
+        for point in points:
+            await _fill(engine, point, target)
+    finally:
+        engine.snapshots.unmount(target)
+        target.rmdir()
+        target.parent.rmdir()
+
+
+async def _is_empty(engine: Engine, container: Container, point: MountPoint) -> bool:
+    path = await engine.volumes.mount(point.name, container.id)
+    try:
+        return not os.listdir(path)
+    finally:
+        await engine.volumes.unmount(point.name, container.id)
+
+
+@contextmanager
+def _source(root: int, point: MountPoint) -> Iterator[int | None]:
+    """The directory of the image at the volume's place; None where the image has none."""
+    try:
+        fd = linux.open_in_root(root, point.destination, _DIRECTORY)
+    except OSError as error:
+        if error.errno == errno.ENOTDIR:
+            raise InvalidArgument(f"cannot mount volume over existing file, file exists {point.destination}") from None
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise InternalError(f"cannot open {point.destination} of the image: {error.strerror}") from error
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+async def _fill(engine: Engine, point: MountPoint, rootfs: Path) -> None:
+    """Fill one volume from the root file system mounted at `rootfs`, unless somebody was quicker."""
+    root = os.open(rootfs, _DIRECTORY)
+    try:
+        with _source(root, point) as source:
+            if source is None:
+                return
+            async with engine.volumes.filling(point.name):
+                stage = engine.volumes.stage(point.name)
+                if stage is not None:
+                    try:
+                        await _copy(engine, source, stage)
+                    except BaseException:
+                        await in_thread(trees.discard, stage)
+                        raise
+                    await engine.volumes.commit(point.name)
+                elif not os.listdir(path := engine.volumes.path(point.name)):
+                    await _copy(engine, source, path)
+    finally:
+        os.close(root)
+
+
+async def _copy(engine: Engine, source: int, target: Path) -> None:
+    """Bytes go from one confined worker to another; none passes through the engine."""
+    attributes = os.fstat(source)
+    if os.listdir(source):
+        into = os.open(target, _DIRECTORY)
+        try:
+            async with engine.archiver.pack(source, one_file_system=True) as reader:
+                await engine.archiver.unpack(reader, into, options=_FILL)
+        finally:
+            os.close(into)
+    _take_attributes(target, attributes)
+
+
+def _take_attributes(path: Path, like: os.stat_result) -> None:
+    fd = os.open(path, _DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchown(fd, like.st_uid, like.st_gid)
+        os.fchmod(fd, stat.S_IMODE(like.st_mode))
+        os.utime(fd, ns=(like.st_atime_ns, like.st_mtime_ns))
+    except OSError as error:  # a mounted volume may not know owners
+        if error.errno not in (errno.EPERM, errno.EROFS, errno.EOPNOTSUPP):
+            raise InternalError(f"cannot set the owner of {path}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+# --- start and exit
+
+
+async def mount(engine: Engine, container: Container) -> dict[str, str]:
+    """Mount every volume of the container. Destination to the path for the runtime; `unmount` undoes it.
+
+    Raises NotFound, InvalidArgument (options, subpath), Unavailable (a server that does not answer).
+    """
+    sources: dict[str, str] = {}
+    for number, point in enumerate(container.mounts):
+        if point.type != "volume":
+            continue
+        path = await engine.volumes.mount(point.name, container.id)
+        if point.copies and not engine.volumes.is_plain(point.name):
+            await _fill(engine, point, rootfs_of(engine, container.id))
+        sources[point.destination] = _mount_part(engine, container, point, path, number) if point.subpath else str(path)
+        engine.volumes.tell(
+            point.name,
+            "mount",
+            container=container.id,
+            destination=point.destination,
+            propagation=point.propagation,
+            **{"read/write": "true" if point.is_writable else "false"},
+        )
+    return sources
+
+
+def _parts(engine: Engine, container_id: str) -> Path:
+    return engine.settings.exec_root / "subpaths" / container_id
+
+
+def _mount_part(engine: Engine, container: Container, point: MountPoint, volume: Path, number: int) -> str:
+    """Mount a directory or file inside the volume at a place of ours. No link leads out of the volume."""
+    try:
+        root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            part = linux.openat2(
+                root, point.subpath, os.O_PATH, resolve=linux.RESOLVE_BENEATH | linux.RESOLVE_NO_MAGICLINKS
+            )
+        finally:
+            os.close(root)
+    except OSError as error:
+        why = "it leads out of the volume" if error.errno == errno.EXDEV else (error.strerror or "").lower()
+        raise InvalidArgument(f"cannot access path {point.subpath} of volume {point.name}: {why}") from None
+    try:
+        place = _parts(engine, container.id) / str(number)
+        if stat.S_ISDIR(os.fstat(part).st_mode):
+            place.mkdir(mode=0o700, parents=True)
+        else:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.touch(mode=0o600)
+        tree = linux.open_tree(part, "")
+        try:
+            linux.move_mount(tree, str(place))
+        finally:
+            os.close(tree)
+    except OSError as error:
+        raise InternalError(f"cannot mount {point.subpath} of volume {point.name}: {error.strerror}") from error
+    finally:
+        os.close(part)
+    return str(place)
+
+
+async def unmount(engine: Engine, container: Container) -> None:
+    """Give every volume back. Idempotent."""
+    _unmount_parts(_parts(engine, container.id))
+    for name in dict.fromkeys(point.name for point in container.mounts if point.type == "volume"):
+        if await engine.volumes.unmount(name, container.id):
+            engine.volumes.tell(name, "unmount", container=container.id)
+
+
+def _unmount_parts(directory: Path) -> None:
+    """Nothing is deleted here but empty places: a mount that stays can lose nothing."""
+    if not directory.is_dir():
+        return
+    for place in directory.iterdir():
+        try:
+            linux.umount(str(place), linux.MNT_DETACH)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise InternalError(f"cannot unmount {place}: {error.strerror}") from error
+        place.rmdir() if place.is_dir() else place.unlink()
+    directory.rmdir()
+
+
+# --- remove and restore
+
+
+async def forget(engine: Engine, container: Container, *, remove_anonymous: bool) -> None:
+    """The container is being removed: let go of its volumes, and remove those that were made for it alone."""
+    for point in container.mounts:
+        if point.type != "volume":
+            continue
+        engine.volumes.let_go(point.name, container.id)
+        if remove_anonymous and point.is_anonymous:
+            try:
+                await engine.volumes.remove(point.name, force=True)
+            except Conflict:
+                log.debug("anonymous volume %s stays: another container has it", point.name)
+
+
+async def restore(engine: Engine) -> None:
+    """At start: who refers to which volume, who had it mounted when the last daemon stopped."""
+    holders: dict[str, set[str]] = {}
+    users: dict[str, set[str]] = {}
+    for slot in engine.containers:
+        container = slot.container
+        for point in container.mounts:
+            if point.type == "volume":
+                holders.setdefault(point.name, set()).add(container.id)
+                if container.is_running:
+                    users.setdefault(point.name, set()).add(container.id)
+    await engine.volumes.restore(holders, users)
+    known = {slot.container.id for slot in engine.containers}
+    parts = engine.settings.exec_root / "subpaths"
+    parts.mkdir(mode=0o700, exist_ok=True)
+    for directory in parts.iterdir():
+        if directory.name not in known:
+            _unmount_parts(directory)
