@@ -50,7 +50,7 @@ READS = [
     "exec {box} /nosuch",
     "network ls",
     "volume ls",
-    "version -f {{{{.Server.Version}}}}{{{{.Server.APIVersion}}}}{{{{.Client.APIVersion}}}}",
+    "version -f {{{{.Server.Version}}}}{{{{.Server.APIVersion}}}}",
     "info -f {{{{.NCPU}}}}",
 ]
 
