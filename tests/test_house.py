@@ -40,7 +40,6 @@ OWED: set[str] = {
     "api/routes",
     "api/system",
     "containers/hub",
-    "containers/logs",
     "containers/service",
     "daemon/options",
     "engine/events",
