@@ -39,7 +39,6 @@ OWED: set[str] = {
     "api/handler",
     "api/routes",
     "api/system",
-    "containers/hub",
     "containers/service",
     "daemon/options",
     "engine/events",
