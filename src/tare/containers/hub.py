@@ -76,6 +76,7 @@ class Hub:
         self._reading = False
         self._stall: asyncio.TimerHandle | None = None
         self._stdin_closed = False
+        self._room: asyncio.Future[None] | None = None  # set when the monitor can take stdin again
         self._closed = asyncio.Event()
         self._opened = asyncio.Event()
 
@@ -171,6 +172,8 @@ class Hub:
             self._stall.cancel()
             self._stall = None
         if self._socket is not None:
+            if self._room is not None:
+                self._has_room()
             if self._reading:
                 asyncio.get_running_loop().remove_reader(self._socket.fileno())
                 self._reading = False
@@ -190,17 +193,34 @@ class Hub:
     async def write_stdin(self, data: bytes) -> None:
         """Pass bytes to the container's stdin, waiting for its start and while it is slow. Dropped once it is closed."""
         await self._opened.wait()
+        sock = self._socket
         view = memoryview(data)
-        while len(view) and self._socket is not None and not self._stdin_closed:
+        while len(view) and sock is not None and self._socket is sock and not self._stdin_closed:
             try:
-                sent = self._socket.send(view[:_STDIN_PIECE])
+                sent = sock.send(view[:_STDIN_PIECE])
             except BlockingIOError:
-                await _writable(self._socket)
+                await self._until_room(sock)
                 continue
             except (BrokenPipeError, ConnectionResetError, OSError):
                 self._stdin_closed = True
                 return
             view = view[sent:]
+
+    async def _until_room(self, sock: socket.socket) -> None:
+        """Wait until the monitor takes more, or the connection goes. Any number of clients may wait: a loop keeps only
+        one callback for each descriptor, so they share it."""
+        loop = asyncio.get_running_loop()
+        if self._room is None:
+            self._room = loop.create_future()
+            loop.add_writer(sock.fileno(), self._has_room)
+        await asyncio.shield(self._room)
+
+    def _has_room(self) -> None:
+        assert self._socket is not None
+        assert self._room is not None
+        asyncio.get_running_loop().remove_writer(self._socket.fileno())
+        self._room.set_result(None)
+        self._room = None
 
     async def close_stdin(self) -> None:
         """End of the container's stdin (only meaningful if the monitor was told not to keep it open)."""
@@ -211,18 +231,3 @@ class Hub:
                 self._socket.shutdown(socket.SHUT_WR)
             except OSError:
                 pass
-
-
-async def _writable(sock: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-
-    def done() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    loop.add_writer(sock.fileno(), done)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(sock.fileno())

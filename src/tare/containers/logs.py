@@ -17,6 +17,8 @@ from pathlib import Path
 from tare.wire.frames import STDERR, STDOUT, frame, frame_header
 
 PIECE_BYTES = 1024 * 1024
+_MAX_STEP = 256 * PIECE_BYTES
+_STREAMS = 2
 _STAMP = 35  # `2026-11-23T21:11:39.123456789+00:00`
 _HEAD = 45  # stamp, ` stdout F `
 _KINDS = {
@@ -130,22 +132,27 @@ def _emit(stream: int, payload: bytes, wanted: Wanted) -> bytes:
 
 
 def offset_of_tail(fd: int, lines: int, end: int) -> int:
-    """Where the last `lines` complete program lines before offset `end` begin (P records belong to the next F)."""
+    """Where the last `lines` complete program lines before offset `end` begin (P records belong to the next F).
+
+    Read backwards in pieces that double, so that a long tail is not looked through again and again. The first record of
+    each stream in what was read may go on with a line that began before it; hence two more than asked for are found.
+    """
     if lines <= 0:
         return end
-    position = end
+    position, step = end, PIECE_BYTES
     tail = b""
     found: list[int] = []
     while position > 0:
-        step = min(PIECE_BYTES, position)
-        position -= step
-        tail = os.pread(fd, step, position) + tail
+        size = min(step, position)
+        position -= size
+        step = min(2 * step, _MAX_STEP)
+        tail = os.pread(fd, size, position) + tail
+        if position and tail.count(b"\n") <= lines + _STREAMS:
+            continue
         found = _starts(tail, at_file_start=position == 0)
-        if len(found) > lines:
+        if len(found) >= lines + _STREAMS:
             break
-    if len(found) <= lines:
-        return position if position == 0 else position + (found[0] if found else 0)
-    return position + found[-lines]
+    return position + found[-lines] if len(found) > lines else 0
 
 
 def _starts(data: bytes, *, at_file_start: bool) -> list[int]:

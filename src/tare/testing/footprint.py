@@ -93,8 +93,8 @@ def _cgroups() -> set[str]:
         words, _, kind = mount.partition(" - ")
         if kind.startswith("cgroup"):
             top = Path(words.split()[4]) / "tare"
-            if top.is_dir():
-                found |= {str(child) for child in top.rglob("*") if child.is_dir()}
+            # os.walk passes over what disappears meanwhile: another engine may end a container right now
+            found |= {f"{directory}/{name}" for directory, names, _ in os.walk(top) for name in names}
     return found
 
 

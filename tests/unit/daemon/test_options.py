@@ -1,0 +1,179 @@
+"""The daemon's options: dockerd's names, one source for each, nothing ignored in silence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tare.base.errors import InvalidArgument
+from tare.daemon import options
+from tare.daemon.options import Options, load, parser, resolve
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Any:
+    """`configured({...})`: the arguments that name a configuration file with this content."""
+
+    def write(content: object) -> list[str]:
+        path = tmp_path / "daemon.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return ["--config-file", str(path)]
+
+    return write
+
+
+def test_without_options_it_is_as_documented() -> None:
+    found = resolve({})
+    assert found == Options(pidfile=Path("/run/tare/tare.pid"))
+    assert found.hosts == ("unix:///run/tare/tare.sock",)
+    assert found.live_restore
+
+
+def test_the_command_line(configured: Any) -> None:
+    found = load(
+        [
+            *configured({}), "-H", "unix:///a", "--host", "unix:///b", "--data-root", "/d", "--exec-root", "/e", "-b", "br9",
+            "--bip", "10.9.0.1/24", "--default-runtime", "runc", "--add-runtime", "mine=/opt/mine --flag", "--dns", "9.9.9.9",
+            "--dns-search", "x.example", "--dns-opt", "ndots:1", "--label", "a=1", "-l", "warn", "-G", "staff", "--mtu", "9000",
+            "--iptables=false", "--icc", "0", "--init", "--no-new-privileges=true", "--live-restore", "False",
+            "--default-ulimit", "nofile=1:2", "--shutdown-timeout", "3", "--insecure-registry", "r.example:5000",
+            "--registry-mirror", "https://m.example",
+        ]
+    )  # fmt: skip
+    assert found == Options(
+        hosts=("unix:///a", "unix:///b"),
+        data_root=Path("/d"),
+        exec_root=Path("/e"),
+        pidfile=Path("/e/tare.pid"),
+        bridge="br9",
+        bip="10.9.0.1/24",
+        default_runtime="runc",
+        runtimes={"mine": ("/opt/mine", "--flag")},
+        dns=("9.9.9.9",),
+        dns_search=("x.example",),
+        dns_options=("ndots:1",),
+        insecure_registries=("r.example:5000",),
+        registry_mirrors=("https://m.example",),
+        labels=("a=1",),
+        log_level="warn",
+        group="staff",
+        iptables=False,
+        icc=False,
+        mtu=9000,
+        default_ulimits=("nofile=1:2",),
+        init=True,
+        live_restore=False,
+        no_new_privileges=True,
+        shutdown_timeout=3,
+    )
+
+
+def test_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve({"data-root": "d", "pidfile": "p"}).data_root == tmp_path / "d"
+
+
+def test_debug_is_a_log_level(configured: Any) -> None:
+    assert load([*configured({}), "-D"]).log_level == "debug"
+    assert load([*configured({"log-level": "debug"})]).debug
+
+
+def test_the_file_takes_the_same_names_and_dockers_plurals(configured: Any) -> None:
+    found = load(
+        configured(
+            {
+                "hosts": ["unix:///f"],
+                "labels": ["a=1"],
+                "dns-opts": ["ndots:1"],
+                "insecure-registries": ["r.example"],
+                "data-root": "/f",
+                "icc": False,
+                "mtu": 1400,
+                "runtimes": {"mine": {"path": "/opt/mine", "runtimeArgs": ["--a", "--b"]}},
+            }
+        )
+    )
+    assert (found.hosts, found.labels, found.dns_options) == (("unix:///f",), ("a=1",), ("ndots:1",))
+    assert (found.data_root, found.icc, found.mtu) == (Path("/f"), False, 1400)
+    assert found.runtimes == {"mine": ("/opt/mine", "--a", "--b")}
+
+
+def test_an_empty_file_says_nothing(configured: Any) -> None:
+    assert load(configured("")) == resolve({})
+
+
+def test_an_option_in_both_places_is_refused(configured: Any) -> None:
+    with pytest.raises(InvalidArgument, match="both as a flag and in the configuration file: host, label"):
+        load([*configured({"hosts": ["unix:///f"], "labels": ["x=y"]}), "-H", "unix:///a", "--label", "a=b"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "unable to read the configuration file"),
+        ("[]", "expected an object"),
+        ({"no-such-thing": 1}, "don't match any configuration option: no-such-thing"),
+        ({"storage-driver": "overlay2"}, "don't match any configuration option: storage-driver"),
+    ],
+)
+def test_a_file_that_cannot_be_used(configured: Any, content: object, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        load(configured(content))
+
+
+def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="no such file"):
+        load(["--config-file", str(tmp_path / "nothing")])
+
+
+@pytest.mark.parametrize("name", sorted(options._NOT_YET))
+def test_what_is_not_served_yet_is_refused_wherever_it_is_said(configured: Any, name: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"--{name} is not served yet"):
+        load([*configured({}), f"--{name}", "x"])
+    with pytest.raises(InvalidArgument, match=f"--{name} is not served yet"):
+        load(configured({name: True}))
+    assert load(configured({name: False})) == resolve({})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"host": ["tcp://0.0.0.0:2375"]}, "TCP is not served yet"),
+        ({"host": ["fd://"]}, "socket activation is not served yet"),
+        ({"host": ["unix://relative"]}, "invalid bind address"),
+        ({"host": ["/run/x"]}, "invalid bind address"),
+        ({"log-level": "loud"}, "invalid logging level: loud"),
+        ({"bip": "10.0.0.300/24"}, "invalid value for --bip"),
+        ({"add-runtime": ["mine"]}, "invalid value .* for --add-runtime"),
+        ({"add-runtime": ["=x"]}, "invalid value .* for --add-runtime"),
+        ({"add-runtime": ["mine= "]}, "invalid value .* for --add-runtime"),
+        ({"dns": ["name.example"]}, "is not an ip address"),
+        ({"iptables": "perhaps"}, "expected true or false"),
+    ],
+)
+def test_values_that_cannot_be(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        resolve(values)
+
+
+def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None:
+    """None is silently ignored: each is a field of Options under its own or a longer name, or is refused."""
+    renamed = {
+        "host": "hosts", "dns-opt": "dns_options", "insecure-registry": "insecure_registries", "label": "labels",
+        "registry-mirror": "registry_mirrors", "default-ulimit": "default_ulimits", "add-runtime": "runtimes",
+    }  # fmt: skip
+    fields = set(Options.__dataclass_fields__)
+    for action in parser()._actions:
+        name = action.option_strings[-1].removeprefix("--")
+        if name in ("help", "config-file") or name in options._NOT_YET:
+            continue
+        assert renamed.get(name, name.replace("-", "_")) in fields, name
+
+
+def test_abbreviations_are_not_guessed(configured: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load([*configured({}), "--data", "/x"])
+    assert "unrecognized arguments" in capsys.readouterr().err
