@@ -78,12 +78,16 @@ async def _either(watch: FileWatch, slot: Slot) -> None:
     """Wait until the file changes or the container ends; no wait if it has ended since the file was read."""
     if not slot.container.is_running and slot.container.started_at:
         return
-    waiting: set[asyncio.Future[Any]] = {asyncio.ensure_future(watch.changed()), slot.wait("next-exit")}
+    changed, ended = asyncio.ensure_future(watch.changed()), slot.wait("next-exit")
+    waiting: set[asyncio.Future[Any]] = {changed, ended}
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for future in waiting:
             future.cancel()
+        # Until the task has run to its end the loop still polls the descriptor. Closed before, its number may be
+        # another's by then, and libuv aborts the process.
+        await asyncio.gather(changed, return_exceptions=True)
 
 
 def _details(options: dict[str, str], labels: dict[str, str]) -> bytes:

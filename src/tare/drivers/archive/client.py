@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -163,12 +163,14 @@ class Archiver:
         directory_fd: int,
         *,
         blob_fd: int | None = None,
+        jail_fd: int | None = None,
         options: Options | None = None,
     ) -> Result:
         """Extract a tar (plain, gzip, bzip2, xz, zstd) into the directory and hash it on the way.
 
         source: a byte stream, read with backpressure, or a descriptor the child reads by itself.
         blob_fd: where the compressed blob goes (with `options.blob == "write"`).
+        jail_fd: with `options.merge`, the root of the container that the directory is in; no blob then.
         When it returns, everything written is on the disk. When it raises, the child is gone; what it wrote so far
         is still in the directory and the blob, for the caller to remove.
         Raises InvalidArgument (wrong archive), Unavailable (disk full), and whatever the stream raises.
@@ -176,7 +178,9 @@ class Archiver:
         options = options or Options()
         async with self._job() as job:
             request = {"kind": "unpack", "options": asdict(options)}
-            rest = [] if blob_fd is None else [blob_fd]
+            if options.merge != (jail_fd is not None) or (options.merge and blob_fd is not None):
+                raise ValueError("merging needs a jail and makes no blob")
+            rest = [fd for fd in (blob_fd, jail_fd) if fd is not None]
             if isinstance(source, int):
                 job.send(request, [source, directory_fd, *rest])
                 return Result(**await job.answer())
@@ -191,11 +195,19 @@ class Archiver:
 
     @asynccontextmanager
     async def pack(
-        self, directory_fd: int, *, overlay: bool = False, one_file_system: bool = False
+        self,
+        directory_fd: int,
+        *,
+        overlay: bool = False,
+        one_file_system: bool = False,
+        name: str | None = None,
+        member: str | None = None,
+        hidden_devices: Sequence[int] = (),
     ) -> AsyncIterator[int]:
         """Yield the reading end of a pipe with the tar of a directory tree; leaving the block early stops the child.
 
-        overlay: the directory is the upper half of an overlay; write an image layer. The reader sees the end of the
+        overlay: the directory is the upper half of an overlay; write an image layer. name: the tar holds the directory
+        itself under that name, or, if `member` is given, only that member of it. hidden_devices: see Packer. The reader sees the end of the
         pipe also when packing failed: leaving the block then raises, so whoever took the bytes must treat them as
         void. Raises InternalError.
         """
@@ -204,9 +216,15 @@ class Archiver:
             with contextlib.suppress(OSError):
                 _set_pipe_size(reader)
             async with self._job() as job:
-                job.send(
-                    {"kind": "pack", "overlay": overlay, "one_file_system": one_file_system}, [writer, directory_fd]
-                )
+                request = {
+                    "kind": "pack",
+                    "overlay": overlay,
+                    "one_file_system": one_file_system,
+                    "name": name,
+                    "member": member,
+                    "hidden_devices": list(hidden_devices),
+                }
+                job.send(request, [writer, directory_fd])
                 os.close(writer)
                 writer = -1
                 yield reader
@@ -217,10 +235,18 @@ class Archiver:
                 os.close(writer)
 
     async def pack_chunks(
-        self, directory_fd: int, *, overlay: bool = False, one_file_system: bool = False
+        self,
+        directory_fd: int,
+        *,
+        one_file_system: bool = False,
+        name: str | None = None,
+        member: str | None = None,
+        hidden_devices: Sequence[int] = (),
     ) -> AsyncIterator[bytes]:
         """The same as an asynchronous stream of chunks of up to 1 MiB."""
-        async with self.pack(directory_fd, overlay=overlay, one_file_system=one_file_system) as reader:
+        async with self.pack(
+            directory_fd, one_file_system=one_file_system, name=name, member=member, hidden_devices=hidden_devices
+        ) as reader:
             os.set_blocking(reader, False)
             while True:
                 try:

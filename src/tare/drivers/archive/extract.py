@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -45,17 +45,37 @@ class Totals:
 
 
 class Extractor:
-    """Extracts into `root_fd`, a fresh directory nobody else uses. Not reusable after an error."""
+    """Extracts into `root_fd`, a fresh directory nobody else uses. Not reusable after an error.
+
+    With `merge` the directory is one in the tree of a container that may run and change it meanwhile. The process must
+    then be chrooted to the container's root: links in the way of a member are followed as the container would.
+    """
 
     def __init__(
-        self, root_fd: int, *, whiteouts: bool = True, devices: bool = True, owners: bool = True, keep_free: bool = True
+        self,
+        root_fd: int,
+        *,
+        whiteouts: bool = True,
+        devices: bool = True,
+        owners: bool = True,
+        keep_free: bool = True,
+        merge: bool = False,
+        keeps_kinds: bool = False,
+        owner: Sequence[int] | None = None,
     ) -> None:
-        """whiteouts: read `.wh.` names as a layer does; devices: make device nodes; owners: chown, xattrs."""
+        """whiteouts: read `.wh.` names as a layer does; devices: make device nodes; owners: chown, xattrs.
+
+        keeps_kinds: refuse to put a directory where something else is, and the other way round.
+        owner: (uid, gid) of everything, whatever the archive says.
+        """
         self._root = root_fd
         self._whiteouts = whiteouts
         self._devices = devices
         self._owners = owners
         self._keep_free = keep_free
+        self._merge = merge
+        self._keeps_kinds = keeps_kinds
+        self._owner = owner
         self._chain: list[tuple[bytes, int]] = []  # open parents below the root, outermost first
         self._late: dict[Path, Entry] = {}
         self._opaque: set[Path] = set()
@@ -88,8 +108,10 @@ class Extractor:
         """Extract one member, reading its data from `source`."""
         parts = tar.clean_name(entry.name)
         self.totals.entries += 1
+        if self._owner is not None:
+            entry.uid, entry.gid = self._owner
         if not parts:
-            if entry.kind == tar.DIR:
+            if entry.kind == tar.DIR and not self._merge:
                 self._late[()] = entry
             return
         path, name = tuple(parts), parts[-1]
@@ -138,7 +160,7 @@ class Extractor:
 
     def _finish_fd(self, entry: Entry, fd: int) -> None:
         if self._owners:
-            if entry.uid or entry.gid:
+            if entry.uid or entry.gid or self._merge:
                 os.fchown(fd, entry.uid, entry.gid)
             if entry.xattrs:
                 _set_xattrs(entry, fd)
@@ -148,7 +170,7 @@ class Extractor:
 
     def _finish_node(self, entry: Entry, parent: int, name: bytes) -> None:
         """Owner, mode and time of what cannot be opened; `name` was just created by us in `parent`."""
-        if self._owners and (entry.uid or entry.gid):
+        if self._owners and (entry.uid or entry.gid or self._merge):
             os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         if self._owners and entry.kind != tar.SYMLINK and entry.mode & 0o7000:
             os.chmod(name, entry.mode, dir_fd=parent)
@@ -191,7 +213,14 @@ class Extractor:
 
     def _find(self, parts: list[bytes]) -> int:
         """A new descriptor of an existing directory inside the root; links resolve inside the root."""
+        if self._merge:
+            return self._follow(self._root, b"/".join(parts) or b".")
         return linux.open_in_root(self._root, b"/".join(parts) or b".", os.O_RDONLY | os.O_DIRECTORY)
+
+    @staticmethod
+    def _follow(directory: int, path: bytes) -> int:
+        """Open a directory as the chrooted process sees it: any link that stays in the container is good."""
+        return linux.openat2(directory, path, os.O_RDONLY | os.O_DIRECTORY, resolve=linux.RESOLVE_NO_MAGICLINKS)
 
     # -- whiteouts ----------------------------------------------------------------------------------------------------
 
@@ -243,6 +272,8 @@ class Extractor:
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                     raise
+                if self._merge:
+                    return self._follow(parent, name)
                 if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                     try:
                         return self._find(list(path))
@@ -258,6 +289,10 @@ class Extractor:
         except FileExistsError:
             found = os.stat(path[-1], dir_fd=parent, follow_symlinks=False)
             if not stat.S_ISDIR(found.st_mode):
+                if self._keeps_kinds:
+                    raise ArchiveError(
+                        f'cannot overwrite non-directory "{os.fsdecode(path[-1])}" with directory'
+                    ) from None
                 self._remove(parent, path)
                 os.mkdir(path[-1], 0o755, dir_fd=parent)
 
@@ -278,6 +313,8 @@ class Extractor:
 
     def _clear(self, parent: int, path: Path) -> None:
         """Remove what has the name, and forget what we knew about it."""
+        if self._keeps_kinds and stat.S_ISDIR(os.stat(path[-1], dir_fd=parent, follow_symlinks=False).st_mode):
+            raise ArchiveError(f'cannot overwrite directory "{os.fsdecode(path[-1])}" with non-directory')
         self._remove(parent, path)
         self._gone.discard(path)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 
 from tare.drivers.archive import tar
 from tare.drivers.archive.tar import ArchiveError, Entry
@@ -25,12 +26,24 @@ _SENDFILE_FROM = 256 * 1024
 class Packer:
     """Writes the tree below `root_fd` to `out_fd`."""
 
-    def __init__(self, root_fd: int, out_fd: int, *, overlay: bool = False, one_file_system: bool = False) -> None:
-        """overlay: write a layer from an upper directory; one_file_system: mount points inside appear empty."""
+    def __init__(
+        self,
+        root_fd: int,
+        out_fd: int,
+        *,
+        overlay: bool = False,
+        one_file_system: bool = False,
+        hidden_devices: Sequence[int] = (),
+    ) -> None:
+        """overlay: write a layer from an upper directory; one_file_system: mount points inside appear empty.
+
+        hidden_devices: so do mount points of file systems with these device numbers.
+        """
         self._root = root_fd
         self._out = out_fd
         self._overlay = overlay
         self._device = os.fstat(root_fd).st_dev if one_file_system else None
+        self._hidden = frozenset(hidden_devices)
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._links: dict[tuple[int, int], bytes] = {}
@@ -39,6 +52,26 @@ class Packer:
     def run(self) -> int:
         """Write the whole tar with its trailer; how many entries it has. Raises OSError, ArchiveError."""
         self._directory(os.dup(self._root), b"", 0)
+        return self._end()
+
+    def run_as(self, name: bytes) -> int:
+        """The same with the directory itself as the first member: `name`, and `name/…` for what is in it."""
+        found = os.fstat(self._root)
+        prefix = name if name.endswith(b"/") else name + b"/"
+        entry = Entry(prefix, tar.DIR, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, 0, found.st_mtime_ns)
+        fd = os.dup(self._root)
+        self._xattrs(entry, fd, os.listxattr(fd))
+        self._add(entry)
+        self._directory(fd, prefix, 0)
+        return self._end()
+
+    def run_member(self, member: bytes, name: bytes) -> int:
+        """Only `member` of the directory, called `name`. Raises FileNotFoundError when it is gone."""
+        found = os.stat(member, dir_fd=self._root, follow_symlinks=False)
+        self._member(self._root, member, name, found, 0)
+        return self._end()
+
+    def _end(self) -> int:
         self._emit(tar.TRAILER)
         self._flush()
         return self.entries
@@ -106,7 +139,7 @@ class Packer:
         self._add(entry)
         if self._overlay and _OPAQUE_XATTR in names and os.getxattr(fd, _OPAQUE_XATTR) in (b"y", b"x"):
             self._add(Entry(path + b".wh..wh..opq", tar.FILE, 0o600, mtime_ns=0))
-        if self._device is not None and found.st_dev != self._device:
+        if (self._device is not None and found.st_dev != self._device) or found.st_dev in self._hidden:
             os.close(fd)
             return
         self._directory(fd, path, depth + 1)

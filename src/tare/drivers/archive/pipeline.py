@@ -16,7 +16,7 @@ import lzma
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,6 +47,7 @@ class Options:
 
     blob: "none", or "write": recompress into the blob descriptor unless the input is gzip or zstd, which is a blob
     already and is copied through as it came. `allow_empty`: no bytes at all count as an archive without members.
+    `merge`, `keeps_kinds`, `owner`: see Extractor.
     """
 
     whiteouts: bool = True
@@ -55,6 +56,9 @@ class Options:
     sync: bool = True
     blob: str = "none"
     allow_empty: bool = False
+    merge: bool = False
+    keeps_kinds: bool = False
+    owner: Sequence[int] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -422,7 +426,15 @@ def unpack(input_fd: int, root_fd: int, blob_fd: int | None, options: Options) -
         return made
 
     feeder = _Feeder(input_fd, consumers)
-    extractor = Extractor(root_fd, whiteouts=options.whiteouts, devices=options.devices, owners=options.owners)
+    extractor = Extractor(
+        root_fd,
+        whiteouts=options.whiteouts,
+        devices=options.devices,
+        owners=options.owners,
+        merge=options.merge,
+        keeps_kinds=options.keeps_kinds,
+        owner=options.owner,
+    )
     source = Source(feeder.next_block)
     try:
         totals = extractor.run(source)

@@ -123,8 +123,10 @@ def _job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     kind = request["kind"]
     if kind == "unpack":
         input_fd, root_fd, *rest = fds
-        confine(root_fd, EXTRACT_CAPABILITIES)
-        result = asdict(unpack(input_fd, root_fd, rest[0] if rest else None, Options(**request["options"])))
+        options = Options(**request["options"])
+        jail_fd, blob_fd = (rest[0], None) if options.merge else (root_fd, rest[0] if rest else None)
+        confine(jail_fd, EXTRACT_CAPABILITIES)
+        result = asdict(unpack(input_fd, root_fd, blob_fd, options))
         if sum(map(len, result["opaque"])) > _MAX_OPAQUE_TEXT:
             raise ArchiveError("too many opaque directories in one layer")
         return result
@@ -132,8 +134,19 @@ def _job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         out_fd, root_fd = fds
         overlay = bool(request["overlay"])
         confine(root_fd, PACK_OVERLAY_CAPABILITIES if overlay else PACK_CAPABILITIES)
-        packer = Packer(root_fd, out_fd, overlay=overlay, one_file_system=bool(request["one_file_system"]))
-        return {"entries": packer.run()}
+        packer = Packer(
+            root_fd,
+            out_fd,
+            overlay=overlay,
+            one_file_system=bool(request["one_file_system"]),
+            hidden_devices=request["hidden_devices"],
+        )
+        if request["name"] is None:
+            return {"entries": packer.run()}
+        name = os.fsencode(request["name"])
+        if request["member"] is None:
+            return {"entries": packer.run_as(name)}
+        return {"entries": packer.run_member(os.fsencode(request["member"]), name)}
     raise ValueError(f"unknown job {kind!r}")
 
 

@@ -50,3 +50,38 @@ def test_a_tree_comes_back(tmp_path: Path) -> None:
 def test_an_empty_tree_is_only_the_trailer(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     assert packed(tmp_path / "r", tmp_path, overlay=True) == bytes(1024)
+
+
+def test_a_directory_under_another_name_and_one_member(tmp_path: Path) -> None:
+    root, out = tmp_path / "r", tmp_path / "out.tar"
+    (root / "d").mkdir(parents=True)
+    (root / "d" / "f").write_bytes(b"hello")
+
+    def names(act: str, *arguments: bytes) -> list[str]:
+        fd, out_fd = os.open(root, os.O_RDONLY), os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            getattr(Packer(fd, out_fd), act)(*arguments)
+        finally:
+            os.close(fd)
+            os.close(out_fd)
+        with tarfile.open(out) as tar:
+            return [member.name for member in tar]
+
+    assert names("run_as", b"new") == ["new", "new/d", "new/d/f"]
+    assert names("run_as", b".") == [".", "./d", "./d/f"]
+    assert names("run_as", b"/") == ["", "/d", "/d/f"]
+    assert names("run_member", b"d", b"x") == ["x", "x/f"]
+
+
+def test_hidden_devices_are_empty(tmp_path: Path) -> None:
+    root, out = tmp_path / "r", tmp_path / "out.tar"
+    (root / "d").mkdir(parents=True)
+    (root / "d" / "f").write_bytes(b"hello")
+    fd, out_fd = os.open(root, os.O_RDONLY), os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        Packer(fd, out_fd, hidden_devices=[os.fstat(fd).st_dev]).run()
+    finally:
+        os.close(fd)
+        os.close(out_fd)
+    with tarfile.open(out) as tar:
+        assert [member.name for member in tar] == ["d"]
