@@ -43,7 +43,6 @@ OWED: set[str] = {
     "containers/hub",
     "containers/logs",
     "containers/merge",
-    "containers/mounts",
     "containers/names",
     "containers/records",
     "containers/service",
