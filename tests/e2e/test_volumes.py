@@ -285,7 +285,39 @@ def test_read_only_subpath_and_volumes_from(engine_host: str, daemon: Daemon, ru
     out(engine_host, "create", "--name", "owner", "-v", "tree:/t", "busybox")
     assert out(engine_host, *run, "--volumes-from", "owner", "busybox", "cat", "/t/a/b/f") == "in"
     assert "Read-only" in refused(engine_host, *run, "--volumes-from", "owner:ro", "busybox", "touch", "/t/x")
-    assert os.listdir(daemon.exec_root / "subpaths") == []
+    assert os.listdir(daemon.exec_root / "mounts") == []
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_an_image_as_a_mount(engine_host: str, daemon: Daemon, source_image: str, runtime: str) -> None:
+    run = ["run", "--rm", "--runtime", runtime, "--network", "none"]
+
+    def create(name: str, source: str, **options: Any) -> tuple[int, bytes]:
+        body = {
+            "Image": "busybox",
+            "Cmd": ["sh", "-c", "ls /i; cat /i/file; touch /i/x"],
+            "HostConfig": {
+                "Runtime": runtime,
+                "Mounts": [{"Type": "image", "Source": source, "Target": "/i", **options}],
+            },
+        }
+        return daemon.request(
+            "POST",
+            f"/v1.48/containers/create?name={name}",
+            body=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+
+    assert create("whole", "nosuch:1")[0] == 400
+    assert create("whole", source_image, ImageOptions={"Subpath": "data"})[0] == 201
+    done = docker(engine_host, "start", "-a", "whole")
+    assert done.stdout == "again\nfile\nlink\nsub\ncontent"
+    assert "Read-only file system" in done.stderr
+    found = mounts(engine_host, "whole")["/i"]
+    assert (found["Type"], found["Name"], found["RW"]) == ("image", source_image, False)
+    assert "conflict" in refused(engine_host, "rmi", source_image)
+    assert out(engine_host, *run, "busybox", "echo", "on") == "on"
+    assert os.listdir(daemon.exec_root / "mounts") == []
 
 
 def mounted_at(place: Path) -> list[str]:

@@ -138,6 +138,8 @@ def _refuse_by_version(host_config: HostConfig, version: tuple[int, int]) -> Non
     for mount in host_config.Mounts or ():
         if version < (1, 45) and mount.VolumeOptions and mount.VolumeOptions.Subpath:
             raise InvalidArgument("VolumeOptions.Subpath needs API v1.45 or newer")
+        if version < (1, 48) and mount.Type == "image":
+            raise InvalidArgument('Mount type "Image" needs API v1.48 or newer')
 
 
 def _refuse_missing_sources(mounts: list[MountPoint]) -> None:

@@ -31,7 +31,7 @@ def spec_input(
 ) -> spec.SpecInput:
     """What `spec.render` needs. The root file system is mounted already; files of ours are written.
 
-    volumes: destination to the host path of every volume, mounted already.
+    volumes: destination to the host path of every volume and image to be mounted in the container.
     Raises InvalidArgument and rootfs.CannotExecute in the words from which clients read the exit code (W9).
     """
     config, host = container.config, container.host_config
@@ -58,7 +58,7 @@ def spec_input(
         cgroup_path=cgroup_path(container),
         mounts=[
             *(_bind(point) for point in container.mounts if point.type == "bind"),
-            *(_volume(point, volumes[point.destination]) for point in container.mounts if point.type == "volume"),
+            *(_volume(point, volumes[point.destination]) for point in container.mounts if point.destination in volumes),
             *spec.tmpfs_mounts(host),
         ],
         files=_files(directory, attachment, mounted),
