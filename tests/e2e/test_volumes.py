@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tare.drivers import linux
 from tare.testing.daemon import Daemon
 
 docker_sdk = pytest.importorskip("docker", reason="the docker SDK is not installed")
@@ -371,6 +372,24 @@ def test_binds_make_their_source_and_pass_events_on(engine_host: str, tmp_path: 
     shutil.rmtree(made)
     assert "bind source path does not exist" in refused(engine_host, "start", "later")
     assert not made.exists()
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_read_only_holds_for_what_is_mounted_below(engine_host: str, tmp_path: Path, runtime: str) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    run = ["run", "--rm", "--runtime", runtime, "--network", "none"]
+    deep = f"type=bind,src={tmp_path},dst=/m,readonly"
+    linux.mount("tmpfs", str(below), "tmpfs", linux.MS_NOSUID)
+    try:
+        assert "Read-only" in refused(engine_host, *run, "-v", f"{tmp_path}:/m:ro", "busybox", "touch", "/m/below/x")
+        assert "Read-only" in refused(engine_host, *run, "--mount", deep, "busybox", "touch", "/m/below/x")
+        out(engine_host, *run, "--mount", f"{deep},bind-recursive=writable", "busybox", "touch", "/m/below/x")
+        out(engine_host, *run, "--mount", f"{deep},bind-recursive=disabled", "busybox", "test", "!", "-e", "/m/below/x")
+        options = out(engine_host, *run, "-v", f"{below}:/m", "busybox", "grep", " /m ", "/proc/self/mounts").split()[3]
+        assert "nosuid" in options.split(",")
+    finally:
+        linux.umount(str(below))
 
 
 def test_events(engine_host: str, daemon: Daemon) -> None:

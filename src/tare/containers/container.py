@@ -55,6 +55,7 @@ class MountPoint:
     subpath: str = ""
     must_exist: bool = False
     is_recursive: bool = True
+    is_read_only_below: bool = True  # read-only holds for the mounts below it too (Linux 5.12)
     image_id: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)

@@ -14,7 +14,14 @@ from msgspec import UNSET
 
 from tare.base.errors import InvalidArgument
 from tare.containers.container import MountPoint
-from tare.wire.config import ContainerConfig, HostConfig, Mount, VolumeDriverConfig, VolumeMountOptions
+from tare.wire.config import (
+    BindMountOptions,
+    ContainerConfig,
+    HostConfig,
+    Mount,
+    VolumeDriverConfig,
+    VolumeMountOptions,
+)
 
 PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
 _MODES = frozenset({"rw", "ro", "z", "Z", "nocopy", "consistent", "cached", "delegated"})
@@ -160,8 +167,12 @@ def from_mount(mount: Mount) -> MountPoint:
             raise InvalidArgument(
                 f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute"
             )
-        options = mount.BindOptions
-        propagation = (options.Propagation or "") if options else ""
+        options = mount.BindOptions or BindMountOptions()
+        if options.ReadOnlyForceRecursive and is_writable:
+            raise InvalidArgument(
+                'invalid mount config for type "bind": ReadOnlyForceRecursive needs a read-only mount'
+            )
+        propagation = options.Propagation or ""
         if propagation and propagation not in PROPAGATIONS:
             raise InvalidArgument(f"invalid propagation mode: {propagation}")
         return MountPoint(
@@ -171,8 +182,9 @@ def from_mount(mount: Mount) -> MountPoint:
             is_writable=is_writable,
             propagation=propagation or "rprivate",
             mode="",
-            must_exist=not (options and options.CreateMountpoint),
-            is_recursive=not (options and options.NonRecursive),
+            must_exist=not options.CreateMountpoint,
+            is_recursive=not options.NonRecursive,
+            is_read_only_below=not options.ReadOnlyNonRecursive,
         )
     if kind == "tmpfs":
         if source:

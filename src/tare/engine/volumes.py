@@ -1,6 +1,6 @@
 """Where containers and volumes meet: provided and filled at create, mounted at start, given back, forgotten.
 
-    <exec-root>/mounts/<container id>/<n>         an image that a container mounts, read-only
+    <exec-root>/mounts/<container id>/<n>         an image that a container mounts, or a bind without what is below it
     <exec-root>/mounts/<container id>/<n>.part    the part of a volume or an image that it mounts
 
 A directory of a volume asked for by `subpath` may be changed by another container at any moment. So it is resolved
@@ -212,7 +212,7 @@ def _take_attributes(path: Path, like: os.stat_result) -> None:
 
 
 async def mount(engine: Engine, container: Container) -> dict[str, str]:
-    """Mount every volume of the container. Destination to the path for the runtime; `unmount` undoes it.
+    """Mount every volume of the container, and what else the runtime cannot mount by itself. Destination to the path for the runtime; `unmount` undoes it.
 
     Raises NotFound, InvalidArgument (options, subpath), Unavailable (a server that does not answer).
     """
@@ -220,6 +220,10 @@ async def mount(engine: Engine, container: Container) -> dict[str, str]:
     for number, point in enumerate(container.mounts):
         if point.type == "image":
             sources[point.destination] = _mount_image(engine, point)
+        if point.type == "bind" and not point.is_recursive:
+            if not point.must_exist:
+                os.makedirs(point.source, mode=0o755, exist_ok=True)
+            sources[point.destination] = _mount_alone(point, _parts(engine, container.id) / str(number))
         if point.type != "volume":
             continue
         path = await engine.volumes.mount(point.name, container.id)
@@ -267,21 +271,42 @@ def _mount_part(point: MountPoint, whole: Path, place: Path) -> str:
         why = f"it leads out of the {point.type}" if error.errno == errno.EXDEV else (error.strerror or "").lower()
         raise InvalidArgument(f"cannot access path {point.subpath} of {point.type} {point.name}: {why}") from None
     try:
-        if stat.S_ISDIR(os.fstat(part).st_mode):
-            place.mkdir(mode=0o700, parents=True)
+        _mount_at(part, place, what=f"{point.subpath} of {point.type} {point.name}", is_recursive=True)
+    finally:
+        os.close(part)
+    return str(place)
+
+
+def _mount_alone(point: MountPoint, place: Path) -> str:
+    """Mount a bind's source without what is mounted below it: crun 1.8 would take that along."""
+    try:
+        source = os.open(point.source, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        raise InvalidArgument(
+            f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
+        ) from None
+    try:
+        _mount_at(source, place, what=point.source, is_recursive=False)
+    finally:
+        os.close(source)
+    return str(place)
+
+
+def _mount_at(fd: int, place: Path, *, what: str, is_recursive: bool) -> None:
+    """Mount what `fd` names at a place of ours, made for it."""
+    try:
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            place.mkdir(mode=0o700)
         else:
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             place.touch(mode=0o600)
-        tree = linux.open_tree(part, "")
+        tree = linux.open_tree(fd, "", recursive=is_recursive)
         try:
             linux.move_mount(tree, str(place))
         finally:
             os.close(tree)
     except OSError as error:
-        raise InternalError(f"cannot mount {point.subpath} of {point.type} {point.name}: {error.strerror}") from error
-    finally:
-        os.close(part)
-    return str(place)
+        raise InternalError(f"cannot mount {what}: {error.strerror}") from error
 
 
 async def unmount(engine: Engine, container: Container) -> None:

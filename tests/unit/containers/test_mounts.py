@@ -76,6 +76,11 @@ def test_mounts() -> None:
     loose = BindMountOptions(CreateMountpoint=True, NonRecursive=True)
     bound = from_mount(Mount(Type="bind", Source="/a", Target="/v", BindOptions=loose))
     assert (bound.must_exist, bound.is_recursive) == (False, False)
+    shallow = BindMountOptions(ReadOnlyNonRecursive=True)
+    assert not from_mount(Mount(Type="bind", Source="/a", Target="/v", BindOptions=shallow)).is_read_only_below
+    deep = BindMountOptions(ReadOnlyForceRecursive=True)
+    with pytest.raises(InvalidArgument, match="needs a read-only mount"):
+        from_mount(Mount(Type="bind", Source="/a", Target="/v", BindOptions=deep))
 
 
 def test_an_image_is_read_only_and_needs_a_name() -> None:
