@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tare.drivers import linux
 from tare.testing.daemon import Daemon
 
 docker_sdk = pytest.importorskip("docker", reason="the docker SDK is not installed")
@@ -285,7 +286,39 @@ def test_read_only_subpath_and_volumes_from(engine_host: str, daemon: Daemon, ru
     out(engine_host, "create", "--name", "owner", "-v", "tree:/t", "busybox")
     assert out(engine_host, *run, "--volumes-from", "owner", "busybox", "cat", "/t/a/b/f") == "in"
     assert "Read-only" in refused(engine_host, *run, "--volumes-from", "owner:ro", "busybox", "touch", "/t/x")
-    assert os.listdir(daemon.exec_root / "subpaths") == []
+    assert os.listdir(daemon.exec_root / "mounts") == []
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_an_image_as_a_mount(engine_host: str, daemon: Daemon, source_image: str, runtime: str) -> None:
+    run = ["run", "--rm", "--runtime", runtime, "--network", "none"]
+
+    def create(name: str, source: str, **options: Any) -> tuple[int, bytes]:
+        body = {
+            "Image": "busybox",
+            "Cmd": ["sh", "-c", "ls /i; cat /i/file; touch /i/x"],
+            "HostConfig": {
+                "Runtime": runtime,
+                "Mounts": [{"Type": "image", "Source": source, "Target": "/i", **options}],
+            },
+        }
+        return daemon.request(
+            "POST",
+            f"/v1.48/containers/create?name={name}",
+            body=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+
+    assert create("whole", "nosuch:1")[0] == 400
+    assert create("whole", source_image, ImageOptions={"Subpath": "data"})[0] == 201
+    done = docker(engine_host, "start", "-a", "whole")
+    assert done.stdout == "again\nfile\nlink\nsub\ncontent"
+    assert "Read-only file system" in done.stderr
+    found = mounts(engine_host, "whole")["/i"]
+    assert (found["Type"], found["Name"], found["RW"]) == ("image", source_image, False)
+    assert "conflict" in refused(engine_host, "rmi", source_image)
+    assert out(engine_host, *run, "busybox", "echo", "on") == "on"
+    assert os.listdir(daemon.exec_root / "mounts") == []
 
 
 def mounted_at(place: Path) -> list[str]:
@@ -339,6 +372,24 @@ def test_binds_make_their_source_and_pass_events_on(engine_host: str, tmp_path: 
     shutil.rmtree(made)
     assert "bind source path does not exist" in refused(engine_host, "start", "later")
     assert not made.exists()
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_read_only_holds_for_what_is_mounted_below(engine_host: str, tmp_path: Path, runtime: str) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    run = ["run", "--rm", "--runtime", runtime, "--network", "none"]
+    deep = f"type=bind,src={tmp_path},dst=/m,readonly"
+    linux.mount("tmpfs", str(below), "tmpfs", linux.MS_NOSUID)
+    try:
+        assert "Read-only" in refused(engine_host, *run, "-v", f"{tmp_path}:/m:ro", "busybox", "touch", "/m/below/x")
+        assert "Read-only" in refused(engine_host, *run, "--mount", deep, "busybox", "touch", "/m/below/x")
+        out(engine_host, *run, "--mount", f"{deep},bind-recursive=writable", "busybox", "touch", "/m/below/x")
+        out(engine_host, *run, "--mount", f"{deep},bind-recursive=disabled", "busybox", "test", "!", "-e", "/m/below/x")
+        options = out(engine_host, *run, "-v", f"{below}:/m", "busybox", "grep", " /m ", "/proc/self/mounts").split()[3]
+        assert "nosuid" in options.split(",")
+    finally:
+        linux.umount(str(below))
 
 
 def test_events(engine_host: str, daemon: Daemon) -> None:

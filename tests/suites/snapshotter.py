@@ -61,6 +61,22 @@ class SnapshotterSuite:
         with mounted(snapshots, key, area / "m", readonly=True) as root, pytest.raises(OSError, match="Read-only"):
             (root / "a").write_text("2")
 
+    def test_a_view_shows_a_committed_snapshot_and_nothing_else(self, snapshots: Snapshotter, area: Path) -> None:
+        low = commit(snapshots, area / "1", None, a="low", b="low")
+        top = commit(snapshots, area / "2", low, b="top")
+        target = area / "m"
+        target.mkdir()
+        for name, shown in ((low, {"a": "low", "b": "low"}), (top, {"a": "low", "b": "top"})):
+            snapshots.view(name, target)
+            try:
+                assert {path.name: path.read_text() for path in target.iterdir()} == shown
+                with pytest.raises(OSError, match="Read-only file system"):
+                    (target / "c").touch()
+            finally:
+                snapshots.unmount(target)
+        with pytest.raises(NotFound):
+            snapshots.view(random_id(), target)
+
     def test_the_init_layer_is_there_and_never_a_change(self, snapshots: Snapshotter, area: Path) -> None:
         key = random_id()
         base = commit(snapshots, area / "1", None, etc__passwd="root")

@@ -14,12 +14,20 @@ from msgspec import UNSET
 
 from tare.base.errors import InvalidArgument
 from tare.containers.container import MountPoint
-from tare.wire.config import ContainerConfig, HostConfig, Mount, VolumeDriverConfig, VolumeMountOptions
+from tare.wire.config import (
+    BindMountOptions,
+    ContainerConfig,
+    HostConfig,
+    Mount,
+    VolumeDriverConfig,
+    VolumeMountOptions,
+)
 
 PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
 _MODES = frozenset({"rw", "ro", "z", "Z", "nocopy", "consistent", "cached", "delegated"})
 _INHERITED_MODES = frozenset({"rw", "ro", "z", "Z"})
 _LOCAL = "local"
+_OPTIONS = {"BindOptions": "bind", "VolumeOptions": "volume", "ImageOptions": "image", "TmpfsOptions": "tmpfs"}
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 
 
@@ -159,8 +167,12 @@ def from_mount(mount: Mount) -> MountPoint:
             raise InvalidArgument(
                 f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute"
             )
-        options = mount.BindOptions
-        propagation = (options.Propagation or "") if options else ""
+        options = mount.BindOptions or BindMountOptions()
+        if options.ReadOnlyForceRecursive and is_writable:
+            raise InvalidArgument(
+                'invalid mount config for type "bind": ReadOnlyForceRecursive needs a read-only mount'
+            )
+        propagation = options.Propagation or ""
         if propagation and propagation not in PROPAGATIONS:
             raise InvalidArgument(f"invalid propagation mode: {propagation}")
         return MountPoint(
@@ -170,8 +182,9 @@ def from_mount(mount: Mount) -> MountPoint:
             is_writable=is_writable,
             propagation=propagation or "rprivate",
             mode="",
-            must_exist=not (options and options.CreateMountpoint),
-            is_recursive=not (options and options.NonRecursive),
+            must_exist=not options.CreateMountpoint,
+            is_recursive=not options.NonRecursive,
+            is_read_only_below=not options.ReadOnlyNonRecursive,
         )
     if kind == "tmpfs":
         if source:
@@ -181,6 +194,14 @@ def from_mount(mount: Mount) -> MountPoint:
         if source and not _VOLUME_NAME.match(source):
             raise InvalidArgument(f'invalid mount config for type "volume": invalid volume name: {source}')
         return _volume_of(mount, name=source, destination=destination, is_writable=is_writable)
+    if kind == "image":
+        if not source:
+            raise InvalidArgument('invalid mount config for type "image": field Source must not be empty')
+        image = mount.ImageOptions
+        subpath = _subpath((image.Subpath or "") if image else "", kind="image")
+        return MountPoint(
+            type="image", source="", name=source, destination=destination, is_writable=False, subpath=subpath
+        )
     raise InvalidArgument(f'invalid mount config for type "{kind}": mount type unknown')
 
 
@@ -203,17 +224,17 @@ def _volume_of(mount: Mount, *, name: str, destination: str, is_writable: bool) 
     )
 
 
-def _subpath(text: str) -> str:
-    """A directory within the volume; whether it is there is asked when it is mounted."""
+def _subpath(text: str, *, kind: str = "volume") -> str:
+    """A directory within the volume or image; whether it is there is asked when it is mounted."""
     if text.startswith("/") or ".." in text.split("/") or "\0" in text:
         raise InvalidArgument(
-            'invalid mount config for type "volume": subpath must be a relative path within the volume'
+            f'invalid mount config for type "{kind}": subpath must be a relative path within the {kind}'
         )
     return text
 
 
 def _refuse_foreign_options(mount: Mount, kind: str) -> None:
-    for name, owner in (("BindOptions", "bind"), ("VolumeOptions", "volume"), ("TmpfsOptions", "tmpfs")):
+    for name, owner in _OPTIONS.items():
         if owner != kind and getattr(mount, name) is not UNSET:
             raise InvalidArgument(f'invalid mount config for type "{kind}": field {name} must not be specified')
 

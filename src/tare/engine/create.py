@@ -23,6 +23,7 @@ from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
 from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, LogSettings, config_of
 
+_READ_ONLY_BELOW = (1, 44)  # W72: since then what is mounted below a read-only mount is read-only too
 _LOG_DRIVERS = frozenset({"", "json-file", "local", "none"})
 
 
@@ -52,6 +53,8 @@ async def create(
     _refuse_by_version(host_config, version)
     mounts = plan_mounts(config, host_config, inherited=volumes.inherited(engine, host_config))
     _refuse_missing_sources(mounts)
+    if version < _READ_ONLY_BELOW:
+        mounts = [replace(point, is_read_only_below=False) for point in mounts]
     endpoints = _endpoints(body, host_config)
     container = Container(
         id=container_id,
@@ -138,6 +141,8 @@ def _refuse_by_version(host_config: HostConfig, version: tuple[int, int]) -> Non
     for mount in host_config.Mounts or ():
         if version < (1, 45) and mount.VolumeOptions and mount.VolumeOptions.Subpath:
             raise InvalidArgument("VolumeOptions.Subpath needs API v1.45 or newer")
+        if version < (1, 48) and mount.Type == "image":
+            raise InvalidArgument('Mount type "Image" needs API v1.48 or newer')
 
 
 def _refuse_missing_sources(mounts: list[MountPoint]) -> None:

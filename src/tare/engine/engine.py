@@ -97,13 +97,17 @@ def files_of(engine: Engine, container: Container) -> Files:
 
 
 def image_uses(engine: Engine) -> list[ImageUse]:
-    """Which containers stand on which images, for the rules of removal."""
+    """Which containers stand on which images, or mount them, for the rules of removal."""
     return [
         ImageUse(
             container_id=slot.container.id,
-            image_id=slot.container.image_id,
-            reference=slot.container.image_reference,
+            image_id=image_id,
+            reference=reference,
             running=slot.container.is_running,
         )
         for slot in engine.containers
+        for image_id, reference in (
+            (slot.container.image_id, slot.container.image_reference),
+            *((point.image_id, point.name) for point in slot.container.mounts if point.type == "image"),
+        )
     ]

@@ -17,6 +17,7 @@ from tare.engine.release import cgroup_path
 from tare.networks.service import Attachment, Wish
 from tare.wire.config import DeviceMapping, HostConfig
 
+_HAS_MOUNT_SETATTR = (5, 12)
 _HOST_FLAGS = {"ro": os.ST_RDONLY, "nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC}
 _PREFIX = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
 
@@ -31,7 +32,7 @@ def spec_input(
 ) -> spec.SpecInput:
     """What `spec.render` needs. The root file system is mounted already; files of ours are written.
 
-    volumes: destination to the host path of every volume, mounted already.
+    volumes: destination to the host path of what is mounted already: volumes, images, some binds.
     Raises InvalidArgument and rootfs.CannotExecute in the words from which clients read the exit code (W9).
     """
     config, host = container.config, container.host_config
@@ -57,8 +58,16 @@ def spec_input(
         facts=engine.host,
         cgroup_path=cgroup_path(container),
         mounts=[
-            *(_bind(point) for point in container.mounts if point.type == "bind"),
-            *(_volume(point, volumes[point.destination]) for point in container.mounts if point.type == "volume"),
+            *(
+                _bind(point, engine.host.kernel)
+                for point in container.mounts
+                if point.type == "bind" and point.destination not in volumes
+            ),
+            *(
+                _volume(point, volumes[point.destination], engine.host.kernel)
+                for point in container.mounts
+                if point.destination in volumes
+            ),
             *spec.tmpfs_mounts(host),
         ],
         files=_files(directory, attachment, mounted),
@@ -100,7 +109,7 @@ def _look_inside(
     return spec.User(uid=resolved.uid, gid=resolved.gid, additional_gids=resolved.additional_gids)
 
 
-def _bind(point: MountPoint) -> spec.MountPlan:
+def _bind(point: MountPoint, kernel: tuple[int, int]) -> spec.MountPlan:
     """A bind mount; a source that does not exist becomes a directory, as `-v` has always done."""
     if point.must_exist and not os.path.exists(point.source):
         raise InvalidArgument(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
@@ -114,20 +123,31 @@ def _bind(point: MountPoint) -> spec.MountPlan:
     return spec.MountPlan(
         destination=point.destination,
         source=point.source,
-        options=("rbind" if point.is_recursive else "bind", *_flags(point, point.source)),
+        options=("rbind", *_flags(point, point.source, kernel)),
         propagation=point.propagation,
     )
 
 
-def _flags(point: MountPoint, source: str) -> list[str]:
-    """`ro` if asked for, and whatever the host mounted the source with: crun 1.8 would clear those flags, runc not."""
+def _flags(point: MountPoint, source: str, kernel: tuple[int, int]) -> list[str]:
+    """`ro` if asked for (`rro`: for what is mounted below it too, where the kernel can), and whatever the host mounted
+    the source with: crun 1.8 would clear those flags, runc not."""
     flags = os.statvfs(source).f_flag
-    held = [word for word, bit in _HOST_FLAGS.items() if flags & bit]
-    return held if point.is_writable or "ro" in held else ["ro", *held]
+    words = [word for word, bit in _HOST_FLAGS.items() if flags & bit]
+    if not point.is_writable:
+        if "ro" not in words:
+            words.append("ro")
+        if point.is_read_only_below and point.is_recursive and kernel >= _HAS_MOUNT_SETATTR:
+            words.append("rro")
+    return words
 
 
-def _volume(point: MountPoint, source: str) -> spec.MountPlan:
-    return spec.MountPlan(destination=point.destination, source=source, options=("rbind", *_flags(point, source)))
+def _volume(point: MountPoint, source: str, kernel: tuple[int, int]) -> spec.MountPlan:
+    return spec.MountPlan(
+        destination=point.destination,
+        source=source,
+        options=("rbind", *_flags(point, source, kernel)),
+        propagation=point.propagation,
+    )
 
 
 def _files(directory: Path, attachment: Attachment, mounted: Sequence[str]) -> spec.HostFiles:

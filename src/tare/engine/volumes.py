@@ -1,6 +1,7 @@
 """Where containers and volumes meet: provided and filled at create, mounted at start, given back, forgotten.
 
-    <exec-root>/subpaths/<container id>/<n>    part of a volume that a container mounts: opened once, beneath the volume
+    <exec-root>/mounts/<container id>/<n>         an image that a container mounts, or a bind without what is below it
+    <exec-root>/mounts/<container id>/<n>.part    the part of a volume or an image that it mounts
 
 A directory of a volume asked for by `subpath` may be changed by another container at any moment. So it is resolved
 once, by descriptor, and mounted in a place of ours from which the runtime takes it. (Runtimes refuse a descriptor of
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from tare.aio.threads import in_thread
 from tare.aio.undo import Undo
+from tare.base.digest import hex_of
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.base.ids import ContainerId
 from tare.containers.container import Container, MountPoint
@@ -62,7 +64,10 @@ async def provide(
     Raises InvalidArgument, Conflict (the volume has another driver).
     """
     provided: list[MountPoint] = []
-    for point in points:
+    for number, point in enumerate(points):
+        if point.type == "image":
+            provided.append(_provide_image(engine, container_id, point, number))
+            continue
         if point.type != "volume":
             provided.append(point)
             continue
@@ -80,6 +85,17 @@ async def provide(
         source = str(engine.volumes.path(record.name))
         provided.append(replace(point, name=record.name, driver=record.driver, source=source))
     return tuple(provided)
+
+
+def _provide_image(engine: Engine, container_id: ContainerId, point: MountPoint, number: int) -> MountPoint:
+    """The image as it is now; a tag that moves later changes nothing. Raises InvalidArgument (W10)."""
+    try:
+        image = engine.images.resolve(point.name)
+    except NotFound as error:
+        raise InvalidArgument(error.message, hint="pull it first") from None
+    if image.chain_id is None:
+        raise InvalidArgument(f"image {point.name} has no content to be mounted")
+    return replace(point, image_id=image.id, source=str(_parts(engine, container_id) / str(number)))
 
 
 async def _give_up(engine: Engine, name: str, container_id: str, removes: bool) -> None:
@@ -158,8 +174,9 @@ async def _fill(engine: Engine, point: MountPoint, rootfs: Path) -> None:
                     except BaseException:
                         await in_thread(trees.discard, stage)
                         raise
-                    await engine.volumes.commit(point.name)
-                elif not os.listdir(path := engine.volumes.path(point.name)):
+                    if await engine.volumes.commit(point.name):
+                        return
+                if not os.listdir(path := engine.volumes.path(point.name)):  # in use, so it cannot be exchanged
                     await _copy(engine, source, path)
     finally:
         os.close(root)
@@ -195,18 +212,26 @@ def _take_attributes(path: Path, like: os.stat_result) -> None:
 
 
 async def mount(engine: Engine, container: Container) -> dict[str, str]:
-    """Mount every volume of the container. Destination to the path for the runtime; `unmount` undoes it.
+    """Mount every volume of the container, and what else the runtime cannot mount by itself. Destination to the path for the runtime; `unmount` undoes it.
 
     Raises NotFound, InvalidArgument (options, subpath), Unavailable (a server that does not answer).
     """
     sources: dict[str, str] = {}
     for number, point in enumerate(container.mounts):
+        if point.type == "image":
+            sources[point.destination] = _mount_image(engine, point)
+        if point.type == "bind" and not point.is_recursive:
+            if not point.must_exist:
+                os.makedirs(point.source, mode=0o755, exist_ok=True)
+            sources[point.destination] = _mount_alone(point, _parts(engine, container.id) / str(number))
         if point.type != "volume":
             continue
         path = await engine.volumes.mount(point.name, container.id)
         if point.copies and not engine.volumes.is_plain(point.name):
             await _fill(engine, point, rootfs_of(engine, container.id))
-        sources[point.destination] = _mount_part(engine, container, point, path, number) if point.subpath else str(path)
+        sources[point.destination] = (
+            _mount_part(point, path, _parts(engine, container.id) / f"{number}.part") if point.subpath else str(path)
+        )
         engine.volumes.tell(
             point.name,
             "mount",
@@ -219,13 +244,23 @@ async def mount(engine: Engine, container: Container) -> dict[str, str]:
 
 
 def _parts(engine: Engine, container_id: str) -> Path:
-    return engine.settings.exec_root / "subpaths" / container_id
+    return engine.settings.exec_root / "mounts" / container_id
 
 
-def _mount_part(engine: Engine, container: Container, point: MountPoint, volume: Path, number: int) -> str:
-    """Mount a directory or file inside the volume at a place of ours. No link leads out of the volume."""
+def _mount_image(engine: Engine, point: MountPoint) -> str:
+    """Mount an image at a place of ours."""
+    chain = engine.images.get(point.image_id).chain_id
+    assert chain is not None
+    place = Path(point.source)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine.snapshots.view(hex_of(chain), place)
+    return _mount_part(point, place, place.with_name(f"{place.name}.part")) if point.subpath else str(place)
+
+
+def _mount_part(point: MountPoint, whole: Path, place: Path) -> str:
+    """Mount a directory or file inside the volume or image at a place of ours. No link leads out of it."""
     try:
-        root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(whole, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             part = linux.openat2(
                 root, point.subpath, os.O_PATH, resolve=linux.RESOLVE_BENEATH | linux.RESOLVE_NO_MAGICLINKS
@@ -233,25 +268,45 @@ def _mount_part(engine: Engine, container: Container, point: MountPoint, volume:
         finally:
             os.close(root)
     except OSError as error:
-        why = "it leads out of the volume" if error.errno == errno.EXDEV else (error.strerror or "").lower()
-        raise InvalidArgument(f"cannot access path {point.subpath} of volume {point.name}: {why}") from None
+        why = f"it leads out of the {point.type}" if error.errno == errno.EXDEV else (error.strerror or "").lower()
+        raise InvalidArgument(f"cannot access path {point.subpath} of {point.type} {point.name}: {why}") from None
     try:
-        place = _parts(engine, container.id) / str(number)
-        if stat.S_ISDIR(os.fstat(part).st_mode):
-            place.mkdir(mode=0o700, parents=True)
+        _mount_at(part, place, what=f"{point.subpath} of {point.type} {point.name}", is_recursive=True)
+    finally:
+        os.close(part)
+    return str(place)
+
+
+def _mount_alone(point: MountPoint, place: Path) -> str:
+    """Mount a bind's source without what is mounted below it: crun 1.8 would take that along."""
+    try:
+        source = os.open(point.source, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        raise InvalidArgument(
+            f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
+        ) from None
+    try:
+        _mount_at(source, place, what=point.source, is_recursive=False)
+    finally:
+        os.close(source)
+    return str(place)
+
+
+def _mount_at(fd: int, place: Path, *, what: str, is_recursive: bool) -> None:
+    """Mount what `fd` names at a place of ours, made for it."""
+    try:
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            place.mkdir(mode=0o700)
         else:
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             place.touch(mode=0o600)
-        tree = linux.open_tree(part, "")
+        tree = linux.open_tree(fd, "", recursive=is_recursive)
         try:
             linux.move_mount(tree, str(place))
         finally:
             os.close(tree)
     except OSError as error:
-        raise InternalError(f"cannot mount {point.subpath} of volume {point.name}: {error.strerror}") from error
-    finally:
-        os.close(part)
-    return str(place)
+        raise InternalError(f"cannot mount {what}: {error.strerror}") from error
 
 
 async def unmount(engine: Engine, container: Container) -> None:
@@ -305,7 +360,7 @@ async def restore(engine: Engine) -> None:
                     users.setdefault(point.name, set()).add(container.id)
     await engine.volumes.restore(holders, users)
     known = {slot.container.id for slot in engine.containers}
-    parts = engine.settings.exec_root / "subpaths"
+    parts = engine.settings.exec_root / "mounts"
     parts.mkdir(mode=0o700, exist_ok=True)
     for directory in parts.iterdir():
         if directory.name not in known:

@@ -274,9 +274,10 @@ class Volumes:
         return self._driver(record.driver).stage(name, record.options)
 
     async def commit(self, name: str) -> bool:
-        """Make the staged directory the content. False when the volume got some meanwhile."""
-        record = self.get(name)
-        return await in_thread(self._driver(record.driver).commit, name)
+        """Make the staged directory the content. False when the volume got some meanwhile, or a user."""
+        async with self._lock(name):
+            record = self.get(name)
+            return await in_thread(self._driver(record.driver).commit, name)
 
     def filling(self, name: str) -> asyncio.Lock:
         """Held by whoever brings the first content into a volume."""

@@ -12,6 +12,7 @@ from tare.wire.config import (
     ContainerConfig,
     Empty,
     HostConfig,
+    ImageMountOptions,
     Mount,
     VolumeDriverConfig,
     VolumeMountOptions,
@@ -75,6 +76,20 @@ def test_mounts() -> None:
     loose = BindMountOptions(CreateMountpoint=True, NonRecursive=True)
     bound = from_mount(Mount(Type="bind", Source="/a", Target="/v", BindOptions=loose))
     assert (bound.must_exist, bound.is_recursive) == (False, False)
+    shallow = BindMountOptions(ReadOnlyNonRecursive=True)
+    assert not from_mount(Mount(Type="bind", Source="/a", Target="/v", BindOptions=shallow)).is_read_only_below
+    deep = BindMountOptions(ReadOnlyForceRecursive=True)
+    with pytest.raises(InvalidArgument, match="needs a read-only mount"):
+        from_mount(Mount(Type="bind", Source="/a", Target="/v", BindOptions=deep))
+
+
+def test_an_image_is_read_only_and_needs_a_name() -> None:
+    point = from_mount(Mount(Type="image", Source="web:1", Target="/i", ImageOptions=ImageMountOptions(Subpath="srv")))
+    assert (point.type, point.name, point.is_writable, point.subpath) == ("image", "web:1", False, "srv")
+    with pytest.raises(InvalidArgument, match="field Source must not be empty"):
+        from_mount(Mount(Type="image", Target="/i"))
+    with pytest.raises(InvalidArgument, match="field ImageOptions must not be specified"):
+        from_mount(Mount(Type="volume", Target="/i", ImageOptions=ImageMountOptions()))
 
 
 @pytest.mark.parametrize("subpath", ["/abs", "..", "a/../../b", "a\0b"])

@@ -42,6 +42,10 @@ class Snapshotter(Protocol):
         """Mount the active snapshot with the init layer at the existing directory `target`. Raises NotFound."""
         ...
 
+    def view(self, name: str, target: Path) -> None:
+        """Mount a committed snapshot as it is, read-only and without the init layer, at `target`. Raises NotFound."""
+        ...
+
     def unmount(self, target: Path) -> None:
         """Detach; returning means that nothing of ours is mounted there."""
         ...

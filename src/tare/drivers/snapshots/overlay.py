@@ -80,30 +80,38 @@ class OverlaySnapshotter:
 
     def mount(self, key: str, target: Path, *, readonly: bool = False) -> None:
         """See Snapshotter."""
-        own = self._existing(key)
+        self._mount(key, self._existing(key), self.lowers(key), target, readonly=readonly)
+
+    def view(self, name: str, target: Path) -> None:
+        """See Snapshotter. Overlayfs without an upper wants two lowers: an empty directory lies below the last."""
+        empty = self._root / INIT / "fs" / "dev" / "pts"
+        self._mount(name, None, [self.upper(name), *self.lowers(name)[1:], empty], target, readonly=True)
+
+    def _mount(self, key: str, own: Path | None, lowers: list[Path], target: Path, *, readonly: bool) -> None:
         try:
             if self._lowerdir_each is not False:
                 try:
-                    self._mount_by_parts(own, self.lowers(key), target, readonly=readonly)
+                    self._mount_by_parts(own, lowers, target, readonly=readonly)
                     self._lowerdir_each = True
                     return
                 except OSError as error:
                     if self._lowerdir_each or error.errno not in (errno.EINVAL, errno.ENOSYS):
                         raise
                     self._lowerdir_each = False
-            self._mount_by_data(own, self.lowers(key), target, readonly=readonly)
+            self._mount_by_data(own, lowers, target, readonly=readonly)
         except OSError as error:
             raise InternalError(f"cannot mount snapshot {key} at {target}: {os.strerror(error.errno or 0)}") from error
 
     @staticmethod
-    def _mount_by_parts(own: Path, lowers: list[Path], target: Path, *, readonly: bool) -> None:
+    def _mount_by_parts(own: Path | None, lowers: list[Path], target: Path, *, readonly: bool) -> None:
         fs = linux.fsopen("overlay")
         try:
             linux.fsconfig_string(fs, "source", "overlay")
             for lower in lowers:
                 linux.fsconfig_string(fs, "lowerdir+", str(lower))
-            linux.fsconfig_string(fs, "upperdir", str(own / "fs"))
-            linux.fsconfig_string(fs, "workdir", str(own / "work"))
+            if own is not None:
+                linux.fsconfig_string(fs, "upperdir", str(own / "fs"))
+                linux.fsconfig_string(fs, "workdir", str(own / "work"))
             for option, value in _OPTIONS.items():
                 linux.fsconfig_string(fs, option, value)
             linux.fsconfig_create(fs)
@@ -116,7 +124,7 @@ class OverlaySnapshotter:
             os.close(mounted)
 
     @staticmethod
-    def _mount_by_data(own: Path, lowers: list[Path], target: Path, *, readonly: bool) -> None:
+    def _mount_by_data(own: Path | None, lowers: list[Path], target: Path, *, readonly: bool) -> None:
         with contextlib.ExitStack() as stack:
 
             def short(path: Path) -> str:
@@ -126,8 +134,7 @@ class OverlaySnapshotter:
 
             options = [
                 "lowerdir=" + ":".join(short(lower) for lower in lowers),
-                f"upperdir={short(own / 'fs')}",
-                f"workdir={short(own / 'work')}",
+                *((f"upperdir={short(own / 'fs')}", f"workdir={short(own / 'work')}") if own is not None else ()),
                 *(f"{option}={value}" for option, value in _OPTIONS.items()),
             ]
             linux.mount("overlay", str(target), "overlay", linux.MS_RDONLY if readonly else 0, ",".join(options))

@@ -61,7 +61,7 @@ class VolumeDriver(Protocol):
         ...
 
     def commit(self, name: str) -> bool:
-        """The staged directory becomes the content and survives a power cut. False if the volume is not empty."""
+        """The staged directory becomes the content and survives a power cut. False if the volume is not empty or has a user."""
         ...
 
     def usage(self, name: str) -> int:

@@ -191,6 +191,9 @@ class LocalVolumes:
     def commit(self, name: str) -> bool:
         """See VolumeDriver. rename(2) refuses to replace a directory that is not empty, so nothing is ever lost."""
         directory = self._root / name
+        if self._users.get(name):  # who has it mounted would go on with the directory that was replaced
+            trees.discard(directory / _STAGE)
+            return False
         try:
             os.rename(directory / _STAGE, directory / _DATA)
         except OSError as error:

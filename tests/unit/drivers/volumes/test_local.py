@@ -93,8 +93,13 @@ def test_staged_content_appears_in_one_step_and_never_replaces_any(driver: Local
     assert not driver.commit("vol")
     assert (driver.path("vol") / "f").read_text() == "new"
     assert not stage.exists()
-    driver.mount("vol", {}, "a")
-    assert driver.stage("vol", {}) is None
+    driver.create("busy", {})
+    stage = driver.stage("busy", {})
+    assert stage is not None
+    driver.mount("busy", {}, "a")
+    assert not driver.commit("busy")
+    assert not stage.exists()
+    assert driver.stage("busy", {}) is None
     assert driver.stage("other", {"device": "x"}) is None
 
 
