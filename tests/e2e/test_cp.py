@@ -1,4 +1,7 @@
-"""docker cp both ways, on running, stopped and created containers: paths, kinds, owners, mounts, and containers that cheat."""
+"""docker cp both ways, on running, stopped and created containers: paths, kinds, owners, mounts, and containers that cheat.
+
+Proves `api/archive` and `engine/copy` on a real engine.
+"""
 
 from __future__ import annotations
 

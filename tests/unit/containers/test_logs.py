@@ -35,6 +35,17 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
     return out
 
 
+def merged(data: bytes) -> list[tuple[int, bytes]]:
+    """Frames with neighbours of one stream put together."""
+    out: list[tuple[int, bytes]] = []
+    for stream, text in frames(data):
+        if out and out[-1][0] == stream:
+            out[-1] = (stream, out[-1][1] + text)
+        else:
+            out.append((stream, text))
+    return out
+
+
 # --- times
 
 
@@ -65,20 +76,22 @@ def test_stamps_are_utc_with_nine_digits(at: str) -> None:
 # --- translation
 
 
-def test_a_run_of_one_stream_is_one_frame() -> None:
+def test_each_record_is_a_frame_of_its_own() -> None:
     block = record("a") + record("b") + record("e", stream="stderr") + record("f", stream="stderr") + record("c")
-    assert frames(translate(block, ALL)[0]) == [(1, b"a\nb\n"), (2, b"e\nf\n"), (1, b"c\n")]
+    assert frames(translate(block, ALL)[0]) == [
+        (1, b"a\n"), (1, b"b\n"), (2, b"e\n"), (2, b"f\n"), (1, b"c\n"),
+    ]  # fmt: skip
 
 
 def test_only_stdout_in_bulk() -> None:
     block = b"".join(record(str(number)) for number in range(1000))
-    assert frames(translate(block, ALL)[0]) == [(1, "".join(f"{number}\n" for number in range(1000)).encode())]
+    assert merged(translate(block, ALL)[0]) == [(1, "".join(f"{number}\n" for number in range(1000)).encode())]
     assert translate(block, Wanted(stdout=False)) == (b"", False)
 
 
 def test_partial_records_are_one_line() -> None:
     block = record("one ", flag="P") + record("two ", flag="P") + record("three") + record("next")
-    assert frames(translate(block, ALL)[0]) == [(1, b"one two three\nnext\n")]
+    assert merged(translate(block, ALL)[0]) == [(1, b"one two three\nnext\n")]
 
 
 def test_partial_records_of_both_streams_between_each_other() -> None:
@@ -112,7 +125,7 @@ def test_bytes_are_not_touched() -> None:
 
 
 def test_empty_lines_stay() -> None:
-    assert frames(translate(record("") + record("") + record("x"), ALL)[0]) == [(1, b"\n\nx\n")]
+    assert frames(translate(record("") + record("") + record("x"), ALL)[0]) == [(1, b"\n"), (1, b"\n"), (1, b"x\n")]
 
 
 def test_what_is_no_record_is_left_out() -> None:
@@ -257,7 +270,7 @@ def test_a_rotated_log_is_read_to_its_end_first(log: Path) -> None:
         late.write(record("late"))
     log.write_bytes(record("new"))
     assert file.was_replaced
-    assert frames(file.next_piece(ALL)) == [(1, b"old\nlate\n")]
+    assert frames(file.next_piece(ALL)) == [(1, b"old\n"), (1, b"late\n")]
     file.close()
 
 

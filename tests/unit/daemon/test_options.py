@@ -11,6 +11,7 @@ import pytest
 from tare.base.errors import InvalidArgument
 from tare.daemon import options
 from tare.daemon.options import Options, load, parser, resolve
+from tare.wire.config import Ulimit
 
 
 @pytest.fixture
@@ -39,8 +40,7 @@ def test_the_command_line(configured: Any) -> None:
             "--bip", "10.9.0.1/24", "--default-runtime", "runc", "--add-runtime", "mine=/opt/mine --flag", "--dns", "9.9.9.9",
             "--dns-search", "x.example", "--dns-opt", "ndots:1", "--label", "a=1", "-l", "warn", "-G", "staff", "--mtu", "9000",
             "--iptables=false", "--icc", "0", "--init", "--no-new-privileges=true", "--live-restore", "False",
-            "--default-ulimit", "nofile=1:2", "--shutdown-timeout", "3", "--insecure-registry", "r.example:5000",
-            "--registry-mirror", "https://m.example",
+            "--default-ulimit", "nofile=1:2", "--shutdown-timeout", "3",
         ]
     )  # fmt: skip
     assert found == Options(
@@ -55,15 +55,13 @@ def test_the_command_line(configured: Any) -> None:
         dns=("9.9.9.9",),
         dns_search=("x.example",),
         dns_options=("ndots:1",),
-        insecure_registries=("r.example:5000",),
-        registry_mirrors=("https://m.example",),
         labels=("a=1",),
         log_level="warn",
         group="staff",
         iptables=False,
         icc=False,
         mtu=9000,
-        default_ulimits=("nofile=1:2",),
+        default_ulimits=(Ulimit(Name="nofile", Soft=1, Hard=2),),
         init=True,
         live_restore=False,
         no_new_privileges=True,
@@ -88,7 +86,7 @@ def test_the_file_takes_the_same_names_and_dockers_plurals(configured: Any) -> N
                 "hosts": ["unix:///f"],
                 "labels": ["a=1"],
                 "dns-opts": ["ndots:1"],
-                "insecure-registries": ["r.example"],
+                "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 9, "Soft": 8}},
                 "data-root": "/f",
                 "icc": False,
                 "mtu": 1400,
@@ -99,6 +97,7 @@ def test_the_file_takes_the_same_names_and_dockers_plurals(configured: Any) -> N
     assert (found.hosts, found.labels, found.dns_options) == (("unix:///f",), ("a=1",), ("ndots:1",))
     assert (found.data_root, found.icc, found.mtu) == (Path("/f"), False, 1400)
     assert found.runtimes == {"mine": ("/opt/mine", "--a", "--b")}
+    assert found.default_ulimits == (Ulimit(Name="nofile", Soft=8, Hard=9),)
 
 
 def test_an_empty_file_says_nothing(configured: Any) -> None:
@@ -162,8 +161,8 @@ def test_values_that_cannot_be(values: dict[str, Any], message: str) -> None:
 def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None:
     """None is silently ignored: each is a field of Options under its own or a longer name, or is refused."""
     renamed = {
-        "host": "hosts", "dns-opt": "dns_options", "insecure-registry": "insecure_registries", "label": "labels",
-        "registry-mirror": "registry_mirrors", "default-ulimit": "default_ulimits", "add-runtime": "runtimes",
+        "host": "hosts", "dns-opt": "dns_options", "label": "labels",
+        "default-ulimit": "default_ulimits", "add-runtime": "runtimes",
     }  # fmt: skip
     fields = set(Options.__dataclass_fields__)
     for action in parser()._actions:
