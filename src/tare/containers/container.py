@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tare.base.clock import NEVER, Nanos
 from tare.base.ids import ContainerId
+from tare.containers.health import Health
 from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig
 
 
@@ -84,6 +85,7 @@ class Container:
     exit_code: int = 0
     error: str = ""
     is_oom_killed: bool = False
+    health: Health | None = None  # None without a health check
     started_at: Nanos = NEVER
     finished_at: Nanos = NEVER
     restart_count: int = 0

@@ -12,14 +12,17 @@ from msgspec import UNSET, UnsetType
 from tare.base.clock import rfc3339nano
 from tare.base.durations import human_duration
 from tare.containers.container import Container, MountPoint, State
+from tare.containers.health import Health
 from tare.containers.merge import argv_of
 from tare.wire.config import EndpointSettings
 from tare.wire.containers import (
     ContainerBody,
     ContainerSummary,
+    HealthBody,
     MountBody,
     NetworkSettingsBody,
     PortBody,
+    ProbeBody,
     StateBody,
     SummaryHostConfig,
     SummaryNetworks,
@@ -36,11 +39,18 @@ class Files:
     log: str
 
 
+_HEALTH_WORDS = {"starting": "health: starting"}
+
+
 def status_text(container: Container, now: int) -> str:
     """The human line of `ps` (W73): `Up 5 minutes`, `Exited (0) 2 hours ago` …"""
     if container.is_running:
         text = f"Up {human_duration((now - container.started_at) / 1e9)}"
-        return f"{text} (Paused)" if container.is_paused else text
+        if container.is_paused:
+            return f"{text} (Paused)"
+        if container.health is None:
+            return text
+        return f"{text} ({_HEALTH_WORDS.get(container.health.status, container.health.status)})"
     if container.state is State.RESTARTING:
         return f"Restarting ({container.exit_code}) {human_duration((now - container.finished_at) / 1e9)} ago"
     if container.state is State.REMOVING:
@@ -67,6 +77,23 @@ def state_body(container: Container) -> StateBody:
         Error=container.error,
         StartedAt=rfc3339nano(container.started_at),
         FinishedAt=rfc3339nano(container.finished_at),
+        Health=_health_body(container.health) if container.health is not None else UNSET,
+    )
+
+
+def _health_body(health: Health) -> HealthBody:
+    return HealthBody(
+        Status=health.status,
+        FailingStreak=health.failing_streak,
+        Log=[
+            ProbeBody(
+                Start=rfc3339nano(probe.started_at),
+                End=rfc3339nano(probe.ended_at),
+                ExitCode=probe.exit_code,
+                Output=probe.output,
+            )
+            for probe in health.log
+        ],
     )
 
 

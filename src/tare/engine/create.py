@@ -48,7 +48,7 @@ async def create(
         version=version,
     )
     warnings = checks.validate(config, host_config, facts=engine.host, runtimes=frozenset(engine.runtimes))
-    _refuse_later_subjects(config, host_config)
+    _refuse_later_subjects(host_config)
     config = _with_hostname(engine, config, host_config, container_id)
     _refuse_by_version(host_config, version)
     mounts = plan_mounts(config, host_config, inherited=volumes.inherited(engine, host_config))
@@ -117,7 +117,7 @@ def _with_hostname(
     return msgspec.structs.replace(config, Hostname=container_id[:12])
 
 
-def _refuse_later_subjects(config: ContainerConfig, host_config: HostConfig) -> None:
+def _refuse_later_subjects(host_config: HostConfig) -> None:
     """What this version does not serve is refused in words, not ignored."""
     if host_config.LogConfig.Type not in _LOG_DRIVERS:
         raise InvalidArgument(f"logger: no log driver named '{host_config.LogConfig.Type}' is registered")
@@ -125,8 +125,6 @@ def _refuse_later_subjects(config: ContainerConfig, host_config: HostConfig) -> 
         raise InvalidArgument("published ports are not served by this version yet", hint="use --network host")
     if host_config.UsernsMode not in ("", "host"):
         raise InvalidArgument("user namespaces are not served by this version yet")
-    if config.Healthcheck is not UNSET and config.Healthcheck.Test not in (UNSET, [], ["NONE"]):
-        raise InvalidArgument("health checks are not served by this version yet", hint="use --no-healthcheck")
     if host_config.DeviceRequests:
         wanted = [request.Capabilities for request in host_config.DeviceRequests]
         raise InvalidArgument(f'could not select device driver "" with capabilities: {wanted}')

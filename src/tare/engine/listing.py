@@ -75,7 +75,7 @@ def _tests(engine: Engine, filters: Filters) -> list[Callable[[Container], bool]
         for value in filters["health"]:
             if value not in _HEALTH:
                 raise InvalidArgument(f"invalid filter 'health={value}'")
-        tests.append(lambda _: "none" in filters["health"])
+        tests.append(lambda c: (c.health.status if c.health else "none") in filters["health"])
     if "before" in filters:
         before = engine.containers.find(filters["before"][0]).container.created_at
         tests.append(lambda c: c.created_at < before)

@@ -14,7 +14,7 @@ from tare.containers.container import Container, State
 from tare.containers.restart import starts_with_the_daemon
 from tare.containers.service import Slot
 from tare.drivers.runtime import monitor
-from tare.engine import volumes
+from tare.engine import health, volumes
 from tare.engine.engine import Engine
 from tare.engine.exits import handle_exit, schedule, supervise
 from tare.engine.prepare import wish_of
@@ -88,6 +88,7 @@ async def _adopt(engine: Engine, slot: Slot) -> None:
     container = slot.container
     assert container.process is not None
     slot.started.set()
+    health.watch(engine, slot)
     ended = monitor.until_ended(container.process.monitor_pid)
     slot.supervisor = tasks.spawn(
         supervise(engine, slot, ended, starter=restart_by_policy), name=f"watch {container.name}"

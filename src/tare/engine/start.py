@@ -20,7 +20,7 @@ from tare.containers.service import Slot
 from tare.drivers import rootfs
 from tare.drivers.runtime.monitor import Started, boot_id, start_time
 from tare.drivers.runtime.oci import CommandNotFound, CommandNotInvokable
-from tare.engine import volumes
+from tare.engine import health, volumes
 from tare.engine.engine import Engine, log_path, rootfs_of
 from tare.engine.exits import supervise
 from tare.engine.news import tell
@@ -116,10 +116,12 @@ async def _start(engine: Engine, slot: Slot) -> None:
             exit_code=0,
             error="",
             is_oom_killed=False,
+            health=None,
             was_stopped_by_user=False,
             endpoints=attachment.endpoints,
         )
     slot.started.set()
+    health.watch(engine, slot)
     tell(engine, slot.container, "start")
     watch = supervise(engine, slot, proc.wait(started.monitor), starter=restart_by_policy)
     slot.supervisor = tasks.spawn(watch, name=f"watch {container.name}")

@@ -37,6 +37,23 @@ class Change(Wire, kw_only=True, frozen=True):
     Kind: int
 
 
+class ProbeBody(Wire, kw_only=True, frozen=True):
+    """One run of a health check."""
+
+    Start: str
+    End: str
+    ExitCode: int
+    Output: str
+
+
+class HealthBody(Wire, kw_only=True, frozen=True):
+    """`State.Health`; absent without a health check."""
+
+    Status: str
+    FailingStreak: int
+    Log: list[ProbeBody]
+
+
 class StateBody(Wire, kw_only=True, frozen=True):
     """`State` of inspect."""
 
@@ -51,6 +68,7 @@ class StateBody(Wire, kw_only=True, frozen=True):
     Error: str
     StartedAt: str
     FinishedAt: str
+    Health: HealthBody | UnsetType = UNSET
 
 
 class MountBody(Wire, kw_only=True, frozen=True):
