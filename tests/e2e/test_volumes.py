@@ -433,6 +433,47 @@ def test_two_creates_at_once_share_one_volume(engine_host: str, source_image: st
     assert "file" in os.listdir(directory / "_data")
 
 
+def test_a_daemon_killed_while_it_fills_a_volume_leaves_it_empty_or_whole(
+    engine_host: str, daemon: Daemon, rootfs_tar: bytes, tmp_path: Path
+) -> None:
+    extra = io.BytesIO(rootfs_tar)
+    with tarfile.open(fileobj=extra, mode="a") as tar:
+        for number in range(3000):
+            info = tarfile.TarInfo(f"srv/{number}")
+            info.size = 2000
+            tar.addfile(info, io.BytesIO(os.urandom(1000) + bytes(1000)))
+    daemon.import_image("many:1", extra.getvalue(), changes=['CMD ["true"]'])
+    directory = daemon.data_root / "volumes/big"
+    client = subprocess.Popen(
+        ["docker", "-H", engine_host, "create", "-v", "big:/srv", "many:1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not (directory / "_stage").exists():
+            assert time.monotonic() < deadline
+            assert client.poll() is None
+        daemon.kill()
+    finally:
+        client.kill()
+        client.wait()
+    daemon.start()
+    assert os.listdir(directory / "_data") == []
+    out(engine_host, "create", "-v", "big:/srv", "many:1")
+    assert len(os.listdir(directory / "_data")) == 3000
+    assert os.listdir(directory) == ["_data"]
+    assert mounted_below(daemon.exec_root) == []
+    daemon.clear()
+    daemon.request("DELETE", "/images/many:1?force=1")
+
+
+def mounted_below(directory: Path) -> list[str]:
+    """Mount points below a directory."""
+    places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [place for place in places if place.startswith(f"{directory}/")]
+
+
 def test_df_agrees_with_du(engine_host: str, daemon: Daemon) -> None:
     out(
         engine_host, "run", "--name", "fat", "-v", "big:/v", "busybox", "sh", "-c",
