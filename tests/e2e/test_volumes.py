@@ -177,7 +177,8 @@ def test_inspect_reads_as_dockerds(engine_host: str, daemon: Daemon, tmp_path: P
     out(
         engine_host, "create", "--name", "all", "-v", "nn:/b:ro", "-v", "zz:/z", "-v", "nc:/nc:nocopy", "-v", "/anon",
         "-v", f"{tmp_path}:/host:ro,rshared", "--tmpfs", "/tt", "--mount", "type=volume,src=mm,dst=/m,volume-nocopy",
-        "--mount", "type=volume,dst=/m2", "--mount", f"type=bind,src={tmp_path},dst=/m3,readonly", "busybox", "true",
+        "--mount", "type=volume,dst=/m2", "--mount", f"type=bind,src={tmp_path},dst=/m3,readonly",
+        "--mount", "type=tmpfs,dst=/t2,tmpfs-size=1m,readonly", "busybox", "true",
     )  # fmt: skip
     found = mounts(engine_host, "all")
     root = str(daemon.data_root / "volumes")
@@ -203,6 +204,7 @@ def test_inspect_reads_as_dockerds(engine_host: str, daemon: Daemon, tmp_path: P
         "/m2": volume(found["/m2"]["Name"], "/m2", "z"),
         "/host": bind("/host", "ro,rshared", "rshared"),
         "/m3": bind("/m3", "", "rprivate"),
+        "/t2": {"Type": "tmpfs", "Source": "", "Destination": "/t2", "Mode": "", "RW": False, "Propagation": ""},
     }
     assert len(found["/anon"]["Name"]) == len(found["/m2"]["Name"]) == 64
     out(engine_host, "create", "--name", "heir", "--volumes-from", "all:ro", "-v", "own:/z", "busybox", "true")
