@@ -177,7 +177,8 @@ def test_inspect_reads_as_dockerds(engine_host: str, daemon: Daemon, tmp_path: P
     out(
         engine_host, "create", "--name", "all", "-v", "nn:/b:ro", "-v", "zz:/z", "-v", "nc:/nc:nocopy", "-v", "/anon",
         "-v", f"{tmp_path}:/host:ro,rshared", "--tmpfs", "/tt", "--mount", "type=volume,src=mm,dst=/m,volume-nocopy",
-        "--mount", "type=volume,dst=/m2", "--mount", f"type=bind,src={tmp_path},dst=/m3,readonly", "busybox", "true",
+        "--mount", "type=volume,dst=/m2", "--mount", f"type=bind,src={tmp_path},dst=/m3,readonly",
+        "--mount", "type=tmpfs,dst=/t2,tmpfs-size=1m,readonly", "busybox", "true",
     )  # fmt: skip
     found = mounts(engine_host, "all")
     root = str(daemon.data_root / "volumes")
@@ -203,6 +204,7 @@ def test_inspect_reads_as_dockerds(engine_host: str, daemon: Daemon, tmp_path: P
         "/m2": volume(found["/m2"]["Name"], "/m2", "z"),
         "/host": bind("/host", "ro,rshared", "rshared"),
         "/m3": bind("/m3", "", "rprivate"),
+        "/t2": {"Type": "tmpfs", "Source": "", "Destination": "/t2", "Mode": "", "RW": False, "Propagation": ""},
     }
     assert len(found["/anon"]["Name"]) == len(found["/m2"]["Name"]) == 64
     out(engine_host, "create", "--name", "heir", "--volumes-from", "all:ro", "-v", "own:/z", "busybox", "true")
@@ -431,6 +433,47 @@ def test_two_creates_at_once_share_one_volume(engine_host: str, source_image: st
     directory = daemon.data_root / "volumes/race"
     assert os.listdir(directory) == ["_data"]
     assert "file" in os.listdir(directory / "_data")
+
+
+def test_a_daemon_killed_while_it_fills_a_volume_leaves_it_empty_or_whole(
+    engine_host: str, daemon: Daemon, rootfs_tar: bytes, tmp_path: Path
+) -> None:
+    extra = io.BytesIO(rootfs_tar)
+    with tarfile.open(fileobj=extra, mode="a") as tar:
+        for number in range(3000):
+            info = tarfile.TarInfo(f"srv/{number}")
+            info.size = 2000
+            tar.addfile(info, io.BytesIO(os.urandom(1000) + bytes(1000)))
+    daemon.import_image("many:1", extra.getvalue(), changes=['CMD ["true"]'])
+    directory = daemon.data_root / "volumes/big"
+    client = subprocess.Popen(
+        ["docker", "-H", engine_host, "create", "-v", "big:/srv", "many:1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not (directory / "_stage").exists():
+            assert time.monotonic() < deadline
+            assert client.poll() is None
+        daemon.kill()
+    finally:
+        client.kill()
+        client.wait()
+    daemon.start()
+    assert os.listdir(directory / "_data") == []
+    out(engine_host, "create", "-v", "big:/srv", "many:1")
+    assert len(os.listdir(directory / "_data")) == 3000
+    assert os.listdir(directory) == ["_data"]
+    assert mounted_below(daemon.exec_root) == []
+    daemon.clear()
+    daemon.request("DELETE", "/images/many:1?force=1")
+
+
+def mounted_below(directory: Path) -> list[str]:
+    """Mount points below a directory."""
+    places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [place for place in places if place.startswith(f"{directory}/")]
 
 
 def test_df_agrees_with_du(engine_host: str, daemon: Daemon) -> None:

@@ -189,7 +189,7 @@ def from_mount(mount: Mount) -> MountPoint:
     if kind == "tmpfs":
         if source:
             raise InvalidArgument('invalid mount config for type "tmpfs": field Source must not be specified')
-        return MountPoint(type="tmpfs", source="", destination=destination, mode=_tmpfs_mode(mount, is_writable))
+        return MountPoint(type="tmpfs", source="", destination=destination, is_writable=is_writable)
     if kind == "volume":
         if source and not _VOLUME_NAME.match(source):
             raise InvalidArgument(f'invalid mount config for type "volume": invalid volume name: {source}')
@@ -237,17 +237,6 @@ def _refuse_foreign_options(mount: Mount, kind: str) -> None:
     for name, owner in _OPTIONS.items():
         if owner != kind and getattr(mount, name) is not UNSET:
             raise InvalidArgument(f'invalid mount config for type "{kind}": field {name} must not be specified')
-
-
-def _tmpfs_mode(mount: Mount, is_writable: bool) -> str:
-    words = [] if is_writable else ["ro"]
-    options = mount.TmpfsOptions
-    if options:
-        if options.SizeBytes:
-            words.append(f"size={options.SizeBytes}")
-        if options.Mode:
-            words.append(f"mode={options.Mode:o}")
-    return ",".join(words)
 
 
 def _absolute(path: str, spec: str, *, kind: str = "") -> str:

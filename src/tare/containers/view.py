@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -111,6 +112,12 @@ def mount_body(point: MountPoint) -> MountBody:
     )
 
 
+def mount_bodies(container: Container) -> list[MountBody]:
+    """`Mounts`: what `--tmpfs` asked for is in HostConfig only, as dockerd has it."""
+    unlisted = {posixpath.normpath(place) for place in container.host_config.Tmpfs or {}}
+    return [mount_body(p) for p in container.mounts if p.type != "tmpfs" or p.destination not in unlisted]
+
+
 def ports_map(container: Container) -> dict[str, Any]:
     """`NetworkSettings.Ports`: exposed ports without a binding are null; nothing while it is not running."""
     if not container.is_running:
@@ -153,7 +160,7 @@ def inspect_body(
         GraphDriver=graph_driver,
         SizeRw=size_rw,
         SizeRootFs=size_root,
-        Mounts=[mount_body(point) for point in container.mounts if point.type != "tmpfs"],
+        Mounts=mount_bodies(container),
         Config=container.config,
         NetworkSettings=NetworkSettingsBody(
             SandboxID=container.id if container.is_running else "",
@@ -201,7 +208,7 @@ def summary(container: Container, *, now: int, image: str, sizes: tuple[int, int
             NetworkMode=container.host_config.NetworkMode, Annotations=container.host_config.Annotations
         ),
         NetworkSettings=SummaryNetworks(Networks=container.endpoints),
-        Mounts=[mount_body(point) for point in container.mounts if point.type != "tmpfs"],
+        Mounts=mount_bodies(container),
     )
 
 

@@ -59,9 +59,8 @@ class Volumes:
         """
         self._records = {record.name: record for record in await self._db.read(records.load)}
         for driver in self._drivers.values():
-            for name, created_at in (await in_thread(driver.names)).items():
-                if name not in self._records:
-                    await self._adopt(driver, name, created_at)
+            for name, created_at in (await in_thread(driver.lost, set(self._records))).items():
+                await self._adopt(driver, name, created_at)
         self._holders = {name: set(ids) for name, ids in holders.items() if ids}
         for record in self._records.values():
             self._driver(record.driver).adopt(record.name, users.get(record.name, set()))

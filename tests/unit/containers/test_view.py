@@ -79,14 +79,17 @@ def test_a_restarting_container_runs_in_dockers_words(made: Any) -> None:
     assert (state["Running"], state["Restarting"]) == (True, True)
 
 
-def test_mounts_without_the_tmpfs_ones(made: Any) -> None:
+def test_mounts_without_those_of_the_tmpfs_option(made: Any) -> None:
     points = (
         MountPoint(type="bind", source="/a", destination="/b", mode="ro", is_writable=False, propagation="rprivate"),
         MountPoint(type="tmpfs", source="", destination="/t"),
+        MountPoint(type="tmpfs", source="", destination="/m", is_writable=False),
         MountPoint(type="volume", source="/v", destination="/v", name="data", driver="local", mode="z"),
     )
-    assert body(made(mounts=points))["Mounts"] == [
+    host = HostConfig(Tmpfs={"/t/": ""})
+    assert body(made(mounts=points, host_config=host))["Mounts"] == [
         {"Type": "bind", "Source": "/a", "Destination": "/b", "Mode": "ro", "RW": False, "Propagation": "rprivate"},
+        {"Type": "tmpfs", "Source": "", "Destination": "/m", "Mode": "", "RW": False, "Propagation": ""},
         {
             "Type": "volume",
             "Name": "data",

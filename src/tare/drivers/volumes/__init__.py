@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -68,8 +68,8 @@ class VolumeDriver(Protocol):
         """Bytes of its files."""
         ...
 
-    def names(self) -> dict[str, int]:
-        """Volumes that exist on disk with something in them: name to time of making (nanoseconds)."""
+    def lost(self, known: Collection[str]) -> dict[str, int]:
+        """Volumes with something in them that are not in `known`: name to time of making (nanoseconds)."""
         ...
 
 

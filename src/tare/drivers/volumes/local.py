@@ -15,7 +15,7 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tare.base.errors import InvalidArgument, TareError, Unavailable
@@ -209,12 +209,12 @@ class LocalVolumes:
         """See VolumeDriver."""
         return trees.usage(self.path(name))
 
-    def names(self) -> dict[str, int]:
+    def lost(self, known: Collection[str]) -> dict[str, int]:
         """See VolumeDriver. What is mounted there does not count as its own."""
         found: dict[str, int] = {}
         for name in os.listdir(self._root):
             directory = self._root / name
-            if name.startswith(".") or not directory.is_dir() or directory.is_symlink():
+            if name.startswith(".") or name in known or not directory.is_dir() or directory.is_symlink():
                 continue
             try:
                 if os.listdir(directory / _DATA) and not self._is_mounted(name):

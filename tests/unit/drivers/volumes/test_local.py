@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 from pathlib import Path
 
@@ -10,8 +11,16 @@ import pytest
 
 from tare.base.errors import InvalidArgument, Unavailable
 from tare.drivers import linux
-from tare.drivers.volumes import VolumeDriver, local
+from tare.drivers.volumes import local
 from tare.drivers.volumes.local import LocalVolumes, parse_mount_words, with_address
+
+_spec = importlib.util.spec_from_file_location(
+    "suites_volumedriver", Path(__file__).parents[3] / "suites" / "volumedriver.py"
+)
+assert _spec is not None
+assert _spec.loader is not None
+_suite = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_suite)
 
 BIND, RDONLY = linux.MS_BIND, linux.MS_RDONLY
 
@@ -63,55 +72,24 @@ def test_options_that_cannot_be(driver: LocalVolumes, options: dict[str, str], t
     assert not driver.path("vol").exists()
 
 
-def test_users_are_counted_once_each(driver: VolumeDriver) -> None:
-    driver.create("vol", {})
-    driver.mount("vol", {}, "a")
-    driver.mount("vol", {}, "a")
-    assert driver.mount("vol", {}, "b") == driver.path("vol")
-    assert driver.users("vol") == {"a", "b"}
-    assert driver.unmount("vol", "a")
-    assert not driver.unmount("vol", "a")
-    assert driver.users("vol") == {"b"}
-    driver.adopt("vol", {"c"})
-    assert driver.users("vol") == {"c"}
+class TestLocalVolumes(_suite.VolumeDriverSuite):  # type: ignore[name-defined,misc]
+    """The suite of every driver."""
 
 
-def test_a_volume_that_a_power_cut_took_while_it_was_empty_is_made_again(driver: VolumeDriver) -> None:
+def test_a_volume_that_a_power_cut_took_while_it_was_empty_is_made_again(driver: LocalVolumes) -> None:
     assert driver.mount("vol", {}, "a").is_dir()
 
 
-def test_staged_content_appears_in_one_step_and_never_replaces_any(driver: LocalVolumes) -> None:
+def test_a_volume_that_has_to_be_mounted_is_not_staged(driver: LocalVolumes) -> None:
     driver.create("vol", {})
-    stage = driver.stage("vol", {})
-    assert stage is not None
-    (stage / "f").write_text("new")
-    assert driver.commit("vol")
-    assert (driver.path("vol") / "f").read_text() == "new"
-    stage = driver.stage("vol", {})
-    assert stage is not None
-    (stage / "f").write_text("late")
-    assert not driver.commit("vol")
-    assert (driver.path("vol") / "f").read_text() == "new"
-    assert not stage.exists()
-    driver.create("busy", {})
-    stage = driver.stage("busy", {})
-    assert stage is not None
-    driver.mount("busy", {}, "a")
-    assert not driver.commit("busy")
-    assert not stage.exists()
-    assert driver.stage("busy", {}) is None
-    assert driver.stage("other", {"device": "x"}) is None
+    assert driver.stage("vol", {"device": "x"}) is None
 
 
-def test_names_are_those_with_content(driver: LocalVolumes) -> None:
-    driver.create("empty", {})
-    driver.create("full", {})
-    (driver.path("full") / "f").touch()
-    (driver.path("full").parent.parent / "stray").touch()
-    assert list(driver.names()) == ["full"]
-    driver.remove("full")
-    driver.remove("full")
-    assert driver.names() == {}
+def test_what_does_not_belong_there_is_left_alone(driver: LocalVolumes, tmp_path: Path) -> None:
+    (tmp_path / "volumes/stray").touch()
+    (tmp_path / "volumes/half").mkdir()
+    assert driver.lost(()) == {}
+    assert (tmp_path / "volumes/stray").exists()
 
 
 def test_passwords_are_not_repeated_and_servers_that_do_not_answer_are_told_apart() -> None:
