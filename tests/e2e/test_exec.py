@@ -121,6 +121,13 @@ def test_detached_runs_on(box: str) -> None:
     assert docker(box, "exec", "-d", "box", "nosuch").returncode != 0
 
 
+def test_a_program_that_dies_with_its_stdin_full(box: str) -> None:
+    for _ in range(5):
+        done = docker(box, "exec", "-i", "box", "sh", "-c", "sleep 0.1; exit 5", stdin="x" * 3_000_000)
+        assert done.returncode == 5
+    assert out(box, "exec", "-i", "box", "wc", "-c", stdin="x" * 3_000_000) == "3000000"
+
+
 def test_several_at_once(box: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda n: docker(box, "exec", "box", "sh", "-c", f"echo {n}; exit {n}"), range(24)))
