@@ -1,4 +1,4 @@
-"""top, stats and update through the stock docker command line, checked against the kernel's files."""
+"""top, stats and update by the stock docker command line, checked against the kernel (api/usage, engine/stats)."""
 
 from __future__ import annotations
 
