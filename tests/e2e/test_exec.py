@@ -291,6 +291,15 @@ def test_resize(api: Daemon) -> None:
     assert Conversation(api, first, b'{"Tty":true}').rest() == b"12 34\r\n"
 
 
+def test_a_client_that_leaves_ends_the_input(api: Daemon) -> None:
+    exec_id = create(api, Cmd=["sh", "-c", "cat >/got; echo over >>/got"], AttachStdin=True)
+    talk = Conversation(api, exec_id)
+    talk.socket.sendall(b"last ")
+    talk.socket.close()
+    script = "until grep -q over /got 2>/dev/null; do :; done; cat /got"
+    assert Conversation(api, create(api, Cmd=["sh", "-c", script])).frame() == (1, b"last over\n")
+
+
 def test_what_the_api_refuses(api: Daemon) -> None:
     def post(path: str, body: object) -> tuple[int, str]:
         status, answer = api.request(

@@ -55,6 +55,8 @@ async def converse(hub: Hub, subscriber: Subscriber, peer: Peer, terms: Terms) -
                 output.result()
                 return End.OUTPUT
             if watch.done():
+                # What it sent before it left still goes to the process, and then the end: `cat` must not wait for ever.
+                incoming = None
                 return End.GONE
             if incoming is not None and incoming.done():
                 if incoming.result():
