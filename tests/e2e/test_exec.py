@@ -13,11 +13,13 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tare.testing.daemon import Daemon
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("docker") is None, reason="the stock docker command line is not installed"),
@@ -330,3 +332,27 @@ def test_nothing_is_left_of_what_ended(api: Daemon) -> None:
     api.json("GET", f"/exec/{exec_id}/json")
     assert api.request("DELETE", "/containers/api?force=1")[0] == 204
     assert not list((api.exec_root / "execs").glob(f"{exec_id}/process.json"))
+
+
+def test_an_exec_outlives_the_daemon_and_nothing_of_it_is_left(scratch: Path, rootfs_tar: bytes) -> None:
+    """kill -9: the process goes on, the restarted engine does not know the exec, and takes new ones."""
+    own = Daemon(scratch / "ex", bridge=f"te{os.getpid()}", source=REPOSITORY / "src")
+    own.start()
+    try:
+        own.import_image("busybox:latest", rootfs_tar, changes=['CMD ["sh"]'])
+        body = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
+        own.json("POST", "/containers/create?name=api", body, expect=201)
+        own.json("POST", "/containers/api/start", expect=204)
+        script = "mkfifo /f; echo up; read line </f; echo $line >/after"
+        exec_id = create(own, Cmd=["sh", "-c", script])
+        talk = Conversation(own, exec_id)
+        assert talk.frame() == (1, b"up\n")
+        own.kill()
+        talk.rest()
+        own.start()
+        assert own.request("GET", f"/exec/{exec_id}/json")[0] == 404
+        assert list((own.exec_root / "execs").iterdir()) == []
+        script = "echo on >/f; until [ -s /after ]; do :; done; cat /after"
+        assert Conversation(own, create(own, Cmd=["sh", "-c", script])).frame() == (1, b"on\n")
+    finally:
+        own.destroy()
