@@ -137,6 +137,11 @@ def test_stat(box: Daemon) -> None:
     assert stat_of(box, "") == {"status": 400}
 
 
+def test_a_time_of_zero_is_1970(box: Daemon) -> None:
+    assert put(box, "/tmp", make_tar(("old", tarfile.REGTYPE, b"x"))) == (200, "")
+    assert stat_of(box, "/tmp/old")["mtime"] == "1970-01-01T00:00:00Z"
+
+
 def test_names_in_the_archive(box: Daemon) -> None:
     inner = ["f", "fifo", "link", "sub", "sub/g"]
     assert names_of(box, "/d") == ["d", *(f"d/{name}" for name in inner)]

@@ -13,11 +13,13 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tare.testing.daemon import Daemon
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("docker") is None, reason="the stock docker command line is not installed"),
@@ -119,6 +121,13 @@ def test_detached_runs_on(box: str) -> None:
     out(box, "exec", "-d", "box", "sh", "-c", "mkfifo /f; echo done >/f")
     assert out(box, "exec", "box", "sh", "-c", "until [ -p /f ]; do :; done; cat /f") == "done"
     assert docker(box, "exec", "-d", "box", "nosuch").returncode != 0
+
+
+def test_a_program_that_dies_with_its_stdin_full(box: str) -> None:
+    for _ in range(5):
+        done = docker(box, "exec", "-i", "box", "sh", "-c", "sleep 0.1; exit 5", stdin="x" * 3_000_000)
+        assert done.returncode == 5
+    assert out(box, "exec", "-i", "box", "wc", "-c", stdin="x" * 3_000_000) == "3000000"
 
 
 def test_several_at_once(box: str) -> None:
@@ -284,6 +293,15 @@ def test_resize(api: Daemon) -> None:
     assert Conversation(api, first, b'{"Tty":true}').rest() == b"12 34\r\n"
 
 
+def test_a_client_that_leaves_ends_the_input(api: Daemon) -> None:
+    exec_id = create(api, Cmd=["sh", "-c", "cat >/got; echo over >>/got"], AttachStdin=True)
+    talk = Conversation(api, exec_id)
+    talk.socket.sendall(b"last ")
+    talk.socket.close()
+    script = "until grep -q over /got 2>/dev/null; do :; done; cat /got"
+    assert Conversation(api, create(api, Cmd=["sh", "-c", script])).frame() == (1, b"last over\n")
+
+
 def test_what_the_api_refuses(api: Daemon) -> None:
     def post(path: str, body: object) -> tuple[int, str]:
         status, answer = api.request(
@@ -314,3 +332,27 @@ def test_nothing_is_left_of_what_ended(api: Daemon) -> None:
     api.json("GET", f"/exec/{exec_id}/json")
     assert api.request("DELETE", "/containers/api?force=1")[0] == 204
     assert not list((api.exec_root / "execs").glob(f"{exec_id}/process.json"))
+
+
+def test_an_exec_outlives_the_daemon_and_nothing_of_it_is_left(scratch: Path, rootfs_tar: bytes) -> None:
+    """kill -9: the process goes on, the restarted engine does not know the exec, and takes new ones."""
+    own = Daemon(scratch / "ex", bridge=f"te{os.getpid()}", source=REPOSITORY / "src")
+    own.start()
+    try:
+        own.import_image("busybox:latest", rootfs_tar, changes=['CMD ["sh"]'])
+        body = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
+        own.json("POST", "/containers/create?name=api", body, expect=201)
+        own.json("POST", "/containers/api/start", expect=204)
+        script = "mkfifo /f; echo up; read line </f; echo $line >/after"
+        exec_id = create(own, Cmd=["sh", "-c", script])
+        talk = Conversation(own, exec_id)
+        assert talk.frame() == (1, b"up\n")
+        own.kill()
+        talk.rest()
+        own.start()
+        assert own.request("GET", f"/exec/{exec_id}/json")[0] == 404
+        assert list((own.exec_root / "execs").iterdir()) == []
+        script = "echo on >/f; until [ -s /after ]; do :; done; cat /after"
+        assert Conversation(own, create(own, Cmd=["sh", "-c", script])).frame() == (1, b"on\n")
+    finally:
+        own.destroy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.api import absent, archive, containers, execs, images, networks, system, volumes
+from tare.api import absent, archive, containers, execs, images, networks, system, usage, volumes
 from tare.api.handler import Handler
 from tare.web.router import Route
 
@@ -49,6 +49,9 @@ ROUTES: list[Route[Handler]] = [
     Route("DELETE", "/containers/{id}", containers.delete, "write"),
     Route("GET", "/containers/{id}/checkpoints", absent.checkpoints, "read"),
     Route("POST", "/containers/{id}/checkpoints", absent.checkpoints, "write"),
+    Route("GET", "/containers/{id}/top", usage.top, "read"),
+    Route("GET", "/containers/{id}/stats", usage.stats_, "read"),
+    Route("POST", "/containers/{id}/update", usage.update_, "admin"),
     Route("HEAD", "/containers/{id}/archive", archive.head, "read"),
     Route("GET", "/containers/{id}/archive", archive.get, "admin"),
     Route("PUT", "/containers/{id}/archive", archive.put, "admin"),

@@ -177,7 +177,7 @@ def validate(
     host: as sent or as adapted. runtimes: known names; empty skips that check. Raises InvalidArgument.
     """
     _check_process(config)
-    _check_restart(host)
+    check_restart(host)
     _check_modes(config, host)
     options = security_options(host.SecurityOpt)
     if options.seccomp not in (None, "unconfined"):
@@ -240,7 +240,8 @@ def _check_process(config: ContainerConfig) -> None:
             raise InvalidArgument("Retries in Healthcheck cannot be negative")
 
 
-def _check_restart(host: HostConfig) -> None:
+def check_restart(host: HostConfig) -> None:
+    """Refuse a restart policy that is none. Raises InvalidArgument."""
     name, count = host.RestartPolicy.Name, host.RestartPolicy.MaximumRetryCount
     if name not in ("", "no", "on-failure", "always", "unless-stopped"):
         raise InvalidArgument(f"invalid restart policy '{name}'")

@@ -394,6 +394,8 @@ class Limits:
     cpu_shares: int | None = None
     cpu_quota_us: int | None = None
     cpu_period_us: int | None = None
+    cpu_rt_period_us: int | None = None
+    cpu_rt_runtime_us: int | None = None
     cpuset_cpus: str | None = None
     cpuset_mems: str | None = None
     pids: int | None = None
@@ -439,6 +441,8 @@ def _plan_v1(limits: Limits, *, current_memory_bytes: int | None, has_swap: bool
         ("cpu", "cpu.shares", limits.cpu_shares),
         ("cpu", "cpu.cfs_period_us", limits.cpu_period_us),
         ("cpu", "cpu.cfs_quota_us", limits.cpu_quota_us),
+        ("cpu", "cpu.rt_period_us", limits.cpu_rt_period_us),
+        ("cpu", "cpu.rt_runtime_us", limits.cpu_rt_runtime_us),
         ("cpuset", "cpuset.cpus", limits.cpuset_cpus),
         ("cpuset", "cpuset.mems", limits.cpuset_mems),
         ("pids", "pids.max", _text_maximum(limits.pids)),

@@ -11,7 +11,7 @@ from tare.containers.service import Slot
 from tare.engine.engine import Engine
 from tare.engine.logs import read_logs
 from tare.engine.news import tell
-from tare.engine.streams import End, Terms, converse
+from tare.engine.streams import End, Terms, converse, part
 from tare.web.message import Peer
 
 
@@ -74,8 +74,11 @@ async def _converse(engine: Engine, slot: Slot, streams: Streams, subscriber: Su
         detach_keys=streams.detach_keys if config.Tty else b"",
         closes_stdin=config.StdinOnce and not config.Tty,
     )
-    if await converse(slot.hub, subscriber, peer, terms) is End.DETACHED:
+    end = await converse(slot.hub, subscriber, peer, terms)
+    if end is End.DETACHED:
         tell(engine, slot.container, "detach")
+    elif end is End.OUTPUT and terms.stdin:
+        await part(peer)
 
 
 async def _replay(engine: Engine, slot: Slot, streams: Streams) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ extracts. A stopped container is kept from starting while something is written i
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ from tare.engine.exec import open_root
 from tare.engine.news import tell
 from tare.wire.paths import PathStat, go_mode
 
+STALL_S = 60.0
+_EPOCH = "1970-01-01T00:00:00Z"
 _FILES = (("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf"))
 
 
@@ -108,7 +111,7 @@ def _stat(found: Found) -> PathStat:
         name=found.name,
         size=status.st_size,
         mode=go_mode(status.st_mode),
-        mtime=rfc3339nano(status.st_mtime_ns),
+        mtime=rfc3339nano(status.st_mtime_ns) if status.st_mtime_ns else _EPOCH,
         linkTarget=found.link_target,
     )
 
@@ -136,6 +139,18 @@ async def read(engine: Engine, slot: Slot, path: str, *, name: str) -> AsyncIter
     tell(engine, slot.container, "archive-path")
 
 
+async def _lively(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes from a client that keeps sending: one that stalls must not hold a stopped container for ever."""
+    while True:
+        try:
+            piece = await asyncio.wait_for(anext(source), STALL_S)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise InvalidArgument(f"the client sent nothing for {STALL_S:.0f} seconds") from None
+        yield piece
+
+
 async def write(
     engine: Engine, slot: Slot, path: str, source: AsyncIterator[bytes], rules: Rules, *, name: str
 ) -> None:
@@ -160,7 +175,7 @@ async def write(
                 keeps_kinds=rules.keeps_kinds,
                 owner=owner,
             )
-            await engine.archiver.unpack(source, target, jail_fd=view.root, options=options)
+            await engine.archiver.unpack(_lively(source), target, jail_fd=view.root, options=options)
         finally:
             os.close(target)
     tell(engine, slot.container, "extract-to-dir")

@@ -26,7 +26,7 @@ from tare.drivers.runtime.monitor import start_time
 from tare.drivers.runtime.sessions import NOT_INVOKABLE, CannotExec, Session, translate
 from tare.engine.engine import Engine
 from tare.engine.news import tell
-from tare.engine.streams import End, Terms, converse
+from tare.engine.streams import End, Terms, converse, part
 from tare.web.message import Peer
 from tare.wire.config import as_list
 from tare.wire.detach import DEFAULT, parse_keys
@@ -235,6 +235,8 @@ def conversation(
             end = await converse(exec_.hub, subscriber, peer, _terms(wish, is_raw=is_raw))
             if end is End.OUTPUT:
                 await exec_.ended.wait()
+                if wish.stdin:
+                    await part(peer)
             elif end is End.DETACHED:
                 slot = engine.containers.find(exec_.container_id)
                 tell(engine, slot.container, "exec_detach", execID=exec_.id)

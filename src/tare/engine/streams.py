@@ -12,6 +12,8 @@ from tare.web.message import Peer
 from tare.wire.detach import DetachFilter
 from tare.wire.frames import STDERR, STDOUT, frame
 
+_PARTING_S = 2.0
+
 
 class End(enum.Enum):
     """Why a conversation ended."""
@@ -53,6 +55,8 @@ async def converse(hub: Hub, subscriber: Subscriber, peer: Peer, terms: Terms) -
                 output.result()
                 return End.OUTPUT
             if watch.done():
+                # What it sent before it left still goes to the process, and then the end: `cat` must not wait for ever.
+                incoming = None
                 return End.GONE
             if incoming is not None and incoming.done():
                 if incoming.result():
@@ -62,6 +66,23 @@ async def converse(hub: Hub, subscriber: Subscriber, peer: Peer, terms: Terms) -
         for task in (output, watch, incoming):
             if task is not None:
                 task.cancel()
+
+
+async def part(peer: Peer) -> None:
+    """End our side and take what the client still sends, for a moment: a close with bytes unread resets the connection.
+
+    A client that reads to the end then hangs up would otherwise see an error in the place of the last output.
+    """
+    peer.write_eof()
+
+    async def rest() -> None:
+        while await peer.read():
+            pass
+
+    try:
+        await asyncio.wait_for(rest(), _PARTING_S)
+    except TimeoutError:
+        pass
 
 
 async def _pump_out(subscriber: Subscriber, terms: Terms, peer: Peer) -> None:

@@ -62,6 +62,31 @@ def test_the_end_of_input_does_not_end_the_output() -> None:
     assert asyncio.run(scene()) is End.OUTPUT
 
 
+def test_who_leaves_has_sent_the_end_of_input() -> None:
+    class Process(Hub):
+        """Takes stdin."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.taken = b""
+            self.ended = asyncio.Event()
+
+        async def write_stdin(self, data: bytes) -> None:
+            self.taken += data
+
+        async def close_stdin(self) -> None:
+            self.ended.set()
+
+    async def scene() -> tuple[End, bytes]:
+        hub, client = Process(), Client(b"last words")
+        client.left.set()
+        end = await converse(hub, hub.subscribe(), client, Terms(stdin=True, closes_stdin=True))
+        await asyncio.wait_for(hub.ended.wait(), 5)
+        return end, hub.taken
+
+    assert asyncio.run(scene()) == (End.GONE, b"last words")
+
+
 def test_detach_keys_and_leaving() -> None:
     async def detaches() -> End:
         hub = Hub()

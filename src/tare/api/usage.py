@@ -1,0 +1,45 @@
+"""What containers use and may use, over HTTP: top, stats, update."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from tare.aio import tasks
+from tare.api.handler import read_json
+from tare.engine import stats, update
+from tare.engine.engine import Engine
+from tare.web.message import Answer, Request, Stream, json_response
+from tare.wire.config import HostConfig
+
+_HAS_ONE_SHOT = (1, 41)
+
+
+async def top(engine: Engine, request: Request) -> Answer:
+    """`GET /containers/{id}/top`."""
+    slot = engine.containers.find(request.params["id"])
+    titles, rows = await stats.top(engine, slot, (request.query.text("ps_args") or "-ef").split())
+    return json_response({"Processes": rows, "Titles": titles})
+
+
+async def stats_(engine: Engine, request: Request) -> Answer:
+    """`GET /containers/{id}/stats`."""
+    slot = engine.containers.find(request.params["id"])
+    if not request.query.flag("stream", default=True):
+        is_one_shot = request.version >= _HAS_ONE_SHOT and request.query.flag("one-shot")
+        return json_response(await stats.once(engine, slot, with_delta=not is_one_shot))
+
+    async def lines() -> AsyncIterator[bytes]:
+        async for sample in stats.stream(engine, slot):
+            yield msgspec.json.encode(sample) + b"\n"
+
+    return Stream(lines())
+
+
+async def update_(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/update`."""
+    slot = engine.containers.find(request.params["id"])
+    wanted = await read_json(request, HostConfig)
+    warnings = await tasks.finish(update.update(engine, slot, wanted), name="update")
+    return json_response({"Warnings": warnings})
