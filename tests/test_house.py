@@ -33,17 +33,7 @@ TOO_LONG = {
 }
 """Files that were longer when the rule came. An entry that is no longer too long must be taken out."""
 
-OWED: set[str] = {
-    "api/absent",
-    "api/app",
-    "api/handler",
-    "api/routes",
-    "api/system",
-    "engine/info",
-    "engine/restart",
-    "wire/config",
-    "wire/containers",
-}
+OWED: set[str] = set()
 """Modules without a test of their own. It only shrinks: an entry that has its test must be taken out."""
 
 PROVED_WHOLE = ("engine", "api", "daemon")

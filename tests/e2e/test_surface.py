@@ -1,0 +1,129 @@
+"""The API's surface as bytes: versions, statuses, error bodies, and what Docker has and this engine does not.
+
+Exercises api/app, api/routes, api/system, api/absent, api/handler, engine/info and engine/restart.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tare import __version__
+from tare.testing.daemon import Daemon
+
+pytestmark = pytest.mark.root
+
+JSON = {"Content-Type": "application/json"}
+
+
+def message(answer: bytes) -> str:
+    body = json.loads(answer)
+    assert set(body) == {"message"}
+    return str(body["message"])
+
+
+@pytest.mark.parametrize("path", ["/_ping", "/v1.24/_ping", "/v1.51/_ping"])
+def test_ping(daemon: Daemon, path: str) -> None:
+    assert daemon.request("GET", path) == (200, b"OK")
+    assert daemon.request("HEAD", path) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/v1.23/_ping", "client version 1.23 is too old. Minimum supported API version is 1.24"),
+        ("/v1.99/_ping", "client version 1.99 is too new. Maximum supported API version is 1.51"),
+    ],
+)
+def test_versions_outside_the_range(daemon: Daemon, path: str, text: str) -> None:
+    status, answer = daemon.request("GET", path)
+    assert status == 400
+    assert text in message(answer)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/nothing"), ("PUT", "/_ping"), ("GET", "/containers/create"), ("GET", "/v1.51")]
+)
+def test_unknown_paths_and_methods(daemon: Daemon, method: str, path: str) -> None:
+    status, answer = daemon.request(method, path)
+    assert (status, message(answer)) == (404, "page not found")
+
+
+def test_a_route_newer_than_the_version_asked_for(daemon: Daemon) -> None:
+    status, answer = daemon.request("POST", "/v1.24/containers/prune")
+    assert status == 400
+    assert "requires minimum API version 1.25" in message(answer)
+
+
+def test_version(daemon: Daemon) -> None:
+    found = daemon.json("GET", "/version")
+    assert (found["ApiVersion"], found["MinAPIVersion"], found["Os"]) == ("1.51", "1.24", "linux")
+    assert found["Version"].endswith(f"+tare.{__version__}")
+    assert {part["Name"] for part in found["Components"]} >= {"Engine", "crun"}
+
+
+def test_info_counts_and_names_what_was_chosen(engine_host: str, daemon: Daemon) -> None:
+    daemon.json("POST", "/containers/create?name=one", {"Image": "busybox"}, expect=201)
+    found = daemon.json("GET", "/info")
+    assert (found["Containers"], found["ContainersRunning"], found["ContainersStopped"]) == (1, 0, 1)
+    assert found["Images"] >= 1
+    assert found["DefaultRuntime"] in found["Runtimes"]
+    assert found["DockerRootDir"] == str(daemon.data_root)
+    assert found["ID"] == daemon.json("GET", "/info")["ID"]
+    assert found["Swarm"]["LocalNodeState"] == "inactive"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/swarm", 503),
+        ("GET", "/nodes", 503),
+        ("GET", "/services/x/logs", 503),
+        ("POST", "/secrets/create", 503),
+        ("POST", "/swarm/leave", 503),
+        ("POST", "/swarm/init", 501),
+        ("GET", "/plugins/x/y/json", 404),
+        ("GET", "/containers/x/checkpoints", 501),
+    ],
+)
+def test_what_is_absent_says_so(daemon: Daemon, method: str, path: str, status: int) -> None:
+    found, answer = daemon.request(method, path)
+    assert found == status
+    assert message(answer)
+
+
+def test_no_plugins(daemon: Daemon) -> None:
+    assert daemon.json("GET", "/plugins") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "text"),
+    [
+        (b"{", JSON, "invalid JSON"),
+        (b"[]", JSON, "invalid JSON"),
+        (b"{}", {"Content-Type": "text/plain"}, "unsupported Content-Type header (text/plain)"),
+        (b"[" * 5000, JSON, "invalid JSON"),
+        (b'{"Image": ""}', JSON, "no image specified"),
+    ],
+)
+def test_bodies_that_cannot_be_read(daemon: Daemon, body: bytes, headers: dict[str, str], text: str) -> None:
+    status, answer = daemon.request("POST", "/containers/create", body=body, headers=headers)
+    assert status == 400, answer
+    assert text in message(answer)
+
+
+def test_restart_is_a_new_process_in_the_same_container(engine_host: str, daemon: Daemon) -> None:
+    body = {"Image": "busybox", "Cmd": ["sleep", "99"], "StopSignal": "KILL"}
+    name = daemon.json("POST", "/containers/create?name=again", body, expect=201)["Id"]
+    daemon.json("POST", f"/containers/{name}/start", expect=204)
+    before = daemon.json("GET", f"/containers/{name}/json")["State"]
+    daemon.json("POST", f"/containers/{name}/restart?t=1", expect=204)
+    after = daemon.json("GET", f"/containers/{name}/json")["State"]
+    assert after["Running"]
+    assert after["Pid"] != before["Pid"]
+    assert after["StartedAt"] > before["StartedAt"]
+    daemon.json("POST", f"/containers/{name}/kill", expect=204)
+    assert daemon.json("POST", f"/containers/{name}/wait")["StatusCode"] == 137
+    daemon.json("POST", f"/containers/{name}/restart", expect=204)
+    assert daemon.json("GET", f"/containers/{name}/json")["State"]["Running"], "one that does not run is started"
