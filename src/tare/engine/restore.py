@@ -10,9 +10,11 @@ import os
 import shutil
 
 from tare.aio import tasks
+from tare.base.ids import is_full_id
 from tare.containers.container import Container, State
 from tare.containers.restart import starts_with_the_daemon
 from tare.containers.service import Slot
+from tare.drivers import trees
 from tare.drivers.runtime import monitor
 from tare.engine import health, volumes
 from tare.engine.engine import Engine
@@ -97,8 +99,13 @@ async def _adopt(engine: Engine, slot: Slot) -> None:
 
 
 def _remove_orphans(engine: Engine) -> None:
-    """Bundles and exit files of containers nobody knows any more."""
+    """Bundles, exit files and directories of containers nobody knows any more (a create that a crash cut short)."""
     known = {slot.container.id for slot in engine.containers}
+    kept = engine.settings.data_root / "containers"
+    for name in os.listdir(kept):
+        if is_full_id(name) and name not in known:
+            log.info("removing left-over %s", kept / name)
+            trees.discard(kept / name)
     for directory in (engine.monitor.exec_root / "containers", engine.monitor.exits()):
         for name in os.listdir(directory):
             if name not in known:
