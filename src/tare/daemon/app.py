@@ -32,6 +32,7 @@ from tare.containers.view import SummaryCache
 from tare.daemon.options import Options, load
 from tare.drivers import cgroups, host
 from tare.drivers.archive.client import Archiver
+from tare.drivers.inotify import Alarms
 from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime, probe
 from tare.drivers.runtime.sessions import Sessions
@@ -249,6 +250,7 @@ async def build(options: Options) -> Engine:
         runtimes=runtimes,
         filters=FilterCache(options.data_root / "seccomp"),
         summaries=SummaryCache(),
+        alarms=Alarms(),
     )
     await restore(engine)
     return engine
@@ -311,6 +313,7 @@ async def _close(engine: Engine) -> None:
     await tasks.cancel_all()
     await engine.networks.close()
     engine.archiver.close()
+    engine.alarms.close()
     engine.db.close()
 
 

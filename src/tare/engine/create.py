@@ -13,7 +13,7 @@ from tare.base import clock
 from tare.base.digest import hex_of
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.ids import ContainerId, random_id
-from tare.containers import checks
+from tare.containers import checks, logoptions
 from tare.containers.container import Container, MountPoint
 from tare.containers.merge import merge
 from tare.containers.mounts import plan_mounts
@@ -24,7 +24,6 @@ from tare.engine.news import tell
 from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, LogSettings, config_of
 
 _READ_ONLY_BELOW = (1, 44)  # W72: since then what is mounted below a read-only mount is read-only too
-_LOG_DRIVERS = frozenset({"", "json-file", "local", "none"})
 
 
 async def create(
@@ -48,6 +47,7 @@ async def create(
         version=version,
     )
     warnings = checks.validate(config, host_config, facts=engine.host, runtimes=frozenset(engine.runtimes))
+    warnings = [*warnings, *logoptions.check(host_config.LogConfig)]
     _refuse_later_subjects(host_config)
     config = _with_hostname(engine, config, host_config, container_id)
     _refuse_by_version(host_config, version)
@@ -87,7 +87,7 @@ def _defaults(engine: Engine, body: CreateBody) -> HostConfig:
     host_config = body.HostConfig
     changes: dict[str, object] = {}
     log = host_config.LogConfig
-    changes["LogConfig"] = LogSettings(Type=log.Type or "json-file", Config=log.Config or {})
+    changes["LogConfig"] = LogSettings(Type=log.Type or logoptions.DEFAULT_DRIVER, Config=log.Config or {})
     if host_config.Init is UNSET and engine.settings.uses_init:
         changes["Init"] = True
     if not host_config.Runtime and body.Runtime:
@@ -119,8 +119,6 @@ def _with_hostname(
 
 def _refuse_later_subjects(host_config: HostConfig) -> None:
     """What this version does not serve is refused in words, not ignored."""
-    if host_config.LogConfig.Type not in _LOG_DRIVERS:
-        raise InvalidArgument(f"logger: no log driver named '{host_config.LogConfig.Type}' is registered")
     if any(bindings for bindings in (host_config.PortBindings or {}).values()) or host_config.PublishAllPorts:
         raise InvalidArgument("published ports are not served by this version yet", hint="use --network host")
     if host_config.UsernsMode not in ("", "host"):

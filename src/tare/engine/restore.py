@@ -16,7 +16,7 @@ from tare.containers.restart import starts_with_the_daemon
 from tare.containers.service import Slot
 from tare.drivers import trees
 from tare.drivers.runtime import monitor
-from tare.engine import health, volumes
+from tare.engine import health, rotation, volumes
 from tare.engine.engine import Engine
 from tare.engine.exits import handle_exit, schedule, supervise
 from tare.engine.prepare import wish_of
@@ -91,6 +91,7 @@ async def _adopt(engine: Engine, slot: Slot) -> None:
     assert container.process is not None
     slot.started.set()
     health.watch(engine, slot)
+    rotation.watch(engine, slot, adopted=True)
     ended = monitor.until_ended(container.process.monitor_pid)
     slot.supervisor = tasks.spawn(
         supervise(engine, slot, ended, starter=restart_by_policy), name=f"watch {container.name}"
