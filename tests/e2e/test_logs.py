@@ -81,11 +81,12 @@ def test_a_follower_sees_every_line_once_over_rotations(daemon: Daemon, engine_h
     options = ["--log-opt", "max-size=20k", "--log-opt", "max-file=4"]
     out(engine_host, "run", "-d", "--name", "counts", *options, "busybox", "sh", "-c", COUNT)
     assert out(engine_host, "logs", "-f", "counts").split() == [str(number) for number in range(6000)]
+    out(engine_host, "wait", "counts")
+    until(lambda: len(files(daemon, "counts")) == 4)
     kept = files(daemon, "counts")
-    assert set(kept) == {"container.log", "container.log.1", "container.log.2", "container.log.3"}
     everything = out(engine_host, "logs", "counts").split()
     assert everything == [str(number) for number in range(6000 - len(everything), 6000)]
-    assert len(everything) > kept["container.log"] // 50 + 100, "older files are read too"
+    assert len(everything) > max(kept.values()) // 40, "older files are read too"
     assert out(engine_host, "logs", "--tail", str(len(everything) - 5), "counts").split() == everything[5:]
     directory = daemon.data_root / "containers" / daemon.json("GET", "/containers/counts/json")["Id"]
     out(engine_host, "rm", "counts")
@@ -97,22 +98,24 @@ def test_a_flood_stays_within_its_bounds_and_goes_on(daemon: Daemon, engine_host
     out(engine_host, "run", "-d", "--name", "flood", *options, "busybox", "yes", "x" * 100)
     container = daemon.json("GET", "/containers/flood/json")["Id"]
     path = daemon.data_root / "containers" / container / "container.log"
-    seen: set[int] = set()
-    largest = 0
+    inode, rotations, largest = 0, 0, 0
 
     def has_rotated_often() -> bool:
-        nonlocal largest
+        nonlocal inode, rotations, largest
         largest = max(largest, sum(files(daemon, "flood").values()))
         try:
-            seen.add(path.stat().st_ino)
+            found = path.stat().st_ino
         except FileNotFoundError:
-            pass
-        return len(seen) >= 5
+            return False
+        rotations += found != inode
+        inode = found
+        return rotations >= 25
 
     until(has_rotated_often)
-    assert largest < 3 * 16_000_000 + 32_000_000, "max-file + 1 times max-size, and what is written between two looks"
+    # (max-file + 1) times max-size, and what conmon writes between two looks of a busy machine; 400 MB went through.
+    assert largest < 3 * 16_000_000 + 3 * 32_000_000
     lines = out(engine_host, "logs", "--tail", "1000", "flood").splitlines()
-    assert lines == ["x" * 100] * 1000
+    assert lines[:-1] == ["x" * 100] * 999, "only the last may be half written"
     out(engine_host, "rm", "-f", "flood")
 
 

@@ -251,6 +251,7 @@ class LogFile:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._rest = b""
         self._offset = 0
+        self._end: int | None = None
         self.is_past_until = False
 
     def close(self) -> None:
@@ -267,15 +268,21 @@ class LogFile:
         """A path to this very file, whatever its name is by now."""
         return Path(f"/proc/self/fd/{self._fd}")
 
+    def end_here(self) -> None:
+        """Nothing that is written after this call is read: the end of a flood would never come."""
+        self._end = os.fstat(self._fd).st_size
+
     def seek_tail(self, lines: int) -> int:
         """Start at the last `lines` lines. How many there are: fewer when the file has no more."""
-        self._offset, found = _tail(self._fd, lines, os.fstat(self._fd).st_size)
+        end = os.fstat(self._fd).st_size if self._end is None else self._end
+        self._offset, found = _tail(self._fd, lines, end)
         return found
 
     def next_piece(self, wanted: Wanted) -> bytes:
         """The next megabyte, translated; b"" when nothing (more) is there now. Skips what nobody wants."""
         while not self.is_past_until:
-            data = os.pread(self._fd, PIECE_BYTES, self._offset)
+            size = PIECE_BYTES if self._end is None else min(PIECE_BYTES, self._end - self._offset)
+            data = os.pread(self._fd, max(0, size), self._offset)
             if not data:
                 return b""
             self._offset += len(data)

@@ -78,6 +78,7 @@ async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) ->
     )
     tell(engine, container, "die", exitCode=str(code), execDuration=str(ran_s))
     slot.tell_exit()
+    rotation.finish(engine, slot)
     try:
         if not removes:
             await engine.containers.save(slot)  # before the monitor's file with the exit status goes

@@ -48,6 +48,9 @@ async def read_logs(
         if not files and follow and (container.is_running or container.started_at == 0):
             await slot.until_started()
             files = open_all(path, since=since)
+        if not follow:
+            for log in files:
+                log.end_here()
         if tail is not None:
             await in_thread(seek_tail, files, tail)
         while files:

@@ -51,9 +51,18 @@ def cancel(slot: Slot) -> None:
         slot.rotation = None
 
 
+def finish(engine: Engine, slot: Slot) -> None:
+    """It has ended: remove what a rotation just before that left to be removed."""
+    cancel(slot)
+    limit = limit_of(slot.container.host_config.LogConfig)
+    if limit is not None:
+        path = log_path(engine, slot.container)
+        logs.trim(path, limit.max_files - path.exists())
+
+
 async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
     path = log_path(engine, slot.container)
-    before, at = 0, time.monotonic()
+    before, at, pause_s = 0, time.monotonic(), QUICKEST_S / 2
     await in_thread(logs.trim, path, limit.max_files - 1)
     has_more = False  # files than are to be kept; they go when the new one is there, so that readers have something
     while True:
@@ -68,13 +77,12 @@ async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
                 has_more, size = True, None
             elif size == before:
                 await _next_change(engine, path, size)
-                before, at = size, time.monotonic()
-                await asyncio.sleep(QUICKEST_S)  # it may be the first drop of a flood
-                continue
+                pause_s = QUICKEST_S / 2  # it may be the first drop of a flood
+                now = time.monotonic()
         grown = (size or 0) - before
-        pause_s = pause_before_look(limit.max_bytes - (size or 0), grown=grown, in_s=now - at)
+        pause_s = min(2 * pause_s, pause_before_look(limit.max_bytes - (size or 0), grown=grown, in_s=now - at))
         before, at = size or 0, now
-        await asyncio.sleep(QUICKEST_S if has_more else pause_s)
+        await asyncio.sleep(QUICKEST_S if has_more else max(pause_s, QUICKEST_S))
 
 
 def pause_before_look(left: int, *, grown: int, in_s: float) -> float:

@@ -340,6 +340,16 @@ def test_while_the_current_file_is_being_reopened(log: Path) -> None:
     log.touch()
 
 
+def test_an_end_is_kept_whatever_is_written_later(log: Path) -> None:
+    log.write_bytes(record("a") + record("b"))
+    file = LogFile(log)
+    file.end_here()
+    with log.open("ab") as more:
+        more.write(record("c"))
+    assert file.seek_tail(1) == 1
+    assert read_all([file]) == b"b\n"
+
+
 def test_no_log(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         LogFile(tmp_path / "nothing")
