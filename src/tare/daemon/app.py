@@ -40,6 +40,7 @@ from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.drivers.volumes.local import LocalVolumes
 from tare.engine.engine import Engine, Settings
+from tare.engine.events import SCHEMA as EVENTS_SCHEMA
 from tare.engine.events import Events
 from tare.engine.restore import restore
 from tare.engine.stop import stop_all
@@ -183,11 +184,12 @@ def _bind(address: str, group: str) -> socket.socket:
 
 async def build(options: Options) -> Engine:
     """Every service, in the order in which they need each other."""
-    events = Events()
     db = Database(
         options.data_root / "state.db",
-        (records.SCHEMA, image_records.SCHEMA, network_records.SCHEMA, volume_records.SCHEMA, _SCHEMA),
+        (records.SCHEMA, image_records.SCHEMA, network_records.SCHEMA, volume_records.SCHEMA, EVENTS_SCHEMA, _SCHEMA),
     )
+    events = Events(db)
+    await events.load()
     facts = host.read(capabilities.ALL)
     layout = cgroups.read_layout()
     notes: list[str] = []
