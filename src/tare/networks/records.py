@@ -29,6 +29,15 @@ CREATE INDEX IF NOT EXISTS network_leases_by_container ON network_leases (contai
 """
 
 
+BRIDGE_NAME = "com.docker.network.bridge.name"
+ICC = "com.docker.network.bridge.enable_icc"
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+MTU = "com.docker.network.driver.mtu"
+TRUE_TEXTS = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+FALSE_TEXTS = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """One subnet of a network, in the texts Docker shows."""
 
@@ -51,6 +60,39 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     attachable: bool = False
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
+    ipam_options: dict[str, str] = {}
+    is_subnet_asked: bool = False
+    owns_bridge: bool = True
+
+    def is_on(self, option: str, *, default: bool = True) -> bool:
+        """A boolean option of the driver, as Go's strconv.ParseBool reads it."""
+        text = self.options.get(option)
+        return default if text is None else text in TRUE_TEXTS
+
+    @property
+    def icc(self) -> bool:
+        """Whether its containers may talk to each other."""
+        return self.is_on(ICC)
+
+    @property
+    def masquerade(self) -> bool:
+        """Whether its containers appear outside under the host's address."""
+        return self.is_on(MASQUERADE)
+
+    @property
+    def mtu(self) -> int:
+        """The size of the largest packet, in bytes; 0: what the engine uses."""
+        return int(self.options.get(MTU) or 0)
+
+    @property
+    def host_binding(self) -> str:
+        """The host's address at which ports are published where none is asked for."""
+        return self.options.get(HOST_BINDING) or "0.0.0.0"
+
+    @property
+    def has_names(self) -> bool:
+        """Whether the name server knows its containers: on networks made by users only (W84)."""
+        return self.driver == "bridge" and not self.is_predefined
 
     @property
     def is_predefined(self) -> bool:
@@ -113,6 +155,19 @@ def lease(
 def release(connection: sqlite3.Connection, container_id: str) -> None:
     """Give up every address of a container. Idempotent."""
     connection.execute("DELETE FROM network_leases WHERE container_id = ?", (container_id,))
+
+
+def release_one(connection: sqlite3.Connection, *, network_id: str, container_id: str) -> None:
+    """Give up a container's address on one network. Idempotent."""
+    connection.execute(
+        "DELETE FROM network_leases WHERE network_id = ? AND container_id = ?", (network_id, container_id)
+    )
+
+
+def delete(connection: sqlite3.Connection, network_id: str) -> None:
+    """Forget a network and its leases. Idempotent."""
+    connection.execute("DELETE FROM network_leases WHERE network_id = ?", (network_id,))
+    connection.execute("DELETE FROM networks WHERE id = ?", (network_id,))
 
 
 def replace_leases(connection: sqlite3.Connection, leases: list[tuple[str, IPv4Address, str]]) -> None:

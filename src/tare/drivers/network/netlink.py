@@ -23,7 +23,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 1, 4, 0x300, 0x200, 0x400
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 10, 12
@@ -184,6 +184,18 @@ class Netlink:
 
     def add_route(self, route: Route) -> None:
         """Add a route to the main table. Raises Conflict when there is one to that destination."""
+        body = self._route(route)
+        self._ask(_RTM_NEWROUTE, _CREATE | _EXCL, body, what=f"add route {route.destination}")
+
+    def delete_route(self, route: Route) -> None:
+        """Take a route away; one that is not there is as good."""
+        try:
+            self._ask(_RTM_DELROUTE, 0, self._route(route), what=f"delete route {route.destination}")
+        except NotFound:
+            return
+
+    @staticmethod
+    def _route(route: Route) -> bytes:
         family = socket.AF_INET if route.destination.version == 4 else socket.AF_INET6
         scope = _RT_SCOPE_UNIVERSE if route.gateway is not None else _RT_SCOPE_LINK
         body = _ROUTE.pack(
@@ -195,7 +207,7 @@ class Netlink:
             body += _attribute(_RTA_GATEWAY, route.gateway.packed)
         if route.index:
             body += _number(_RTA_OIF, route.index)
-        self._ask(_RTM_NEWROUTE, _CREATE | _EXCL, body, what=f"add route {route.destination}")
+        return body
 
     # --- the wire
 
