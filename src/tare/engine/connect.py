@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from tare.base import clock
 from tare.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from tare.containers import checks
@@ -139,8 +137,3 @@ async def prune_networks(engine: Engine, filters: Filters) -> list[str]:
         return deleted
     finally:
         engine.pruning.discard("networks")
-
-
-def with_links(settings: EndpointSettings, links: list[str]) -> EndpointSettings:
-    """The settings with further links of the container."""
-    return msgspec.structs.replace(settings, Links=list(dict.fromkeys([*(settings.Links or ()), *links])))

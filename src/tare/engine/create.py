@@ -18,7 +18,7 @@ from tare.containers.container import Container, MountPoint
 from tare.containers.merge import merge
 from tare.containers.mounts import plan_mounts
 from tare.drivers import trees
-from tare.engine import volumes
+from tare.engine import links, volumes
 from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
 from tare.networks import ports
@@ -57,7 +57,8 @@ async def create(
     _refuse_missing_sources(mounts)
     if version < _READ_ONLY_BELOW:
         mounts = [replace(point, is_read_only_below=False) for point in mounts]
-    endpoints = _endpoints(engine, body, host_config)
+    links.check(engine, host_config)
+    endpoints = links.on_networks(engine, _endpoints(engine, body, host_config), host_config)
     container = Container(
         id=container_id,
         name=chosen,
@@ -130,8 +131,6 @@ def _refuse_later_subjects(host_config: HostConfig) -> None:
         raise InvalidArgument(f'could not select device driver "" with capabilities: {wanted}')
     if host_config.StorageOpt:
         raise InvalidArgument("--storage-opt is not supported by the file system of the data root")
-    if host_config.Links:
-        raise InvalidArgument("--link is not served by this version yet")
 
 
 def _refuse_by_version(host_config: HostConfig, version: tuple[int, int]) -> None:

@@ -368,6 +368,7 @@ class Networks:
             gateway=gateway if endpoint.is_gateway else None,
             mtu=network.mtu or self._options.mtu,
             isolated=not network.icc,
+            reflects=bool(wish.host.PortBindings) or wish.host.PublishAllPorts,
         )
         return settings, plug
 

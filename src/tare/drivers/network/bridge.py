@@ -34,7 +34,7 @@ def mac_for(address: ipaddress.IPv4Address) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plug:
-    """One endpoint to make. `gateway` None: no default route by this one."""
+    """One endpoint to make. `gateway` None: no default route by this one. `reflects`: it has published ports."""
 
     bridge: str
     interface: str
@@ -43,6 +43,7 @@ class Plug:
     gateway: IPAddress | None = None
     mtu: int = 1500
     isolated: bool = False
+    reflects: bool = False
 
 
 class BridgeDriver:
@@ -188,8 +189,11 @@ class BridgeDriver:
                 raise InternalError(f"bridge {plug.bridge} is missing", hint="restart the engine to make it again")
             outside = self._create_pair(namespace, plug, bridge)
             try:
-                if plug.isolated and (link := self._netlink.link(outside)) is not None:
-                    self._netlink.isolate(link.index)
+                if (plug.isolated or plug.reflects) and (link := self._netlink.link(outside)) is not None:
+                    if plug.isolated:
+                        self._netlink.isolate(link.index)
+                    if plug.reflects:
+                        self._netlink.reflect(link.index)
                 self._configure(namespace.netlink, plug)
             except BaseException:
                 with contextlib.suppress(InternalError):

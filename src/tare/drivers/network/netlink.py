@@ -30,7 +30,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
-_IFLA_BRPORT_ISOLATED = 33
+_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
@@ -134,9 +134,19 @@ class Netlink:
 
     def isolate(self, index: int) -> None:
         """Forbid a bridge port to talk to other isolated ports (inter-container communication off)."""
+        self._set_port(index, _IFLA_BRPORT_ISOLATED, what=f"isolate link {index}")
+
+    def reflect(self, index: int) -> None:
+        """Let a bridge port send packets back where they came from: a container that uses its own published port.
+
+        Where br_netfilter is loaded the packet is rewritten on the bridge and never reaches the host's routing.
+        """
+        self._set_port(index, _IFLA_BRPORT_MODE, what=f"set link {index} to hairpin mode")
+
+    def _set_port(self, index: int, flag: int, *, what: str) -> None:
         body = _LINK.pack(_AF_BRIDGE, 0, index, 0, 0)
-        body += _attribute(_IFLA_PROTINFO | _NESTED, _attribute(_IFLA_BRPORT_ISOLATED, b"\1"))
-        self._ask(_RTM_SETLINK, 0, body, what=f"isolate link {index}")
+        body += _attribute(_IFLA_PROTINFO | _NESTED, _attribute(flag, b"\1"))
+        self._ask(_RTM_SETLINK, 0, body, what=what)
 
     def delete_link(self, name: str) -> None:
         """Delete an interface; one that is not there is as good. Waits for a grace period (13 to 20 ms)."""
