@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +17,7 @@ from tare.testing.daemon import Daemon
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 IMAGE = "busybox:latest"
+SCRATCH = Path("/var/tmp") / f"tt-{os.getpid()}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,7 +40,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     before = footprint.take()
     try:
         yield
-        left = footprint.settle(before)
+        left = footprint.settle(before, own=str(SCRATCH))
     finally:
         footprint.unprepare_host(prepared)
     assert not left, "left behind by the tests:\n" + "\n".join(left)
@@ -80,9 +80,9 @@ def rootfs_tar() -> bytes:
 @pytest.fixture(scope="session")
 def scratch() -> Iterator[Path]:
     """A short-named directory on disk for engines' roots (socket names are limited to 107 bytes)."""
-    directory = Path(tempfile.mkdtemp(prefix="tt-", dir="/var/tmp"))
-    yield directory
-    shutil.rmtree(directory)
+    SCRATCH.mkdir(mode=0o700)
+    yield SCRATCH
+    shutil.rmtree(SCRATCH)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -271,3 +272,27 @@ def test_nothing_is_mounted_afterwards(engine_host: str, daemon: Daemon) -> None
         os.readlink(f"/proc/{daemon.pid}/task/{task}/ns/mnt") for task in os.listdir(f"/proc/{daemon.pid}/task")
     }
     assert len(namespaces) == 1
+
+
+def test_a_stopped_container_has_its_volumes_and_images(daemon: Daemon, engine_host: str) -> None:
+    """Parts of volumes, volumes that have to be mounted, and image mounts, as a start would show them."""
+    out(engine_host, "volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m", "memory")
+    out(engine_host, "run", "--rm", "-v", "tree:/t", "busybox", "sh", "-c", "mkdir -p /t/a/b; echo part >/t/a/b/f")
+    out(
+        engine_host, "create", "--name", "box", "-v", "memory:/memory",
+        "--mount", "type=volume,src=tree,dst=/part,volume-subpath=a/b",
+        "--mount", "type=image,src=busybox,dst=/image,image-subpath=bin", "busybox", "true",
+    )  # fmt: skip
+    start = time.time()
+    assert [name.rstrip("/") for name in names_of(daemon, "/part")] == ["part", "part/f"]
+    assert stat_of(daemon, "/image/busybox")["size"] > 100_000
+    assert put(daemon, "/part", make_tar(("new", tarfile.REGTYPE, b"x"))) == (200, "")
+    assert put(daemon, "/memory", make_tar(("gone", tarfile.REGTYPE, b"x"))) == (200, "")
+    assert put(daemon, "/image", make_tar(("no", tarfile.REGTYPE, b"x")))[0] == 400
+    assert not list((daemon.exec_root / "mounts").iterdir())
+    status, body = daemon.request("GET", f"/events?since={start:.9f}&until={time.time():.9f}")
+    assert (status, b'"volume"' in body) == (200, False), "looking is no mounting"
+    assert out(engine_host, "run", "--rm", "-v", "tree:/t", "busybox", "cat", "/t/a/b/new") == "x"
+    out(engine_host, "start", "-a", "box")
+    out(engine_host, "rm", "box")
+    out(engine_host, "volume", "rm", "memory", "tree")

@@ -140,6 +140,16 @@ def test_names_and_images_are_there_after_kill_9(own: Daemon) -> None:
     assert (status, b"already in use" in body) == (409, True)
 
 
+def test_what_a_create_cut_short_leaves_is_taken_away(own: Daemon) -> None:
+    kept = create(own, "kept", "true")
+    own.kill()
+    left = own.data_root / "containers" / ("f" * 64)
+    left.mkdir()
+    (left / "hosts").touch()
+    own.start()
+    assert [path.name for path in left.parent.iterdir()] == [kept]
+
+
 def test_a_second_daemon_on_the_same_data_root_refuses(own: Daemon, scratch: Path) -> None:
     other = Daemon(scratch / "other", bridge="ttown1", source=REPOSITORY / "src")
     other.data_root = own.data_root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -14,8 +15,12 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 def spawn(coroutine: Coroutine[Any, Any, T], *, name: str, is_awaited: bool = False) -> asyncio.Task[T]:
-    """Start a task that the loop cannot lose. Its exception is logged unless the caller awaits it."""
-    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    """Start a task that the loop cannot lose. Its exception is logged unless the caller awaits it.
+
+    What the caller does not await outlives the request and is not done in its name: it gets an empty context.
+    """
+    context = copy_context() if is_awaited else Context()
+    task = asyncio.get_running_loop().create_task(coroutine, name=name, context=context)
     _running.add(task)
     task.add_done_callback(_running.discard if is_awaited else _finished)
     return task

@@ -6,12 +6,14 @@ from tare.api.handler import Handler
 from tare.api.routes import ROUTES
 from tare.base import version
 from tare.base.errors import InvalidArgument
+from tare.base.news import asked_by
 from tare.engine.engine import Engine
 from tare.web.message import Answer, Request, Response
 from tare.web.router import Router, split_version
 from tare.web.server import ServerOptions, error_response
 from tare.wire.errors import status_of, text_of
 
+_LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
     "Api-Version": version.text(version.API_NEWEST),
     "Docker-Experimental": "false",
@@ -31,7 +33,11 @@ def server_options(engine: Engine) -> ServerOptions:
             raise InvalidArgument(
                 f"{request.method} {route.pattern} requires minimum API version {version.text(route.since)}"
             )
-        return await route.handler(engine, request)
+        asked_by.set(request.user)
+        answer = await route.handler(engine, request)
+        if request.method not in _LOOKS:
+            await engine.events.settled()
+        return answer
 
     return ServerOptions(handler=handle, error=render_error, headers=HEADERS)
 

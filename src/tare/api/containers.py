@@ -17,7 +17,7 @@ from tare.engine import attach as attach_verb
 from tare.engine import commit as commit_verb
 from tare.engine import create as create_verb
 from tare.engine import export as export_verb
-from tare.engine import listing, logs, prune, remove, rename, start, stop
+from tare.engine import listing, logs, prune, remove, rename, rotation, start, stop
 from tare.engine import restart as restart_verb
 from tare.engine.engine import Engine, files_of
 from tare.web.message import Answer, Request, Response, Stream, Upgrade, json_response, no_content
@@ -191,6 +191,15 @@ async def logs_(engine: Engine, request: Request) -> Answer:
         follow=query.flag("follow"),
     )
     return Stream(chunks, content_type=stream_type(request, has_tty=container.config.Tty))
+
+
+async def clear_logs(engine: Engine, request: Request) -> Answer:
+    """`DELETE /tare/v1/containers/{id}/logs`: not in Docker."""
+    slot = engine.containers.find(request.params["id"])
+    if slot.container.host_config.LogConfig.Type == "none":
+        raise InvalidArgument("configured logging driver does not support reading")
+    await tasks.finish(rotation.clear(engine, slot), name="clear logs")
+    return no_content()
 
 
 async def attach(engine: Engine, request: Request) -> Answer:

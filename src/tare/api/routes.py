@@ -87,6 +87,9 @@ ROUTES: list[Route[Handler]] = [
     Route("GET", "/volumes/{name:*}", volumes.inspect_volume, "read"),
     Route("PUT", "/volumes/{name:*}", volumes.update_volume, "admin", since=(1, 42)),
     Route("DELETE", "/volumes/{name:*}", volumes.remove_volume, "write"),
+    # what Docker has not
+    Route("GET", "/tare/v1/events", system.audit, "admin"),
+    Route("DELETE", "/tare/v1/containers/{id}/logs", containers.clear_logs, "write"),
     # what Docker has and this engine answers for in words
     Route("GET", "/plugins", absent.plugins, "read"),
     Route("GET", "/plugins/{name:*}/json", absent.plugin, "read"),

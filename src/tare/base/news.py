@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
@@ -15,6 +16,9 @@ class News:
     id: str
     attributes: dict[str, str] = field(default_factory=dict)
 
+
+asked_by: ContextVar[str] = ContextVar("asked_by", default="")
+"""Whose request is being served, for the audit trail. Background tasks act for nobody."""
 
 Publish = Callable[[News], None]
 """Never blocks, never raises; safe to call from the event loop's thread only."""

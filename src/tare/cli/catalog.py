@@ -134,8 +134,8 @@ def command_help(path: str, command: flags.Command, width: int) -> str:
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
-    column = max(max(len(name) for name, _ in rows) + 2, 12)
-    return "\n".join(f"  {name:<{column - 2}}{text}" for name, text in rows)
+    column = max(max(len(name) for name, _ in rows) + 1, 10)
+    return "\n".join(f"  {name:<{column}}{text}" for name, text in rows)
 
 
 def group_help(group: str) -> str:

@@ -34,6 +34,8 @@ def line_of(event: dict[str, Any]) -> str:
     text = f"{event_time(event)} {event.get('Type', '')} {event.get('Action', '')} {actor.get('ID', '')}"
     if attributes:
         text += f" ({', '.join(f'{key}={attributes[key]}' for key in sorted(attributes))})"
+    if user := event.get("User"):
+        text += f" by {user}"
     return text
 
 
@@ -52,7 +54,7 @@ def _events(context: Context, options: flags.Options, _: list[str]) -> int:
         "until": _when(options.text("until")),
         "filters": listing.filters(options.many("filter")),
     }
-    answer = context.client.request("GET", "/events", query=query)
+    answer = context.client.request("GET", "/tare/v1/events" if options.on("audit") else "/events", query=query)
     clean = listing.escape if context.is_terminal else str
     for event in answer.documents():
         if not isinstance(event, dict):
@@ -78,6 +80,7 @@ EVENTS = flags.Command(
     _events,
     "Follow what happens in the engine",
     flags=(
+        flags.Flag("audit", "", flags.BOOL, "Show who asked for it, too (not in Docker)"),
         FILTER,
         FORMAT,
         flags.Flag("since", "", flags.STRING, "Begin with what happened after this time, or a while ago"),

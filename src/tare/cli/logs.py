@@ -19,6 +19,9 @@ def _logs(context: Context, options: flags.Options, operands: list[str]) -> int:
     from tare.cli.timearg import wire_time
 
     path = f"/containers/{percent(operands[0])}"
+    if options.on("clear"):
+        context.client.request("DELETE", f"/tare/v1{path}/logs")
+        return exits.OK
     info = context.client.get(f"{path}/json")
     assert isinstance(info, dict)
     times = {}
@@ -76,6 +79,7 @@ LOGS = flags.Command(
     least=1,
     most=1,
     flags=(
+        flags.Flag("clear", "", flags.BOOL, "Forget what it has written so far, and print nothing (not in Docker)"),
         flags.Flag("details", "", flags.BOOL, "Show labels and variables the log driver was told to keep"),
         flags.Flag("follow", "f", flags.BOOL, "Go on with what is written from now on"),
         flags.Flag("since", "", flags.STRING, "Only after a time, as 2026-01-02T13:23:37Z, or a while ago, as 42m"),

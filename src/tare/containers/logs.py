@@ -132,13 +132,18 @@ def _emit(stream: int, payload: bytes, wanted: Wanted) -> bytes:
 
 
 def offset_of_tail(fd: int, lines: int, end: int) -> int:
-    """Where the last `lines` complete program lines before offset `end` begin (P records belong to the next F).
+    """Where the last `lines` complete program lines before offset `end` begin (P records belong to the next F)."""
+    return _tail(fd, lines, end)[0]
+
+
+def _tail(fd: int, lines: int, end: int) -> tuple[int, int]:
+    """Where the last `lines` lines begin, and how many there are from there on: fewer only from the file's start.
 
     Read backwards in pieces that double, so that a long tail is not looked through again and again. The first record of
     each stream in what was read may go on with a line that began before it; hence two more than asked for are found.
     """
     if lines <= 0:
-        return end
+        return end, 0
     position, step = end, PIECE_BYTES
     tail = b""
     found: list[int] = []
@@ -152,7 +157,7 @@ def offset_of_tail(fd: int, lines: int, end: int) -> int:
         found = _starts(tail, at_file_start=position == 0)
         if len(found) >= lines + _STREAMS:
             break
-    return position + found[-lines] if len(found) > lines else 0
+    return (position + found[-lines], lines) if len(found) > lines else (0, len(found))
 
 
 def _starts(data: bytes, *, at_file_start: bool) -> list[int]:
@@ -173,28 +178,111 @@ def _starts(data: bytes, *, at_file_start: bool) -> list[int]:
     return starts
 
 
-class LogFile:
-    """One open log. Survives rotation by rename: what was open is read to its end first."""
+def rotated(path: Path) -> list[Path]:
+    """The files of one log that exist, oldest first: `container.log.2`, `container.log.1`, `container.log`."""
+    numbers = sorted((number for number in map(int, _numbers(path))), reverse=True)
+    return [*(_numbered(path, number) for number in numbers), *([path] if path.exists() else ())]
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+
+def _numbers(path: Path) -> list[str]:
+    prefix = f"{path.name}."
+    try:
+        names = os.listdir(path.parent)
+    except FileNotFoundError:
+        return []
+    rests = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    return [rest for rest in rests if rest.isascii() and rest.isdigit()]
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
+
+
+def rotate(path: Path) -> None:
+    """Give every file the next number, the current one 1. The writer has to open a new one then; see `trim`.
+
+    Quick, and not to be called in a thread: who reads opens files of one log between two rotations.
+    """
+    for old in rotated(path)[:-1]:
+        old.rename(_numbered(path, int(old.name.rpartition(".")[2]) + 1))
+    path.rename(_numbered(path, 1))
+
+
+def trim(path: Path, keeps: int) -> None:
+    """Remove what has a number above `keeps`. Freeing big files takes the disk a moment: call it in a thread."""
+    for number in map(int, _numbers(path)):
+        if number > keeps:
+            _numbered(path, number).unlink(missing_ok=True)
+
+
+def open_all(path: Path, *, since: int = 0) -> list[LogFile]:
+    """Every file of the log that may hold something from `since` (nanoseconds) on, oldest first; [] without a log."""
+    found: list[LogFile] = []
+    for file in rotated(path):
+        try:
+            found.append(LogFile(file, base=path))
+        except FileNotFoundError:
+            continue  # trimmed meanwhile
+    while len(found) > 1 and found[0].written_at < since:
+        found.pop(0).close()
+    return found
+
+
+def seek_tail(files: list[LogFile], lines: int) -> None:
+    """Set the files, oldest first, to where the last `lines` lines of them all begin; those before are closed.
+
+    A program line whose records are in two files counts as one in each.
+    """
+    for index in range(len(files) - 1, -1, -1):
+        lines -= files[index].seek_tail(lines)
+        if lines <= 0:
+            for file in files[:index]:
+                file.close()
+            del files[:index]
+            return
+
+
+class LogFile:
+    """One open file of a log. Survives rotation by rename: what was open is read to its end first."""
+
+    def __init__(self, path: Path, *, base: Path | None = None) -> None:
+        """base: the name that is being written to, when `path` is an older file."""
+        self._base = base or path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._rest = b""
         self._offset = 0
+        self._end: int | None = None
         self.is_past_until = False
 
     def close(self) -> None:
         """Release the descriptor."""
         os.close(self._fd)
 
-    def seek_tail(self, lines: int) -> None:
-        """Start at the last `lines` lines."""
-        self._offset = offset_of_tail(self._fd, lines, os.fstat(self._fd).st_size)
+    @property
+    def written_at(self) -> int:
+        """When it was written to last, in nanoseconds."""
+        return os.fstat(self._fd).st_mtime_ns
+
+    @property
+    def place(self) -> Path:
+        """A path to this very file, whatever its name is by now."""
+        return Path(f"/proc/self/fd/{self._fd}")
+
+    def end_here(self) -> None:
+        """Nothing that is written after this call is read: the end of a flood would never come."""
+        self._end = os.fstat(self._fd).st_size
+
+    def seek_tail(self, lines: int) -> int:
+        """Start at the last `lines` lines. How many there are: fewer when the file has no more."""
+        end = os.fstat(self._fd).st_size if self._end is None else self._end
+        self._offset, found = _tail(self._fd, lines, end)
+        return found
 
     def next_piece(self, wanted: Wanted) -> bytes:
         """The next megabyte, translated; b"" when nothing (more) is there now. Skips what nobody wants."""
         while not self.is_past_until:
-            data = os.pread(self._fd, PIECE_BYTES, self._offset)
+            size = PIECE_BYTES if self._end is None else min(PIECE_BYTES, self._end - self._offset)
+            data = os.pread(self._fd, max(0, size), self._offset)
             if not data:
                 return b""
             self._offset += len(data)
@@ -206,12 +294,19 @@ class LogFile:
                 return out
         return b""
 
-    @property
-    def was_replaced(self) -> bool:
-        """Whether the path now names another file (rotation)."""
-        try:
-            now = os.stat(self._path)
-        except FileNotFoundError:
-            return False
-        mine = os.fstat(self._fd)
-        return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino)
+    def open_newer(self) -> LogFile | None:
+        """The next newer file of the log, None while this is the newest. Nothing is written to this one any more then."""
+        files = open_all(self._base)
+        mine = _identity(self._fd)
+        places = [_identity(file._fd) for file in files]
+        index = places.index(mine) + 1 if mine in places else 0  # removed meanwhile: all that exist are newer
+        newer = files[index] if index < len(files) else None
+        for file in files:
+            if file is not newer:
+                file.close()
+        return newer
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

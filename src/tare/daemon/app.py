@@ -32,6 +32,7 @@ from tare.containers.view import SummaryCache
 from tare.daemon.options import Options, load
 from tare.drivers import cgroups, host
 from tare.drivers.archive.client import Archiver
+from tare.drivers.inotify import Alarms
 from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime, probe
 from tare.drivers.runtime.sessions import Sessions
@@ -39,6 +40,7 @@ from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.drivers.volumes.local import LocalVolumes
 from tare.engine.engine import Engine, Settings
+from tare.engine.events import SCHEMA as EVENTS_SCHEMA
 from tare.engine.events import Events
 from tare.engine.restore import restore
 from tare.engine.stop import stop_all
@@ -182,11 +184,12 @@ def _bind(address: str, group: str) -> socket.socket:
 
 async def build(options: Options) -> Engine:
     """Every service, in the order in which they need each other."""
-    events = Events()
     db = Database(
         options.data_root / "state.db",
-        (records.SCHEMA, image_records.SCHEMA, network_records.SCHEMA, volume_records.SCHEMA, _SCHEMA),
+        (records.SCHEMA, image_records.SCHEMA, network_records.SCHEMA, volume_records.SCHEMA, EVENTS_SCHEMA, _SCHEMA),
     )
+    events = Events(db)
+    await events.load()
     facts = host.read(capabilities.ALL)
     layout = cgroups.read_layout()
     notes: list[str] = []
@@ -249,6 +252,7 @@ async def build(options: Options) -> Engine:
         runtimes=runtimes,
         filters=FilterCache(options.data_root / "seccomp"),
         summaries=SummaryCache(),
+        alarms=Alarms(),
     )
     await restore(engine)
     return engine
@@ -311,6 +315,7 @@ async def _close(engine: Engine) -> None:
     await tasks.cancel_all()
     await engine.networks.close()
     engine.archiver.close()
+    engine.alarms.close()
     engine.db.close()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from tare.containers.service import Slot
 from tare.drivers import rootfs, views
 from tare.drivers.archive.client import Options
 from tare.drivers.views import Bind, Found, View
+from tare.engine import volumes
 from tare.engine.engine import Engine, directory_of
 from tare.engine.exec import open_root
 from tare.engine.news import tell
@@ -38,8 +39,8 @@ class Rules:
     owned_by_user: bool = False
 
 
-def _view(engine: Engine, container: Container, *, readonly: bool) -> View:
-    """Open the view; blocks."""
+def _view(engine: Engine, container: Container, sources: Mapping[str, str], *, readonly: bool) -> View:
+    """Open the view; blocks. sources: what is mounted already of a stopped container, by destination."""
     if container.is_running and container.process is not None:
         root = open_root(container)
         try:
@@ -50,8 +51,12 @@ def _view(engine: Engine, container: Container, *, readonly: bool) -> View:
     def binds() -> Sequence[Bind]:
         taken = {point.destination for point in container.mounts}
         points = [
-            Bind(source=point.source, destination=point.destination, is_writable=point.is_writable and not readonly)
-            for point in container.mounts
+            Bind(
+                source=sources.get(point.destination, point.source),
+                destination=point.destination,
+                is_writable=point.is_writable and not readonly,
+            )
+            for point in sorted(container.mounts, key=lambda point: point.destination.count("/"))
             if point.source and point.type != "tmpfs"
         ]
         files = [
@@ -72,7 +77,7 @@ def _view(engine: Engine, container: Container, *, readonly: bool) -> View:
 async def _opened(engine: Engine, slot: Slot, *, readonly: bool) -> AsyncIterator[View]:
     """The view for the time of a block. A stopped container is locked while its view is made, and while it is written."""
     if slot.container.is_running:
-        view = await in_thread(_view, engine, slot.container, readonly=readonly)
+        view = await in_thread(_view, engine, slot.container, {}, readonly=readonly)
         try:
             yield view
         finally:
@@ -81,7 +86,7 @@ async def _opened(engine: Engine, slot: Slot, *, readonly: bool) -> AsyncIterato
     async with slot.lock:
         if slot.is_being_removed:
             raise Conflict(f"removal of container {slot.container.name} is already in progress")
-        view = await in_thread(_view, engine, slot.container, readonly=readonly)
+        view = await _view_stopped(engine, slot.container, readonly=readonly)
         if not readonly:
             try:
                 yield view
@@ -92,6 +97,18 @@ async def _opened(engine: Engine, slot: Slot, *, readonly: bool) -> AsyncIterato
         yield view
     finally:
         view.close()
+
+
+async def _view_stopped(engine: Engine, container: Container, *, readonly: bool) -> View:
+    """The view of a stopped container, with its volumes and images as a start would mount them.
+
+    They are mounted for the moment in which the view is made: its namespace keeps them after that.
+    """
+    try:
+        sources = await volumes.mount(engine, container, looks=True)
+        return await in_thread(_view, engine, container, sources, readonly=readonly)
+    finally:
+        await volumes.unmount(engine, container, looks=True)
 
 
 def _missing(path: str, name: str) -> NotFound:

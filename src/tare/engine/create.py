@@ -13,7 +13,7 @@ from tare.base import clock
 from tare.base.digest import hex_of
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.ids import ContainerId, random_id
-from tare.containers import checks
+from tare.containers import checks, logoptions
 from tare.containers.container import Container, MountPoint
 from tare.containers.merge import merge
 from tare.containers.mounts import plan_mounts
@@ -25,7 +25,6 @@ from tare.networks import ports
 from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, LogSettings, config_of
 
 _READ_ONLY_BELOW = (1, 44)  # W72: since then what is mounted below a read-only mount is read-only too
-_LOG_DRIVERS = frozenset({"", "json-file", "local", "none"})
 
 
 async def create(
@@ -49,6 +48,7 @@ async def create(
         version=version,
     )
     warnings = checks.validate(config, host_config, facts=engine.host, runtimes=frozenset(engine.runtimes))
+    warnings = [*warnings, *logoptions.check(host_config.LogConfig)]
     _refuse_later_subjects(host_config)
     ports.wishes(config, host_config)  # a port that cannot be is refused now, not at start
     config = _with_hostname(engine, config, host_config, container_id)
@@ -90,7 +90,7 @@ def _defaults(engine: Engine, body: CreateBody) -> HostConfig:
     host_config = body.HostConfig
     changes: dict[str, object] = {}
     log = host_config.LogConfig
-    changes["LogConfig"] = LogSettings(Type=log.Type or "json-file", Config=log.Config or {})
+    changes["LogConfig"] = LogSettings(Type=log.Type or logoptions.DEFAULT_DRIVER, Config=log.Config or {})
     if host_config.Init is UNSET and engine.settings.uses_init:
         changes["Init"] = True
     if not host_config.Runtime and body.Runtime:
@@ -122,8 +122,6 @@ def _with_hostname(
 
 def _refuse_later_subjects(host_config: HostConfig) -> None:
     """What this version does not serve is refused in words, not ignored."""
-    if host_config.LogConfig.Type not in _LOG_DRIVERS:
-        raise InvalidArgument(f"logger: no log driver named '{host_config.LogConfig.Type}' is registered")
     if host_config.UsernsMode not in ("", "host"):
         raise InvalidArgument("user namespaces are not served by this version yet")
     if host_config.DeviceRequests:

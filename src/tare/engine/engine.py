@@ -13,6 +13,7 @@ from tare.containers.view import Files, SummaryCache
 from tare.drivers.archive.client import Archiver
 from tare.drivers.cgroups import Layout
 from tare.drivers.host import HostFacts
+from tare.drivers.inotify import Alarms
 from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime
 from tare.drivers.runtime.sessions import Sessions
@@ -67,6 +68,7 @@ class Engine:
     runtimes: Mapping[str, OciRuntime]
     filters: FilterCache
     summaries: SummaryCache
+    alarms: Alarms
     pruning: set[str] = field(default_factory=set)  # kinds being pruned now (W77)
 
 

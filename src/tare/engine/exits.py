@@ -17,7 +17,7 @@ from tare.containers import restart
 from tare.containers.container import Container, State
 from tare.containers.service import Slot
 from tare.drivers import cgroups
-from tare.engine import health
+from tare.engine import health, rotation
 from tare.engine.engine import Engine
 from tare.engine.news import tell
 from tare.engine.release import cgroup_path, kill_leftovers, release
@@ -47,6 +47,7 @@ async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) ->
     """
     container = slot.container
     health.cancel(slot)
+    rotation.cancel(slot)
     code = engine.monitor.exit_code(container.id)
     if code is None:
         log.warning("container %s ended without an exit status: its monitor was killed", container.id)
@@ -78,6 +79,7 @@ async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) ->
     )
     tell(engine, container, "die", exitCode=str(code), execDuration=str(ran_s))
     slot.tell_exit()
+    rotation.finish(engine, slot)
     try:
         if not removes:
             await engine.containers.save(slot)  # before the monitor's file with the exit status goes

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from tare.aio.threads import in_thread
-from tare.containers.logs import LogFile, Wanted
+from tare.containers.logs import Wanted, open_all, seek_tail
 from tare.containers.service import Slot
 from tare.drivers.inotify import FileWatch
 from tare.engine.engine import Engine, log_path
@@ -29,7 +29,7 @@ async def read_logs(
 ) -> AsyncIterator[bytes]:
     """Frames (raw bytes with a terminal). Times in nanoseconds. follow: until the container ends.
 
-    A rotated log is read to its end before the new one.
+    Rotated files come first, oldest first; one that is rotated meanwhile is read to its end before the next.
     """
     container = slot.container
     wanted = Wanted(
@@ -42,34 +42,41 @@ async def read_logs(
         details=_details(container.host_config.LogConfig.Config or {}, container.labels) if details else b"",
     )
     path = log_path(engine, container)
+    files = open_all(path, since=since)
+    watch: FileWatch | None = None
     try:
-        log = LogFile(path)
-    except FileNotFoundError:
-        if not follow or not (container.is_running or container.started_at == 0):
-            return
-        await slot.until_started()
-        try:
-            log = LogFile(path)
-        except FileNotFoundError:
-            return
-    watch = FileWatch(path) if follow else None
-    try:
+        if not files and follow and (container.is_running or container.started_at == 0):
+            await slot.until_started()
+            files = open_all(path, since=since)
+        if not follow:
+            for log in files:
+                log.end_here()
         if tail is not None:
-            await in_thread(log.seek_tail, tail)
-        while True:
+            await in_thread(seek_tail, files, tail)
+        while files:
+            log = files[0]
             has_ended = not slot.container.is_running and slot.container.started_at != 0
+            # Asked before the rest is read: when there is a newer one, the monitor is done with this one.
+            if follow and len(files) == 1 and (newer := log.open_newer()) is not None:
+                files.append(newer)
             while piece := await in_thread(log.next_piece, wanted):
                 yield piece
-            if log.is_past_until or watch is None or has_ended:
+            if log.is_past_until:
                 return
-            if log.was_replaced:
-                log.close()
-                watch.close()
-                log, watch = LogFile(path), FileWatch(path)
-                continue
-            await _either(watch, slot)
+            if len(files) > 1:
+                if watch is not None:
+                    watch.close()
+                    watch = None
+                files.pop(0).close()
+            elif not follow or has_ended:
+                return
+            elif watch is None:
+                watch = FileWatch(log.place, beside=path.parent)  # and look again for what came before it
+            else:
+                await _either(watch, slot)
     finally:
-        log.close()
+        for file in files:
+            file.close()
         if watch is not None:
             watch.close()
 

@@ -10,11 +10,13 @@ import os
 import shutil
 
 from tare.aio import tasks
+from tare.base.ids import is_full_id
 from tare.containers.container import Container, State
 from tare.containers.restart import starts_with_the_daemon
 from tare.containers.service import Slot
+from tare.drivers import trees
 from tare.drivers.runtime import monitor
-from tare.engine import health, volumes
+from tare.engine import health, rotation, volumes
 from tare.engine.engine import Engine
 from tare.engine.exits import handle_exit, schedule, supervise
 from tare.engine.prepare import wish_of
@@ -91,6 +93,7 @@ async def _adopt(engine: Engine, slot: Slot) -> None:
     assert container.process is not None
     slot.started.set()
     health.watch(engine, slot)
+    rotation.watch(engine, slot, adopted=True)
     ended = monitor.until_ended(container.process.monitor_pid)
     slot.supervisor = tasks.spawn(
         supervise(engine, slot, ended, starter=restart_by_policy), name=f"watch {container.name}"
@@ -99,8 +102,13 @@ async def _adopt(engine: Engine, slot: Slot) -> None:
 
 
 def _remove_orphans(engine: Engine) -> None:
-    """Bundles and exit files of containers nobody knows any more."""
+    """Bundles, exit files and directories of containers nobody knows any more (a create that a crash cut short)."""
     known = {slot.container.id for slot in engine.containers}
+    kept = engine.settings.data_root / "containers"
+    for name in os.listdir(kept):
+        if is_full_id(name) and name not in known:
+            log.info("removing left-over %s", kept / name)
+            trees.discard(kept / name)
     for directory in (engine.monitor.exec_root / "containers", engine.monitor.exits()):
         for name in os.listdir(directory):
             if name not in known:

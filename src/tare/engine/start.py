@@ -20,7 +20,7 @@ from tare.containers.service import Slot
 from tare.drivers import rootfs
 from tare.drivers.runtime.monitor import Started, boot_id, start_time
 from tare.drivers.runtime.oci import CommandNotFound, CommandNotInvokable
-from tare.engine import health, volumes
+from tare.engine import health, rotation, volumes
 from tare.engine.engine import Engine, log_path, rootfs_of
 from tare.engine.exits import supervise
 from tare.engine.news import tell
@@ -123,6 +123,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
         )
     slot.started.set()
     health.watch(engine, slot)
+    rotation.watch(engine, slot)
     tell(engine, slot.container, "start")
     watch = supervise(engine, slot, proc.wait(started.monitor), starter=restart_by_policy)
     slot.supervisor = tasks.spawn(watch, name=f"watch {container.name}")

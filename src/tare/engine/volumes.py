@@ -211,9 +211,10 @@ def _take_attributes(path: Path, like: os.stat_result) -> None:
 # --- start and exit
 
 
-async def mount(engine: Engine, container: Container) -> dict[str, str]:
+async def mount(engine: Engine, container: Container, *, looks: bool = False) -> dict[str, str]:
     """Mount every volume of the container, and what else the runtime cannot mount by itself. Destination to the path for the runtime; `unmount` undoes it.
 
+    looks: somebody looks into a stopped container, so nothing is told, filled or made.
     Raises NotFound, InvalidArgument (options, subpath), Unavailable (a server that does not answer).
     """
     sources: dict[str, str] = {}
@@ -221,26 +222,33 @@ async def mount(engine: Engine, container: Container) -> dict[str, str]:
         if point.type == "image":
             sources[point.destination] = _mount_image(engine, point)
         if point.type == "bind" and not point.is_recursive:
+            if looks and not os.path.exists(point.source):
+                continue
             if not point.must_exist:
                 os.makedirs(point.source, mode=0o755, exist_ok=True)
             sources[point.destination] = _mount_alone(point, _parts(engine, container.id) / str(number))
         if point.type != "volume":
             continue
         path = await engine.volumes.mount(point.name, container.id)
-        if point.copies and not engine.volumes.is_plain(point.name):
+        if point.copies and not looks and not engine.volumes.is_plain(point.name):
             await _fill(engine, point, rootfs_of(engine, container.id))
         sources[point.destination] = (
             _mount_part(point, path, _parts(engine, container.id) / f"{number}.part") if point.subpath else str(path)
         )
-        engine.volumes.tell(
-            point.name,
-            "mount",
-            container=container.id,
-            destination=point.destination,
-            propagation=point.propagation,
-            **{"read/write": "true" if point.is_writable else "false"},
-        )
+        if not looks:
+            _tell_mounted(engine, container, point)
     return sources
+
+
+def _tell_mounted(engine: Engine, container: Container, point: MountPoint) -> None:
+    engine.volumes.tell(
+        point.name,
+        "mount",
+        container=container.id,
+        destination=point.destination,
+        propagation=point.propagation,
+        **{"read/write": "true" if point.is_writable else "false"},
+    )
 
 
 def _parts(engine: Engine, container_id: str) -> Path:
@@ -309,11 +317,11 @@ def _mount_at(fd: int, place: Path, *, what: str, is_recursive: bool) -> None:
         raise InternalError(f"cannot mount {what}: {error.strerror}") from error
 
 
-async def unmount(engine: Engine, container: Container) -> None:
-    """Give every volume back. Idempotent."""
+async def unmount(engine: Engine, container: Container, *, looks: bool = False) -> None:
+    """Give every volume back. Idempotent. looks: without telling, after `mount` with the same."""
     _unmount_parts(_parts(engine, container.id))
     for name in dict.fromkeys(point.name for point in container.mounts if point.type == "volume"):
-        if await engine.volumes.unmount(name, container.id):
+        if await engine.volumes.unmount(name, container.id) and not looks:
             engine.volumes.tell(name, "unmount", container=container.id)
 
 

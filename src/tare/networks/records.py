@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 
 from tare.base.errors import Conflict
+from tare.networks import ipam
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS networks (
@@ -186,3 +187,28 @@ def leases(connection: sqlite3.Connection, network_id: str) -> dict[str, IPv4Add
         "SELECT container_id, address FROM network_leases WHERE network_id = ?", (network_id,)
     ).fetchall()
     return {row[0]: IPv4Address(row[1]) for row in rows}
+
+
+def lease_on(
+    connection: sqlite3.Connection,
+    *,
+    network: NetworkRecord,
+    container_id: str,
+    wanted: IPv4Address | None,
+) -> IPv4Address:
+    """Lease `wanted`, or the lowest free address of the network. Raises Conflict, InvalidArgument."""
+    subnet, pool = network.subnet, network.pools[0]
+    assert subnet is not None
+    reserved = {IPv4Address(text) for text in (pool.gateway, *pool.auxiliary.values()) if text}
+    return lease(
+        connection,
+        network_id=network.id,
+        container_id=container_id,
+        choose=lambda leased: ipam.allocate(
+            subnet,
+            taken=leased | reserved,
+            wanted=wanted,
+            ip_range=IPv4Network(pool.ip_range) if pool.ip_range else None,
+            network=network.name,
+        ),
+    )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -155,7 +154,7 @@ class Networks:
         )
 
     async def _keep(self, record: NetworkRecord) -> NetworkRecord:
-        await self._database.write(partial(_save, record=record))
+        await self._database.write(lambda connection: records.save(connection, record))
         return record
 
     async def close(self, *, remove: bool = False) -> None:
@@ -346,7 +345,8 @@ class Networks:
         if subnet is None:
             raise InternalError(f"network {network.name} has no subnet")
         address = await self._database.write(
-            partial(_lease, network=network, container_id=wish.container_id, wanted=endpoint.address), durable=False
+            partial(records.lease_on, network=network, container_id=wish.container_id, wanted=endpoint.address),
+            durable=False,
         )
         mac = endpoint.mac or mac_for(address)
         settings = msgspec.structs.replace(
@@ -670,32 +670,4 @@ def _bridge_record(
             records.BRIDGE_NAME: options.bridge,
             records.MTU: str(options.mtu),
         },
-    )
-
-
-def _save(connection: sqlite3.Connection, *, record: NetworkRecord) -> None:
-    records.save(connection, record)
-
-
-def _lease(
-    connection: sqlite3.Connection,
-    *,
-    network: NetworkRecord,
-    container_id: str,
-    wanted: ipaddress.IPv4Address | None,
-) -> ipaddress.IPv4Address:
-    subnet, pool = network.subnet, network.pools[0]
-    assert subnet is not None
-    reserved = {ipaddress.IPv4Address(text) for text in (pool.gateway, *pool.auxiliary.values()) if text}
-    return records.lease(
-        connection,
-        network_id=network.id,
-        container_id=container_id,
-        choose=lambda leased: ipam.allocate(
-            subnet,
-            taken=leased | reserved,
-            wanted=wanted,
-            ip_range=ipaddress.IPv4Network(pool.ip_range) if pool.ip_range else None,
-            network=network.name,
-        ),
     )

@@ -47,14 +47,23 @@ def take() -> Footprint:
     )
 
 
-def settle(before: Footprint) -> list[str]:
-    """What is there now and was not before, one line each. The kernel takes a moment to remove links."""
+def settle(before: Footprint, *, own: str) -> list[str]:
+    """What is there now and was not before, one line each. The kernel takes a moment to remove links.
+
+    own: the directory of the tests' engines. While engines of somebody else run on the host, only what names that
+    directory can be told to be ours.
+    """
     deadline = time.monotonic() + _PATIENCE_S
-    while left := _added(before, take()):
+    while left := [line for line in _added(before, take()) if own in line or not other_engines(own)]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
     return left
+
+
+def other_engines(own: str) -> list[str]:
+    """Engines on this host that the tests did not start."""
+    return [line for line in _processes() if ("tare.daemon" in line or "tare daemon" in line) and own not in line]
 
 
 def _added(before: Footprint, after: Footprint) -> list[str]:
@@ -83,7 +92,7 @@ def _processes() -> set[str]:
             continue
         line = b" ".join(words).decode("utf-8", "replace").strip()
         if any(word in line for word in _OURS) and "pytest" not in line:
-            found.add(f"{pid} {line[:120]}")
+            found.add(f"{pid} {line[:300]}")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from contextvars import ContextVar
 
 import pytest
 
@@ -105,3 +106,18 @@ def test_cancel_all_waits_for_the_cleaning_up() -> None:
         return steps
 
     assert asyncio.run(main()) == ["clean"] * 3
+
+
+def test_background_work_is_nobodys_and_awaited_work_the_callers() -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+
+    async def ask() -> str:
+        return who.get()
+
+    async def main() -> None:
+        who.set("somebody")
+        assert await tasks.spawn(ask(), name="background") == "nobody"
+        assert await tasks.spawn(ask(), name="part of it", is_awaited=True) == "somebody"
+        assert await tasks.finish(ask(), name="shielded") == "somebody"
+
+    asyncio.run(main())

@@ -34,4 +34,5 @@ def test_group_pages_list_their_commands(group: str) -> None:
 
 def test_the_root_page_names_every_command() -> None:
     page = catalog.root_help(GLOBAL, 80)
+    assert "  TARE_HOST, DOCKER_HOST address of the engine" in page
     assert all(f"\n  {path} " in page for path in catalog.COMMANDS if " " not in path)

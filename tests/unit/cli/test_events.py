@@ -26,3 +26,9 @@ def test_events(engine: Any, tare: Any) -> None:
         "",
     )
     assert engine.requests[-1][1] == "/events?since=5&until=6"
+
+
+def test_audit(engine: Any, tare: Any) -> None:
+    engine.answers["GET /tare/v1/events"] = (200, EVENT | {"User": "uid=0 pid=7"})
+    code, out, _ = tare("events", "--audit", "--since", "5", "--until", "6")
+    assert (code, out.endswith(" (exitCode=7, name=web) by uid=0 pid=7\n")) == (0, True)

@@ -19,3 +19,10 @@ def test_streams_are_taken_apart(engine: Any, tare: Any) -> None:
 def test_bad_times(engine: Any, tare: Any) -> None:
     engine.answers["GET /containers/a/json"] = (200, {})
     assert tare("logs", "--since", "x", "a")[2].startswith('invalid value for "since": failed to parse value')
+
+
+def test_clear(engine: Any, tare: Any) -> None:
+    engine.answers["DELETE /tare/v1/containers/a/logs"] = (204, b"")
+    assert tare("logs", "--clear", "a") == (0, "", "")
+    engine.answers["DELETE /tare/v1/containers/a/logs"] = (404, {"message": "No such container: a"})
+    assert tare("logs", "--clear", "a") == (1, "", "Error response from daemon: No such container: a\n")

@@ -13,7 +13,7 @@ CONTAINER = {
     "Names": ["/web", "/other/link"],
     "Image": "busybox",
     "Command": "sh -c 'echo hello \"world\"; sleep'",
-    "Created": int(time.time()) - 125,
+    "Created": 0,
     "Ports": [{"PrivatePort": 90, "Type": "tcp"}, {"PrivatePort": 91, "Type": "tcp"}],
     "Status": "Up 2 minutes",
     "State": "running",
@@ -24,7 +24,7 @@ CONTAINER = {
 
 
 def test_the_table(engine: Any, tare: Any) -> None:
-    engine.answers["GET /containers/json"] = (200, [CONTAINER])
+    engine.answers["GET /containers/json"] = (200, [{**CONTAINER, "Created": int(time.time()) - 130}])
     assert tare("ps") == (
         0,
         "CONTAINER ID   IMAGE     COMMAND                   CREATED         STATUS         PORTS       NAMES\n"
@@ -34,7 +34,7 @@ def test_the_table(engine: Any, tare: Any) -> None:
 
 
 def test_query_and_quiet(engine: Any, tare: Any) -> None:
-    engine.answers["GET /containers/json"] = (200, [CONTAINER])
+    engine.answers["GET /containers/json"] = (200, [{**CONTAINER, "Created": int(time.time()) - 130}])
     assert tare("ps", "-aq", "-n", "3", "-f", "name=x", "--no-trunc")[1] == CONTAINER["Id"] + "\n"
     assert engine.requests[-1][1] == "/containers/json?all=1&filters=%7B%22name%22%3A%7B%22x%22%3Atrue%7D%7D&limit=3"
 
@@ -48,12 +48,12 @@ def test_query_and_quiet(engine: Any, tare: Any) -> None:
     ],
 )  # fmt: skip
 def test_formats(engine: Any, tare: Any, layout: str, text: str) -> None:
-    engine.answers["GET /containers/json"] = (200, [CONTAINER])
+    engine.answers["GET /containers/json"] = (200, [{**CONTAINER, "Created": int(time.time()) - 130}])
     assert tare("ps", "--format", layout) == (0, text, "")
 
 
 def test_json(engine: Any, tare: Any) -> None:
-    engine.answers["GET /containers/json"] = (200, [CONTAINER])
+    engine.answers["GET /containers/json"] = (200, [{**CONTAINER, "Created": int(time.time()) - 130}])
     found = json.loads(tare("ps", "--format", "json")[1])
     assert list(found) == sorted(found)
     assert (found["ID"], found["Names"], found["Platform"]) == ("6c9797483e27", "web", None)
@@ -67,7 +67,7 @@ def test_json(engine: Any, tare: Any) -> None:
     ],
 )  # fmt: skip
 def test_bad_formats(engine: Any, tare: Any, layout: str, error: str) -> None:
-    engine.answers["GET /containers/json"] = (200, [CONTAINER])
+    engine.answers["GET /containers/json"] = (200, [{**CONTAINER, "Created": int(time.time()) - 130}])
     assert tare("ps", "--format", layout) == (1, "", error)
 
 

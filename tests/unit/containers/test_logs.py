@@ -260,20 +260,98 @@ def test_past_until_nothing_more_is_read(log: Path) -> None:
     file.close()
 
 
+def read_all(files: list[LogFile]) -> bytes:
+    out = b""
+    for file in files:
+        while piece := file.next_piece(ALL):
+            out += b"".join(data for _, data in frames(piece))
+        file.close()
+    return out
+
+
 def test_a_rotated_log_is_read_to_its_end_first(log: Path) -> None:
     log.write_bytes(record("old"))
     file = LogFile(log)
-    assert not file.was_replaced
-    log.rename(log.with_suffix(".1"))
-    assert not file.was_replaced, "the new one is not there yet"
-    with log.with_suffix(".1").open("ab") as late:
+    assert file.open_newer() is None
+    logs.rotate(log)
+    assert file.open_newer() is None, "the new one is not there yet"
+    with log.with_name("container.log.1").open("ab") as late:
         late.write(record("late"))
     log.write_bytes(record("new"))
-    assert file.was_replaced
+    newer = file.open_newer()
+    assert newer is not None
     assert frames(file.next_piece(ALL)) == [(1, b"old\n"), (1, b"late\n")]
     file.close()
+    assert read_all([newer]) == b"new\n"
+
+
+def test_a_reader_finds_the_next_file_after_several_rotations(log: Path) -> None:
+    log.write_bytes(record("1"))
+    file = LogFile(log)
+    for text in ("2", "3", "4"):
+        logs.rotate(log)
+        log.write_bytes(record(text))
+    second = file.open_newer()
+    assert second is not None
+    logs.trim(log, 1)
+    assert [path.name for path in logs.rotated(log)] == ["container.log.1", "container.log"]
+    after_a_gap = second.open_newer()
+    assert after_a_gap is not None
+    assert read_all([file, second, after_a_gap]) == b"1\n2\n3\n"
+
+
+def write_rotated(log: Path, *texts: str) -> None:
+    for index, text in enumerate(texts):
+        if index:
+            logs.rotate(log)
+        log.write_bytes(b"".join(record(line) for line in text))
+
+
+def test_all_files_oldest_first(log: Path) -> None:
+    write_rotated(log, "ab", "cd", "ef")
+    (log.parent / "container.log.tmp").touch()
+    assert [path.name for path in logs.rotated(log)] == ["container.log.2", "container.log.1", "container.log"]
+    assert read_all(logs.open_all(log)) == b"a\nb\nc\nd\ne\nf\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "out"),
+    [(0, ""), (1, "f"), (2, "ef"), (3, "def"), (4, "cdef"), (5, "bcdef"), (6, "abcdef"), (9, "abcdef")],
+)
+def test_a_tail_over_the_borders_of_files(log: Path, lines: int, out: str) -> None:
+    write_rotated(log, "ab", "cd", "ef")
+    files = logs.open_all(log)
+    logs.seek_tail(files, lines)
+    assert read_all(files) == "".join(f"{line}\n" for line in out).encode()
+
+
+def test_files_older_than_since_are_not_opened(log: Path) -> None:
+    write_rotated(log, "ab", "cd", "ef")
+    for number, path in enumerate(logs.rotated(log), 1):
+        os.utime(path, ns=(number, number))
+    assert read_all(logs.open_all(log, since=2)) == b"c\nd\ne\nf\n"
+    assert read_all(logs.open_all(log, since=99)) == b"e\nf\n"
+
+
+def test_while_the_current_file_is_being_reopened(log: Path) -> None:
+    write_rotated(log, "a", "b")
+    logs.rotate(log)
+    assert read_all(logs.open_all(log)) == b"a\nb\n"
+    log.touch()
+
+
+def test_an_end_is_kept_whatever_is_written_later(log: Path) -> None:
+    log.write_bytes(record("a") + record("b"))
+    file = LogFile(log)
+    file.end_here()
+    with log.open("ab") as more:
+        more.write(record("c"))
+    assert file.seek_tail(1) == 1
+    assert read_all([file]) == b"b\n"
 
 
 def test_no_log(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         LogFile(tmp_path / "nothing")
+    assert logs.open_all(tmp_path / "nothing") == []
+    assert logs.open_all(tmp_path / "no" / "thing") == []

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tare.base import clock
 from tare.base.clock import Nanos
-from tare.base.news import News
+from tare.base.news import News, asked_by
 from tare.engine import events as events_module
 from tare.engine.events import Event, Events, matches
+from tare.store.db import Database
 
 
 def news(action: str = "start", **changes: object) -> News:
@@ -23,6 +25,13 @@ def news(action: str = "start", **changes: object) -> News:
     return News(action=action, **(given | changes))  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "state.db", (events_module.SCHEMA,))
+    yield database
+    database.close()
+
+
 async def turns() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
@@ -32,9 +41,9 @@ async def take(stream: AsyncIterator[Event], count: int) -> list[str]:
     return [(await asyncio.wait_for(anext(stream), 5)).news.action for _ in range(count)]
 
 
-def test_live_events_come_in_order_to_every_reader() -> None:
+def test_live_events_come_in_order_to_every_reader(db: Database) -> None:
     async def main() -> None:
-        events = Events()
+        events = Events(db)
         readers = [events.stream(since=0, until=0) for _ in range(2)]
         waiting = [asyncio.ensure_future(take(reader, 3)) for reader in readers]
         await turns()
@@ -49,9 +58,9 @@ def test_live_events_come_in_order_to_every_reader() -> None:
     asyncio.run(main())
 
 
-def test_times_never_repeat_or_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_never_repeat_or_go_back(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> list[int]:
-        events = Events()
+        events = Events(db)
         for at in (100, 100, 50, 200):
             monkeypatch.setattr(clock, "now", lambda at=at: Nanos(at))
             events.publish(news())
@@ -61,9 +70,9 @@ def test_times_never_repeat_or_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(main()) == [100, 101, 102, 200]
 
 
-def test_the_past_then_the_present_without_gap_or_repetition() -> None:
+def test_the_past_then_the_present_without_gap_or_repetition(db: Database) -> None:
     async def main() -> None:
-        events = Events()
+        events = Events(db)
         events.publish(news("create"))
         stream = events.stream(since=1, until=0)
         assert await take(stream, 1) == ["create"]
@@ -74,9 +83,9 @@ def test_the_past_then_the_present_without_gap_or_repetition() -> None:
     asyncio.run(main())
 
 
-def test_what_is_published_while_the_past_is_read_comes_once() -> None:
+def test_what_is_published_while_the_past_is_read_comes_once(db: Database) -> None:
     async def main() -> None:
-        events = Events()
+        events = Events(db)
         events.publish(news("one"))
         events.publish(news("two"))
         stream = events.stream(since=1, until=0)
@@ -88,19 +97,20 @@ def test_what_is_published_while_the_past_is_read_comes_once() -> None:
     asyncio.run(main())
 
 
-def test_until_ends_the_stream_even_without_events() -> None:
+def test_until_ends_the_stream_even_without_events(db: Database) -> None:
     async def main() -> list[Event]:
-        events = Events()
+        events = Events(db)
         return [event async for event in events.stream(since=0, until=clock.now() + 1_000_000)]
 
     assert asyncio.run(main()) == []
 
 
-def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "REMEMBERED", 3)
+def test_only_so_many_are_remembered(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "KEPT", 3)
+    monkeypatch.setattr(events_module, "_TRIM_EVERY", 1)
 
     async def main() -> list[str]:
-        events = Events()
+        events = Events(db)
         for number in range(10):
             events.publish(news(str(number)))
         return [event.news.action async for event in events.stream(since=1, until=clock.now())]
@@ -108,11 +118,13 @@ def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(main()) == ["7", "8", "9"]
 
 
-def test_a_reader_that_does_not_keep_up_is_ended_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_does_not_keep_up_is_ended_and_the_others_are_not(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(events_module, "QUEUE", 5)
 
     async def main() -> None:
-        events = Events()
+        events = Events(db)
         slow, quick = events.stream(since=0, until=0), events.stream(since=0, until=0)
         first = [asyncio.ensure_future(take(stream, 1)) for stream in (slow, quick)]
         await turns()
@@ -126,6 +138,70 @@ def test_a_reader_that_does_not_keep_up_is_ended_and_the_others_are_not(monkeypa
         await quick.aclose()
 
     asyncio.run(main())
+
+
+def test_they_outlive_the_daemon_and_times_go_on_rising(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def one(action: str, at: int) -> list[tuple[int, str]]:
+        database = Database(tmp_path / "state.db", (events_module.SCHEMA,))
+        monkeypatch.setattr(clock, "now", lambda: Nanos(at))
+        events = Events(database)
+        await events.load()
+        events.publish(news(action))
+        await events.settled()
+        found = [(event.at, event.news.action) async for event in events.stream(since=1, until=1)]
+        monkeypatch.setattr(clock, "now", lambda: Nanos(10**6))
+        found += [(event.at, event.news.action) async for event in events.stream(since=1, until=10**5)]
+        database.close()
+        return found
+
+    assert asyncio.run(one("before", 500)) == [(500, "before")]
+    assert asyncio.run(one("after the clock was set back", 100)) == [
+        (500, "before"),
+        (501, "after the clock was set back"),
+    ]
+
+
+def test_a_long_past_comes_in_pages(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "_PAGE", 4)
+    monkeypatch.setattr(events_module, "QUEUE", 2)
+
+    async def main() -> None:
+        events = Events(db)
+        for number in range(10):
+            events.publish(news(str(number)))
+        stream = events.stream(since=1, until=0)
+        assert await take(stream, 4) == ["0", "1", "2", "3"]
+        for number in range(10, 15):
+            events.publish(news(str(number)))
+        assert await take(stream, 11) == [str(number) for number in range(4, 15)]
+        await stream.aclose()
+
+    asyncio.run(main())
+
+
+def test_what_is_too_old_is_forgotten(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> list[str]:
+        events = Events(db)
+        long_ago, today = clock.now() - events_module.KEPT_NS - 1, clock.now()
+        for action, at in (("old", long_ago), ("new", today)):
+            monkeypatch.setattr(clock, "now", lambda at=at: Nanos(at))
+            events.publish(news(action))
+        await events.settled()
+        await events.load()
+        return [event.news.action async for event in events.stream(since=1, until=today)]
+
+    assert asyncio.run(main()) == ["new"]
+
+
+def test_who_asked_is_kept(db: Database) -> None:
+    async def main() -> list[tuple[str, str]]:
+        events = Events(db)
+        events.publish(news("die"))
+        asked_by.set("uid=7 pid=8")
+        events.publish(news("kill"))
+        return [(event.news.action, event.user) async for event in events.stream(since=1, until=clock.now())]
+
+    assert asyncio.run(main()) == [("die", ""), ("kill", "uid=7 pid=8")]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""Log drivers and their options: what a container may ask for, and what that means for the files on disk (pure).
+
+The texts are those of dockerd, which finds bad sizes and counts only at start; here they are refused at create.
+Source: moby daemon/logger/factory.go, daemon/logger/jsonfilelog, daemon/logger/local, go-units `FromHumanSize`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tare.base.errors import InvalidArgument
+from tare.wire.config import LogSettings
+
+DEFAULT_DRIVER = "json-file"
+_KNOWN = {
+    "json-file": frozenset(
+        {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
+    ),
+    "local": frozenset({"max-size", "max-file", "compress"}),
+}
+_ELSEWHERE = frozenset(
+    {"journald", "syslog", "fluentd", "gelf", "awslogs", "splunk", "gcplogs", "etwlogs", "logentries"}
+)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?\Z", re.IGNORECASE)
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
+_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much of a log is kept: at most `max_files` files of about `max_bytes` each."""
+
+    max_bytes: int
+    max_files: int
+
+
+DEFAULT = Limit(64 * 1024 * 1024, 3)
+"""For json-file when no size is named: Docker keeps everything until the disk is full, this engine does not."""
+
+_LOCAL = Limit(20 * 10**6, 5)
+
+
+def limit_of(settings: LogSettings) -> Limit | None:
+    """What is kept; None for the driver `none`. Raises InvalidArgument like `check`."""
+    if settings.Type == "none":
+        return None
+    options = settings.Config or {}
+    default = _LOCAL if settings.Type == "local" else DEFAULT
+    size, files = options.get("max-size"), options.get("max-file")
+    max_bytes = default.max_bytes if size is None else parse_size(size)
+    if size is not None and max_bytes <= 0:
+        raise InvalidArgument("max-size must be a positive number")
+    # One file is Docker's own choice when json-file is given a size alone.
+    max_files = (
+        (default.max_files if size is None or settings.Type == "local" else 1) if files is None else _count(files)
+    )
+    return Limit(max_bytes, max_files)
+
+
+def check(settings: LogSettings) -> list[str]:
+    """Refuse what cannot be served; the answer is warnings. Raises InvalidArgument."""
+    driver, options = settings.Type or DEFAULT_DRIVER, dict(settings.Config or {})
+    if driver in _ELSEWHERE:
+        raise InvalidArgument(
+            f"log driver {driver} is not served by this version",
+            hint="use json-file or local: `logs` reads those, and a collector can follow them",
+        )
+    if driver == "none":
+        return []
+    if driver not in _KNOWN:
+        raise InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
+    mode = options.pop("mode", "")
+    if mode not in ("", "blocking", "non-blocking"):
+        raise InvalidArgument(f"logger: logging mode not supported: {mode}")
+    buffer = options.pop("max-buffer-size", None)
+    if buffer is not None:
+        if mode != "non-blocking":
+            raise InvalidArgument("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+        parse_size(buffer)
+    for name in options:
+        if name not in _KNOWN[driver]:
+            whose = "for json-file log driver" if driver == "json-file" else f"for log driver {driver}"
+            raise InvalidArgument(f"unknown log opt '{name}' {whose}")
+    limit = limit_of(settings)
+    assert limit is not None
+    if _flag(options.get("compress", "false")):
+        if driver == "json-file" and (limit.max_files < 2 or "max-size" not in options):
+            raise InvalidArgument("compress cannot be true when max-file is less than 2 or max-size is not set")
+        return ["Log option compress is not used: rotated logs are kept as they are, within max-size and max-file."]
+    return []
+
+
+def parse_size(text: str) -> int:
+    """`10m`, `1.5 GB`: bytes, units of a thousand as Docker reads them here. Raises InvalidArgument."""
+    match = _SIZE.match(text)
+    if match is None:
+        raise InvalidArgument(f"invalid size: '{text}'")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def _count(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        raise InvalidArgument(f'strconv.Atoi: parsing "{text}": invalid syntax') from None
+    if count < 1:
+        raise InvalidArgument("max-file cannot be less than 1")
+    return count
+
+
+def _flag(text: str) -> bool:
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise InvalidArgument(f'strconv.ParseBool: parsing "{text}": invalid syntax')

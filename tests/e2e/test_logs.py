@@ -1,0 +1,161 @@
+"""Logs on a real engine: rotated within their limits under a flood, read over the borders, cleared while alive.
+
+Proves `engine/rotation` and `engine/logs`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tare.testing.daemon import Daemon
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(shutil.which("docker") is None, reason="the stock docker command line is not installed"),
+]
+LIMIT_S = 60
+
+
+def docker(host: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", "-H", host, *argv],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        env={**os.environ, "DOCKER_CONFIG": "/nonexistent"},
+        check=False,
+    )
+
+
+def out(host: str, *argv: str) -> str:
+    done = docker(host, *argv)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def tare(host: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tare.cli", "-H", host, *argv],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")},
+        check=False,
+    )
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Look again and again, for as long as it takes another program to do something."""
+    deadline = time.monotonic() + LIMIT_S
+    while not holds():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+def files(daemon: Daemon, name: str) -> dict[str, int]:
+    """The files of its log with their sizes."""
+    container = daemon.json("GET", f"/containers/{name}/json")["Id"]
+    found = {}
+    for path in (daemon.data_root / "containers" / container).glob("container.log*"):
+        try:
+            found[path.name] = path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return found
+
+
+COUNT = "i=0; while [ $i -lt 6000 ]; do echo $i; i=$((i+1)); [ $((i%20)) = 0 ] && usleep 1000; done"
+
+
+def test_a_follower_sees_every_line_once_over_rotations(daemon: Daemon, engine_host: str) -> None:
+    options = ["--log-opt", "max-size=20k", "--log-opt", "max-file=4"]
+    out(engine_host, "run", "-d", "--name", "counts", *options, "busybox", "sh", "-c", COUNT)
+    assert out(engine_host, "logs", "-f", "counts").split() == [str(number) for number in range(6000)]
+    out(engine_host, "wait", "counts")
+    until(lambda: len(files(daemon, "counts")) == 4)
+    kept = files(daemon, "counts")
+    everything = out(engine_host, "logs", "counts").split()
+    assert everything == [str(number) for number in range(6000 - len(everything), 6000)]
+    assert len(everything) > max(kept.values()) // 40, "older files are read too"
+    assert out(engine_host, "logs", "--tail", str(len(everything) - 5), "counts").split() == everything[5:]
+    directory = daemon.data_root / "containers" / daemon.json("GET", "/containers/counts/json")["Id"]
+    out(engine_host, "rm", "counts")
+    assert not directory.exists()
+
+
+def test_a_flood_stays_within_its_bounds_and_goes_on(daemon: Daemon, engine_host: str) -> None:
+    options = ["--log-driver", "local", "--log-opt", "max-size=16m", "--log-opt", "max-file=2"]
+    out(engine_host, "run", "-d", "--name", "flood", *options, "busybox", "yes", "x" * 100)
+    container = daemon.json("GET", "/containers/flood/json")["Id"]
+    path = daemon.data_root / "containers" / container / "container.log"
+    inode, rotations, largest = 0, 0, 0
+
+    def has_rotated_often() -> bool:
+        nonlocal inode, rotations, largest
+        largest = max(largest, sum(files(daemon, "flood").values()))
+        try:
+            found = path.stat().st_ino
+        except FileNotFoundError:
+            return False
+        rotations += found != inode
+        inode = found
+        return rotations >= 25
+
+    until(has_rotated_often)
+    # (max-file + 1) times max-size, and what conmon writes between two looks of a busy machine; 400 MB went through.
+    assert largest < 3 * 16_000_000 + 3 * 32_000_000
+    lines = out(engine_host, "logs", "--tail", "1000", "flood").splitlines()
+    assert lines[:-1] == ["x" * 100] * 999, "only the last may be half written"
+    out(engine_host, "rm", "-f", "flood")
+
+
+def test_the_log_of_a_live_container_is_cleared(daemon: Daemon, engine_host: str) -> None:
+    script = "echo before; mkfifo /go; read line < /go; echo after; read line < /go"
+    out(engine_host, "run", "-d", "--name", "speaks", "busybox", "sh", "-c", script)
+    until(lambda: out(engine_host, "logs", "speaks") == "before\n")
+    with subprocess.Popen(
+        ["docker", "-H", engine_host, "logs", "-f", "--tail", "0", "speaks"], stdout=subprocess.PIPE, text=True
+    ) as follower:
+        done = tare(engine_host, "logs", "--clear", "speaks")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert out(engine_host, "logs", "speaks") == ""
+        until(lambda: set(files(daemon, "speaks")) == {"container.log"})
+        out(engine_host, "exec", "speaks", "sh", "-c", "echo > /go")
+        until(lambda: out(engine_host, "logs", "speaks") == "after\n")
+        out(engine_host, "kill", "speaks")
+        heard, _ = follower.communicate(timeout=LIMIT_S)
+    assert heard == "after\n"
+    assert tare(engine_host, "logs", "--clear", "speaks").returncode == 0
+    assert out(engine_host, "logs", "speaks") == ""
+    out(engine_host, "start", "speaks")
+    until(lambda: out(engine_host, "logs", "speaks") == "before\n")
+    out(engine_host, "rm", "-f", "speaks")
+
+
+def test_options_are_checked_at_create(daemon: Daemon, engine_host: str) -> None:
+    for config, status, text in (
+        ({"Type": "json-file", "Config": {"foo": "1"}}, 400, "unknown log opt 'foo' for json-file log driver"),
+        ({"Type": "journald", "Config": {}}, 400, "log driver journald is not served by this version"),
+        ({"Type": "local", "Config": {"max-size": "1m", "compress": "true"}}, 201, "compress is not used"),
+    ):
+        body = json.dumps({"Image": "busybox", "HostConfig": {"LogConfig": config}}).encode()
+        found, answer = daemon.request(
+            "POST", "/containers/create", body=body, headers={"Content-Type": "application/json"}
+        )
+        assert (found, text in answer.decode()) == (status, True), answer
+
+
+def test_the_driver_none_has_nothing_to_read_or_clear(engine_host: str) -> None:
+    out(engine_host, "run", "-d", "--name", "mute", "--log-driver", "none", "busybox", "echo", "x")
+    assert "configured logging driver does not support reading" in docker(engine_host, "logs", "mute").stderr
+    assert tare(engine_host, "logs", "--clear", "mute").returncode == 1
