@@ -1,4 +1,4 @@
-"""`/networks`: looking at networks. Making and changing them comes with user-defined networks."""
+"""`/networks`: Docker's requests to the `Networks` service, and to the verbs that plug containers in and out."""
 
 from __future__ import annotations
 
@@ -7,18 +7,30 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
+from tare.aio import tasks
+from tare.api.handler import read_json
 from tare.base import clock
-from tare.base.errors import InvalidArgument, NotImplementedYet
+from tare.base.errors import InvalidArgument
+from tare.engine import connect
 from tare.networks.records import NetworkRecord, Pool
 from tare.networks.service import Member
-from tare.web.message import Answer, Request, json_response
+from tare.web.message import Answer, Request, Response, json_response, no_content
+from tare.wire.config import EndpointSettings
 from tare.wire.filters import Filters, flag, labels_match, parse_filters
-from tare.wire.networks import IPAM, EndpointResource, IPAMConfig, NetworkResource
+from tare.wire.networks import (
+    IPAM,
+    EndpointResource,
+    IPAMConfig,
+    NetworkConnect,
+    NetworkCreate,
+    NetworkCreated,
+    NetworkDisconnect,
+    NetworkResource,
+)
 
 if TYPE_CHECKING:
     from tare.engine.engine import Engine
 
-_LATER = "user-defined networks are not served yet"
 _FILTERS = frozenset({"dangling", "driver", "id", "label", "label!", "name", "scope", "type"})
 
 
@@ -42,33 +54,43 @@ async def inspect_network(engine: Engine, request: Request) -> Answer:
     return json_response(resource(network, engine.networks.members(network.id)))
 
 
-async def create_network(_engine: Engine, _request: Request) -> Answer:
+async def create_network(engine: Engine, request: Request) -> Answer:
     """`POST /networks/create`."""
-    raise NotImplementedYet(_LATER)
+    body = await read_json(request, NetworkCreate, required=True)
+    record = await tasks.finish(engine.networks.create(body), name="create network")
+    return json_response(NetworkCreated(Id=record.id), 201)
 
 
 async def remove_network(engine: Engine, request: Request) -> Answer:
     """`DELETE /networks/{id}`."""
-    engine.networks.check_removable(request.params["id"])
-    raise NotImplementedYet(_LATER)
+    await tasks.finish(engine.networks.remove(request.params["id"]), name="remove network")
+    return no_content()
 
 
 async def connect_network(engine: Engine, request: Request) -> Answer:
     """`POST /networks/{id}/connect`."""
-    engine.networks.inspect(request.params["id"])
-    raise NotImplementedYet(_LATER)
+    body = await read_json(request, NetworkConnect, required=True)
+    network = engine.networks.inspect(request.params["id"])
+    slot = engine.containers.find(body.Container)
+    asked = body.EndpointConfig or EndpointSettings()
+    await tasks.finish(connect.connect(engine, slot, network.id, asked), name="connect")
+    return Response(200)
 
 
 async def disconnect_network(engine: Engine, request: Request) -> Answer:
     """`POST /networks/{id}/disconnect`."""
-    engine.networks.inspect(request.params["id"])
-    raise NotImplementedYet(_LATER)
+    body = await read_json(request, NetworkDisconnect, required=True)
+    network = engine.networks.inspect(request.params["id"])
+    slot = engine.containers.find(body.Container)
+    await tasks.finish(connect.disconnect(engine, slot, network.id), name="disconnect")
+    return Response(200)
 
 
-async def prune_networks(_engine: Engine, request: Request) -> Answer:
-    """`POST /networks/prune`: without user-defined networks there is never anything to remove."""
-    parse_filters(request.query.text("filters"), {"label", "label!", "until"})
-    return json_response({"NetworksDeleted": None})
+async def prune_networks(engine: Engine, request: Request) -> Answer:
+    """`POST /networks/prune`: the users' networks nobody is plugged into."""
+    filters = parse_filters(request.query.text("filters"), {"label", "label!", "until"})
+    deleted = await tasks.finish(connect.prune_networks(engine, filters), name="prune networks")
+    return json_response({"NetworksDeleted": deleted or None})
 
 
 def resource(network: NetworkRecord, members: Sequence[Member] = ()) -> NetworkResource:
@@ -78,7 +100,7 @@ def resource(network: NetworkRecord, members: Sequence[Member] = ()) -> NetworkR
         Id=network.id,
         Created=clock.rfc3339nano(network.created_at),
         Driver=network.driver,
-        IPAM=IPAM(Config=[_pool(pool) for pool in network.pools]),
+        IPAM=IPAM(Options=network.ipam_options or None, Config=[_pool(pool) for pool in network.pools]),
         Internal=network.internal,
         Attachable=network.attachable,
         Containers={member.container_id: _member(member) for member in members},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tare.base.clock import NEVER, Nanos
 from tare.base.ids import ContainerId
 from tare.containers.health import Health
-from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig
+from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig, PortBinding
 
 
 class State(enum.Enum):
@@ -66,7 +66,8 @@ class MountPoint:
 class Container:
     """One container. `config` is the merged one, `host_config` what came in with defaults filled in.
 
-    `asked_endpoints` is what was asked of each network; `endpoints` what it has while it runs.
+    `asked_endpoints` is what was asked of each network; `endpoints` what it has while it runs, and `ports` what is
+    published then.
     """
 
     id: ContainerId
@@ -80,6 +81,7 @@ class Container:
     mounts: tuple[MountPoint, ...] = ()
     asked_endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
     endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
+    ports: dict[str, list[PortBinding] | None] = field(default_factory=dict)
     state: State = State.CREATED
     process: Process | None = None
     exit_code: int = 0

@@ -15,7 +15,7 @@ from tare.base.durations import human_duration
 from tare.containers.container import Container, MountPoint, State
 from tare.containers.health import Health
 from tare.containers.merge import argv_of
-from tare.wire.config import EndpointSettings
+from tare.wire.config import EndpointSettings, PortBinding
 from tare.wire.containers import (
     ContainerBody,
     ContainerSummary,
@@ -118,13 +118,14 @@ def mount_bodies(container: Container) -> list[MountBody]:
     return [mount_body(p) for p in container.mounts if p.type != "tmpfs" or p.destination not in unlisted]
 
 
-def ports_map(container: Container) -> dict[str, Any]:
+def ports_map(container: Container) -> dict[str, list[PortBinding] | None]:
     """`NetworkSettings.Ports`: exposed ports without a binding are null; nothing while it is not running."""
     if not container.is_running:
         return {}
     exposed = container.config.ExposedPorts
     names = sorted(exposed) if isinstance(exposed, dict) else []
-    return {name if "/" in name else f"{name}/tcp": None for name in names}
+    unpublished: dict[str, list[PortBinding] | None] = {name if "/" in name else f"{name}/tcp": None for name in names}
+    return unpublished | container.ports
 
 
 def inspect_body(
@@ -187,10 +188,15 @@ def _command(container: Container) -> str:
 def summary(container: Container, *, now: int, image: str, sizes: tuple[int, int] | None = None) -> ContainerSummary:
     """One entry of the list. `image` is the reference to show (or the image id when the tag has moved)."""
     ports: list[PortBody] = []
-    for name in ports_map(container):
+    for name, bindings in ports_map(container).items():
         number, _, protocol = name.partition("/")
-        if number.isdigit():
-            ports.append(PortBody(PrivatePort=int(number), Type=protocol or "tcp"))
+        if not number.isdigit():
+            continue
+        inside, kind = int(number), protocol or "tcp"
+        ports += [
+            PortBody(IP=binding.HostIp, PrivatePort=inside, PublicPort=int(binding.HostPort), Type=kind)
+            for binding in bindings or ()
+        ] or [PortBody(PrivatePort=inside, Type=kind)]
     return ContainerSummary(
         Id=container.id,
         Names=[f"/{container.name}"],

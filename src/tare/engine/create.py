@@ -18,9 +18,10 @@ from tare.containers.container import Container, MountPoint
 from tare.containers.merge import merge
 from tare.containers.mounts import plan_mounts
 from tare.drivers import trees
-from tare.engine import volumes
+from tare.engine import links, volumes
 from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
+from tare.networks import ports
 from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, LogSettings, config_of
 
 _READ_ONLY_BELOW = (1, 44)  # W72: since then what is mounted below a read-only mount is read-only too
@@ -50,13 +51,15 @@ async def create(
     warnings = [*warnings, *logoptions.check(host_config.LogConfig)]
     wishes.check(config.Labels or {})
     _refuse_later_subjects(host_config)
+    ports.wishes(config, host_config)  # a port that cannot be is refused now, not at start
     config = _with_hostname(engine, config, host_config, container_id)
     _refuse_by_version(host_config, version)
     mounts = plan_mounts(config, host_config, inherited=volumes.inherited(engine, host_config))
     _refuse_missing_sources(mounts)
     if version < _READ_ONLY_BELOW:
         mounts = [replace(point, is_read_only_below=False) for point in mounts]
-    endpoints = _endpoints(body, host_config)
+    links.check(engine, host_config)
+    endpoints = links.on_networks(engine, _endpoints(engine, body, host_config), host_config)
     container = Container(
         id=container_id,
         name=chosen,
@@ -120,8 +123,6 @@ def _with_hostname(
 
 def _refuse_later_subjects(host_config: HostConfig) -> None:
     """What this version does not serve is refused in words, not ignored."""
-    if any(bindings for bindings in (host_config.PortBindings or {}).values()) or host_config.PublishAllPorts:
-        raise InvalidArgument("published ports are not served by this version yet", hint="use --network host")
     if host_config.UsernsMode not in ("", "host"):
         raise InvalidArgument("user namespaces are not served by this version yet")
     if host_config.DeviceRequests:
@@ -129,8 +130,6 @@ def _refuse_later_subjects(host_config: HostConfig) -> None:
         raise InvalidArgument(f'could not select device driver "" with capabilities: {wanted}')
     if host_config.StorageOpt:
         raise InvalidArgument("--storage-opt is not supported by the file system of the data root")
-    if host_config.Links:
-        raise InvalidArgument("--link is not served by this version yet")
 
 
 def _refuse_by_version(host_config: HostConfig, version: tuple[int, int]) -> None:
@@ -151,7 +150,7 @@ def _refuse_missing_sources(mounts: list[MountPoint]) -> None:
             )
 
 
-def _endpoints(body: CreateBody, host_config: HostConfig) -> dict[str, EndpointSettings]:
+def _endpoints(engine: Engine, body: CreateBody, host_config: HostConfig) -> dict[str, EndpointSettings]:
     """The endpoints asked for, under their networks' names. Whether the networks exist is asked at start (W10)."""
     mode = host_config.NetworkMode
     if checks.joined_container(mode) is not None:
@@ -161,7 +160,15 @@ def _endpoints(body: CreateBody, host_config: HostConfig) -> dict[str, EndpointS
     }
     if mode not in asked:
         asked = {mode: asked.pop("default", EndpointSettings()), **asked}
-    return asked
+    return {_network_name(engine, name): settings for name, settings in asked.items()}
+
+
+def _network_name(engine: Engine, text: str) -> str:
+    """A network may be named by its id; one that is not there yet stays as it was written."""
+    try:
+        return engine.networks.inspect(text).name
+    except (NotFound, InvalidArgument):
+        return text
 
 
 __all__ = ["create"]

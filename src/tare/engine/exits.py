@@ -75,6 +75,7 @@ async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) ->
         is_oom_killed=is_oom,
         process=None,
         endpoints=container.asked_endpoints,
+        ports={},
     )
     tell(engine, container, "die", exitCode=str(code), execDuration=str(ran_s))
     slot.tell_exit()

@@ -12,6 +12,7 @@ from tare.containers.container import Container, MountPoint
 from tare.containers.merge import argv_of, environment
 from tare.drivers import devices, rootfs
 from tare.drivers.runtime.oci import OciRuntime
+from tare.engine import links
 from tare.engine.engine import Engine, directory_of, rootfs_of
 from tare.engine.release import cgroup_path
 from tare.networks.service import Attachment, Wish
@@ -39,7 +40,7 @@ def spec_input(
     directory = directory_of(engine, container.id)
     argv = argv_of(config)
     cwd = config.WorkingDir or "/"
-    env = environment(config, hostname=config.Hostname)
+    env = environment(config, hostname=config.Hostname, links=links.environment(engine, container))
     mounted = [point.destination for point in container.mounts]
     init = engine.settings.init_path if host.Init is True else None
     if init == "":
@@ -265,4 +266,5 @@ def wish_of(engine: Engine, container: Container) -> Wish:
         host=container.host_config,
         endpoints=container.asked_endpoints,
         joined=engine.containers.find(joined).container.id if joined is not None else None,
+        links=links.host_lines(engine, container),
     )

@@ -11,5 +11,8 @@ async def rename(engine: Engine, slot: Slot, name: str) -> None:
     """Give it another name. Raises InvalidArgument, Conflict."""
     async with slot.lock:
         old = await engine.containers.rename(slot, name)
-    engine.networks.renamed(slot.container.id, slot.container.name)
+        engine.networks.renamed(slot.container.id, slot.container.name)
+        if slot.container.is_running and slot.container.endpoints:
+            endpoints = engine.networks.attachment_of(slot.container.id).endpoints
+            await engine.containers.save(slot, endpoints=endpoints)
     tell(engine, slot.container, "rename", oldName=f"/{old}")

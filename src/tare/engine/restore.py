@@ -88,7 +88,9 @@ def _is_due(slot: Slot) -> bool:
 
 def _running(engine: Engine, container: Container) -> RunningContainer:
     assert container.process is not None
-    return RunningContainer(wish=wish_of(engine, container), pid=container.process.pid, endpoints=container.endpoints)
+    return RunningContainer(
+        wish=wish_of(engine, container), pid=container.process.pid, endpoints=container.endpoints, ports=container.ports
+    )
 
 
 def _is_alive(container: Container) -> bool:

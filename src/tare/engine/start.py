@@ -134,6 +134,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
             health=None,
             was_stopped_by_user=False,
             endpoints=attachment.endpoints,
+            ports=attachment.ports,
         )
     slot.started.set()
     health.watch(engine, slot, restarter=restart_unhealthy)

@@ -99,10 +99,11 @@ def hosts(
     addresses: Sequence[str] = (),
     extra: Sequence[str] = (),
     gateway: str = "",
+    links: Sequence[str] = (),
 ) -> str:
     """The text of /etc/hosts.
 
-    addresses: the container's own, in order. extra: `name:address` or `name=address`; the address `host-gateway`
+    addresses: the container's own, in order. links: lines (`address<tab>names`) for linked containers. extra: `name:address` or `name=address`; the address `host-gateway`
     becomes `gateway` (left out when there is none).
     """
     lines = [_HOSTS]
@@ -113,13 +114,28 @@ def hosts(
             address = gateway
         if address:
             lines.append(f"{address}\t{name}\n")
+    lines += [f"{line}\n" for line in links]
+    names = own_names(hostname, domainname)
+    lines += [f"{address}\t{names}\n" for address in addresses if names]
+    return "".join(lines)
+
+
+def own_names(hostname: str, domainname: str = "") -> str:
+    """The names a container gives its own addresses in /etc/hosts."""
     names = hostname
     if domainname:
         names = f"{hostname}.{domainname} {hostname}"
     elif "." in hostname:
         names = f"{hostname} {hostname.partition('.')[0]}"
-    lines += [f"{address}\t{names}\n" for address in addresses if names]
-    return "".join(lines)
+    return names
+
+
+def asking(resolver: Resolver, server: str) -> Resolver:
+    """The same resolver with every question sent to `server`, single names included."""
+    options = resolver.options
+    if not any(option.startswith("ndots:") for option in options):
+        options = (*options, "ndots:0")
+    return Resolver(servers=(server,), search=resolver.search, options=options)
 
 
 def hostname_file(hostname: str) -> str:

@@ -83,7 +83,10 @@ def plan(
     if mode == "default":
         mode = _DEFAULT
     first = resolve(mode, networks)
-    asked: dict[str, tuple[NetworkRecord, EndpointSettings]] = {first.id: (first, EndpointSettings())}
+    # An endpoint the user has disconnected is in no record any more: the mode only counts while nothing is recorded.
+    asked: dict[str, tuple[NetworkRecord, EndpointSettings]] = {}
+    if not endpoints or first.driver != "bridge":
+        asked[first.id] = (first, EndpointSettings())
     for name, settings in endpoints.items():
         network = resolve(_DEFAULT if name == "default" else name, networks)
         asked[network.id] = (network, settings or EndpointSettings())
@@ -92,7 +95,7 @@ def plan(
         raise InvalidArgument(f"Container cannot be connected to network endpoints: {names}")
     mac = config.MacAddress if isinstance(config.MacAddress, str) else ""
     plans = [
-        _endpoint(network, settings, number, mac=mac if network.id == first.id else "")
+        endpoint(network, settings, number, mac=mac if network.id == first.id else "")
         for number, (network, settings) in enumerate(asked.values())
     ]
     if first.driver == "host":
@@ -102,10 +105,7 @@ def plan(
 
 def _with_gateway(plans: Sequence[EndpointPlan]) -> tuple[EndpointPlan, ...]:
     """One endpoint carries the default route: the highest GwPriority, then the first by network name."""
-    able = [p for p in plans if p.interface and not p.network.internal]
-    if not able:
-        return tuple(plans)
-    chosen = min(able, key=lambda p: (-p.settings.GwPriority, p.network.name))
+    chosen = choose_gateway([(p.network, p.settings) for p in plans if p.interface])
     return tuple(
         EndpointPlan(
             network=p.network,
@@ -113,13 +113,23 @@ def _with_gateway(plans: Sequence[EndpointPlan]) -> tuple[EndpointPlan, ...]:
             interface=p.interface,
             address=p.address,
             mac=p.mac,
-            is_gateway=p is chosen,
+            is_gateway=chosen is not None and p.network.id == chosen.id,
         )
         for p in plans
     )
 
 
-def _endpoint(network: NetworkRecord, settings: EndpointSettings, number: int, *, mac: str) -> EndpointPlan:
+def choose_gateway(endpoints: Sequence[tuple[NetworkRecord, EndpointSettings]]) -> NetworkRecord | None:
+    """The network that carries the default route, or None: internal ones do not."""
+    able = [pair for pair in endpoints if pair[0].driver == "bridge" and not pair[0].internal]
+    return min(able, key=lambda pair: (-pair[1].GwPriority, pair[0].name))[0] if able else None
+
+
+def endpoint(network: NetworkRecord, settings: EndpointSettings, number: int, *, mac: str = "") -> EndpointPlan:
+    """What to plug in at one network as `eth<number>`. mac: used where the settings name none.
+
+    Raises InvalidArgument for what that kind of network cannot give.
+    """
     wanted = _wanted_address(settings)
     if network.driver != "bridge":
         if wanted is not None:
@@ -130,6 +140,10 @@ def _endpoint(network: NetworkRecord, settings: EndpointSettings, number: int, *
             raise InvalidArgument("user specified IP address is supported on user defined networks only")
         if settings.Aliases:
             raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
+    elif wanted is not None and not network.is_subnet_asked:
+        raise InvalidArgument(
+            "user specified IP address is supported only when connecting to networks with user configured subnets"
+        )
     return EndpointPlan(
         network=network,
         settings=settings,

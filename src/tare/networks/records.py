@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 
 from tare.base.errors import Conflict
+from tare.networks import ipam
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS networks (
@@ -27,6 +28,15 @@ CREATE TABLE IF NOT EXISTS network_leases (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS network_leases_by_container ON network_leases (container_id);
 """
+
+
+BRIDGE_NAME = "com.docker.network.bridge.name"
+ICC = "com.docker.network.bridge.enable_icc"
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+MTU = "com.docker.network.driver.mtu"
+TRUE_TEXTS = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+FALSE_TEXTS = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +61,39 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     attachable: bool = False
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
+    ipam_options: dict[str, str] = {}
+    is_subnet_asked: bool = False
+    owns_bridge: bool = True
+
+    def is_on(self, option: str, *, default: bool = True) -> bool:
+        """A boolean option of the driver, as Go's strconv.ParseBool reads it."""
+        text = self.options.get(option)
+        return default if text is None else text in TRUE_TEXTS
+
+    @property
+    def icc(self) -> bool:
+        """Whether its containers may talk to each other."""
+        return self.is_on(ICC)
+
+    @property
+    def masquerade(self) -> bool:
+        """Whether its containers appear outside under the host's address."""
+        return self.is_on(MASQUERADE)
+
+    @property
+    def mtu(self) -> int:
+        """The size of the largest packet, in bytes; 0: what the engine uses."""
+        return int(self.options.get(MTU) or 0)
+
+    @property
+    def host_binding(self) -> str:
+        """The host's address at which ports are published where none is asked for."""
+        return self.options.get(HOST_BINDING) or "0.0.0.0"
+
+    @property
+    def has_names(self) -> bool:
+        """Whether the name server knows its containers: on networks made by users only (W84)."""
+        return self.driver == "bridge" and not self.is_predefined
 
     @property
     def is_predefined(self) -> bool:
@@ -115,6 +158,19 @@ def release(connection: sqlite3.Connection, container_id: str) -> None:
     connection.execute("DELETE FROM network_leases WHERE container_id = ?", (container_id,))
 
 
+def release_one(connection: sqlite3.Connection, *, network_id: str, container_id: str) -> None:
+    """Give up a container's address on one network. Idempotent."""
+    connection.execute(
+        "DELETE FROM network_leases WHERE network_id = ? AND container_id = ?", (network_id, container_id)
+    )
+
+
+def delete(connection: sqlite3.Connection, network_id: str) -> None:
+    """Forget a network and its leases. Idempotent."""
+    connection.execute("DELETE FROM network_leases WHERE network_id = ?", (network_id,))
+    connection.execute("DELETE FROM networks WHERE id = ?", (network_id,))
+
+
 def replace_leases(connection: sqlite3.Connection, leases: list[tuple[str, IPv4Address, str]]) -> None:
     """After a restart: exactly these leases (network id, address, container id) hold. The first claim of two wins."""
     connection.execute("DELETE FROM network_leases")
@@ -131,3 +187,28 @@ def leases(connection: sqlite3.Connection, network_id: str) -> dict[str, IPv4Add
         "SELECT container_id, address FROM network_leases WHERE network_id = ?", (network_id,)
     ).fetchall()
     return {row[0]: IPv4Address(row[1]) for row in rows}
+
+
+def lease_on(
+    connection: sqlite3.Connection,
+    *,
+    network: NetworkRecord,
+    container_id: str,
+    wanted: IPv4Address | None,
+) -> IPv4Address:
+    """Lease `wanted`, or the lowest free address of the network. Raises Conflict, InvalidArgument."""
+    subnet, pool = network.subnet, network.pools[0]
+    assert subnet is not None
+    reserved = {IPv4Address(text) for text in (pool.gateway, *pool.auxiliary.values()) if text}
+    return lease(
+        connection,
+        network_id=network.id,
+        container_id=container_id,
+        choose=lambda leased: ipam.allocate(
+            subnet,
+            taken=leased | reserved,
+            wanted=wanted,
+            ip_range=IPv4Network(pool.ip_range) if pool.ip_range else None,
+            network=network.name,
+        ),
+    )

@@ -11,117 +11,53 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
 from tare.aio.tasks import spawn
 from tare.aio.threads import in_thread
 from tare.base import clock
-from tare.base.errors import Conflict, Forbidden, InternalError, NotFound, TareError
+from tare.base.errors import Conflict, Forbidden, InternalError, InvalidArgument, NotFound, TareError
 from tare.base.ids import random_id
 from tare.base.news import News, Publish
-from tare.drivers.network.bridge import BridgeDriver, Plug, mac_for
+from tare.drivers.network.bridge import NAME_SERVER, BridgeDriver, Plug, mac_for
 from tare.drivers.network.netns import NetNamespace
 from tare.drivers.network.nft import BridgeRules
-from tare.networks import files, ipam, records
+from tare.networks import definition, ipam, ports, records, texts
 from tare.networks import plan as planning
-from tare.networks.files import Resolver
+from tare.networks.attachment import Attachment as Attachment
+from tare.networks.attachment import FileTexts, dns_names
+from tare.networks.attachment import Member as Member
+from tare.networks.attachment import NetworkOptions as NetworkOptions
+from tare.networks.attachment import RunningContainer as RunningContainer
+from tare.networks.attachment import Wish as Wish
+from tare.networks.directory import Directory
+from tare.networks.nameserver import Book, NameServer
 from tare.networks.plan import EndpointPlan, Mode, NetworkPlan
+from tare.networks.ports import Published
+from tare.networks.publishing import Publisher
 from tare.networks.records import NetworkRecord, Pool
 from tare.store.db import Database
 from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig
+from tare.wire.networks import NetworkCreate
 
 log = logging.getLogger(__name__)
-
-_HOST_HOSTS = Path("/etc/hosts")
-_HOST_RESOLVER = Path("/etc/resolv.conf")
-_RESOLVED_RESOLVER = Path("/run/systemd/resolve/resolv.conf")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkOptions:
-    """What the daemon's options say. bridge "none": no default network."""
-
-    bridge: str = "tare0"
-    bip: str = ""
-    iptables: bool = True
-    icc: bool = True
-    ip_forward: bool = True
-    ip_masq: bool = True
-    mtu: int = 1500
-    dns: tuple[str, ...] = ()
-    dns_search: tuple[str, ...] = ()
-    dns_options: tuple[str, ...] = ()
-    host_gateway: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileTexts:
-    """/etc/hosts, /etc/hostname and /etc/resolv.conf of a container."""
-
-    hosts: str = ""
-    hostname: str = ""
-    resolv_conf: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
-    """What a container was given. `path` None: the host's namespace. `endpoints` by network name."""
-
-    mode: Mode
-    path: str | None = None
-    endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
-    files: FileTexts = FileTexts()
-
-    @property
-    def addresses(self) -> list[str]:
-        """The container's own addresses, in the order of its networks."""
-        return [e.IPAddress for e in self.endpoints.values() if e.IPAddress]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a container that starts asks for. `joined` is the id of the container named by `container:NAME`.
-
-    `config.Hostname` is the name it will have; `endpoints` is `NetworkingConfig.EndpointsConfig` or the record's.
-    """
-
-    container_id: str
-    name: str
-    config: ContainerConfig
-    host: HostConfig
-    endpoints: Mapping[str, EndpointSettings | None] = field(default_factory=dict)
-    joined: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningContainer:
-    """What `restore` needs to know of a container that outlived the engine: its first process and what it held."""
-
-    wish: Wish
-    pid: int
-    endpoints: Mapping[str, EndpointSettings]
 
 
 @dataclass(slots=True)
 class _Held:
+    wish: Wish
     name: str
     namespace: NetNamespace | None
     attachment: Attachment
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One endpoint as a network sees it."""
-
-    container_id: str
-    container_name: str
-    settings: EndpointSettings
+    pid: int = 0
+    gateway: str = ""  # id of the network that carries the default route and the published ports
+    published: tuple[Published, ...] = ()
+    names: NameServer | None = None
 
 
 class Networks:
@@ -142,6 +78,10 @@ class Networks:
         self._driver = driver or BridgeDriver(rules=options.iptables)
         self._networks: dict[str, NetworkRecord] = {}
         self._held: dict[str, _Held] = {}
+        self._busy: Counter[str] = Counter()  # networks somebody is being plugged into just now
+        self._changing = asyncio.Lock()  # networks are made and removed one at a time
+        self._publisher = Publisher(self._driver)
+        self._directory = Directory(self.members)
 
     def __repr__(self) -> str:
         return f"<Networks {len(self._networks)} networks, {len(self._held)} containers, bridge {self._options.bridge}>"
@@ -159,6 +99,21 @@ class Networks:
         else:
             known.pop("bridge", None)
         self._networks = {record.id: record for record in known.values()}
+        for record in self._networks.values():
+            if record.driver == "bridge" and not record.is_predefined:
+                try:
+                    await in_thread(self._make_bridge, record)
+                except TareError:
+                    log.exception("network %s cannot be brought back", record.name)
+
+    def _make_bridge(self, record: NetworkRecord) -> None:
+        """The link and the rules of a user's network: made, or adopted as they are."""
+        subnet, gateway = record.subnet, record.gateway
+        assert subnet is not None
+        assert gateway is not None
+        address = ipaddress.IPv4Interface(f"{gateway}/{subnet.prefixlen}")
+        self._driver.ensure_bridge(record.bridge, address, mtu=record.mtu or self._options.mtu)
+        self._driver.apply_rules(self._rules(record))
 
     async def _start_bridge(self, old: NetworkRecord | None) -> NetworkRecord:
         options = self._options
@@ -193,13 +148,13 @@ class Networks:
         return BridgeRules(
             bridge=record.bridge,
             subnet=record.subnet,
-            masquerade=self._options.ip_masq,
-            icc=self._options.icc,
+            masquerade=record.masquerade,
+            icc=record.icc,
             internal=record.internal,
         )
 
     async def _keep(self, record: NetworkRecord) -> NetworkRecord:
-        await self._database.write(partial(_save, record=record))
+        await self._database.write(lambda connection: records.save(connection, record))
         return record
 
     async def close(self, *, remove: bool = False) -> None:
@@ -207,11 +162,15 @@ class Networks:
         for held in self._held.values():
             if held.namespace is not None:
                 held.namespace.close()
+            if held.names is not None:
+                held.names.close()
         self._held.clear()
+        self._directory.changed()
+        self._publisher.close()
         if remove:
             for record in self._networks.values():
                 if record.bridge:
-                    await in_thread(self._driver.remove_bridge, record.bridge)
+                    await in_thread(self._driver.remove_bridge, record.bridge, keeps_link=not record.owns_bridge)
         await in_thread(self._driver.close)
 
     async def restore(self, running: Iterable[RunningContainer]) -> None:
@@ -223,15 +182,66 @@ class Networks:
             in_hosts = any(self._networks[e.NetworkID].driver == "host" for e in endpoints.values())
             mode = Mode.HOST if in_hosts else Mode.OWN
             path = None if in_hosts else f"/proc/{container.pid}/ns/net"
-            texts = self.file_texts(wish.config, wish.host, mode=mode, endpoints=endpoints)
-            attachment = Attachment(mode=mode, path=path, endpoints=endpoints, files=texts)
-            self._held[wish.container_id] = _Held(wish.name, None, attachment)
+            given = self.file_texts(wish.config, wish.host, mode=mode, endpoints=endpoints)
+            published = tuple(ports.published_of(container.ports))
+            attachment = Attachment(
+                mode=mode, path=path, endpoints=endpoints, files=given, ports=ports.bindings(published)
+            )
+            held = _Held(wish, wish.name, None, attachment, pid=container.pid, published=published)
+            held.gateway = self._gateway_of(endpoints)
+            self._held[wish.container_id] = held
             leases += [
                 (e.NetworkID, ipaddress.IPv4Address(e.IPAddress), wish.container_id)
                 for e in endpoints.values()
                 if e.IPAddress
             ]
         await self._database.write(lambda connection: records.replace_leases(connection, leases), durable=False)
+        for held in self._held.values():
+            try:
+                await self._readopt(held)
+            except (TareError, OSError):
+                log.exception("ports and names of container %s", held.name)
+
+    async def _readopt(self, held: _Held) -> None:
+        """Ports and name server of a container that outlived the engine."""
+        if held.published and (place := self._place(held)) is not None:
+            await self._publisher.adopt(held.published, rules=place[0], address=place[1])
+        if self._wants_names(held.attachment.endpoints):
+            namespace = await in_thread(self._driver.open_namespace, held.pid)
+            try:
+                await self._open_names(held, namespace)
+            finally:
+                namespace.close()
+
+    # --- networks made by users
+
+    async def create(self, body: NetworkCreate) -> NetworkRecord:
+        """Make a network. Raises InvalidArgument, Forbidden, NotFound (driver), Conflict with Docker's texts."""
+        async with self._changing:
+            in_use = await in_thread(self._driver.networks_in_use)
+            links = await in_thread(self._driver.links)
+            record = definition.define(body, known=self._networks.values(), in_use=in_use, links=links)
+            await self._keep(record)
+            try:
+                await in_thread(self._make_bridge, record)
+            except BaseException:
+                await self._erase(record)
+                raise
+            self._networks[record.id] = record
+        self._tell("create", record)
+        return record
+
+    async def remove(self, name: str) -> None:
+        """Remove a network nobody is plugged into. Raises NotFound, Forbidden."""
+        async with self._changing:
+            record = self.check_removable(name)
+            del self._networks[record.id]
+            await self._erase(record)
+        self._tell("destroy", record)
+
+    async def _erase(self, record: NetworkRecord) -> None:
+        await self._database.write(lambda connection: records.delete(connection, record.id))
+        await in_thread(self._driver.remove_bridge, record.bridge, keeps_link=not record.owns_bridge)
 
     # --- attaching
 
@@ -275,22 +285,32 @@ class Networks:
     async def _attach(self, wish: Wish, plan: NetworkPlan) -> Attachment:
         await self.detach(wish.container_id)
         endpoints: dict[str, EndpointSettings] = {}
-        namespace: NetNamespace | None = None
+        held = _Held(wish, wish.name, None, Attachment(mode=plan.mode))
+        busy = [endpoint.network.id for endpoint in plan.endpoints]
+        self._busy.update(busy)
         try:
             plugs: list[Plug] = []
             for endpoint in plan.endpoints:
                 settings, plug = await self._prepare(wish, endpoint)
                 endpoints[endpoint.network.name] = settings
                 plugs += [plug] if plug is not None else []
-            texts = self.file_texts(wish.config, wish.host, mode=plan.mode, endpoints=endpoints)
+            given = self.file_texts(wish.config, wish.host, mode=plan.mode, endpoints=endpoints, links=wish.links)
             if plan.mode is Mode.OWN:
-                namespace = await in_thread(self._make_namespace, plugs)
+                held.namespace = await in_thread(self._make_namespace, plugs)
+            path = held.namespace.path if held.namespace is not None else None
+            held.attachment = Attachment(mode=plan.mode, path=path, endpoints=endpoints, files=given)
+            held.gateway = self._gateway_of(endpoints)
+            await self._expose(held)
+            if held.namespace is not None and self._wants_names(endpoints):
+                await self._open_names(held, held.namespace)
         except BaseException:
-            await self._release(wish.container_id)
+            await self._let_go(held)
             raise
-        path = namespace.path if namespace is not None else None
-        attachment = Attachment(mode=plan.mode, path=path, endpoints=endpoints, files=texts)
-        self._held[wish.container_id] = _Held(wish.name, namespace, attachment)
+        finally:
+            self._busy.subtract(busy)
+        self._held[wish.container_id] = held
+        self._directory.changed()
+        attachment = held.attachment
         for endpoint in plan.endpoints:
             self._tell("connect", endpoint.network, wish.container_id)
         return attachment
@@ -302,6 +322,7 @@ class Networks:
             return
         held.namespace.close()
         held.namespace = None
+        held.pid = pid
         held.attachment = replace(held.attachment, path=f"/proc/{pid}/ns/net")
 
     def _make_namespace(self, plugs: Sequence[Plug]) -> NetNamespace:
@@ -324,7 +345,8 @@ class Networks:
         if subnet is None:
             raise InternalError(f"network {network.name} has no subnet")
         address = await self._database.write(
-            partial(_lease, network=network, container_id=wish.container_id, wanted=endpoint.address), durable=False
+            partial(records.lease_on, network=network, container_id=wish.container_id, wanted=endpoint.address),
+            durable=False,
         )
         mac = endpoint.mac or mac_for(address)
         settings = msgspec.structs.replace(
@@ -334,7 +356,9 @@ class Networks:
             IPAddress=str(address),
             IPPrefixLen=subnet.prefixlen,
             MacAddress=mac,
-            DNSNames=None if network.is_predefined else [wish.name, *(asked.Aliases or ()), wish.container_id[:12]],
+            DNSNames=None
+            if network.is_predefined
+            else dns_names(wish.name, asked, container_id=wish.container_id, hostname=wish.config.Hostname),
         )
         plug = Plug(
             bridge=network.bridge,
@@ -342,8 +366,9 @@ class Networks:
             mac=mac,
             addresses=(ipaddress.IPv4Interface(f"{address}/{subnet.prefixlen}"),),
             gateway=gateway if endpoint.is_gateway else None,
-            mtu=self._options.mtu,
-            isolated=not self._options.icc,
+            mtu=network.mtu or self._options.mtu,
+            isolated=not network.icc,
+            reflects=bool(wish.host.PortBindings) or wish.host.PublishAllPorts,
         )
         return settings, plug
 
@@ -352,56 +377,222 @@ class Networks:
         held = self._held.pop(container_id, None)
         if held is None:
             return
-        if held.namespace is not None:
-            held.namespace.close()
-        if held.attachment.addresses:
-            await self._release(container_id)
+        self._directory.changed()
+        await self._let_go(held)
         for settings in held.attachment.endpoints.values():
             if (network := self._networks.get(settings.NetworkID)) is not None:
                 self._tell("disconnect", network, container_id)
+
+    async def _let_go(self, held: _Held) -> None:
+        """Names, ports, namespace, addresses. Every step is tried."""
+        if held.names is not None:
+            held.names.close()
+            held.names = None
+        if held.namespace is not None:
+            held.namespace.close()
+            held.namespace = None
+        try:
+            await self._withdraw(held)
+        finally:
+            if held.wish.endpoints or held.attachment.mode is Mode.OWN:
+                await self._release(held.wish.container_id)
 
     async def _release(self, container_id: str) -> None:
         await self._database.write(lambda connection: records.release(connection, container_id), durable=False)
 
     def renamed(self, container_id: str, name: str) -> None:
         """A container has another name now."""
-        if (held := self._held.get(container_id)) is not None:
-            held.name = name
+        held = self._held.get(container_id)
+        if held is None:
+            return
+        held.name, held.wish = name, replace(held.wish, name=name)
+        endpoints = {
+            network: settings
+            if settings.DNSNames is None
+            else msgspec.structs.replace(
+                settings,
+                DNSNames=dns_names(name, settings, container_id=container_id, hostname=held.wish.config.Hostname),
+            )
+            for network, settings in held.attachment.endpoints.items()
+        }
+        held.attachment = replace(held.attachment, endpoints=endpoints)
+        self._directory.changed()
 
-    def _tell(self, action: str, network: NetworkRecord, container_id: str) -> None:
-        attributes = {"container": container_id, "name": network.name, "type": network.driver}
+    def _tell(self, action: str, network: NetworkRecord, container_id: str = "") -> None:
+        attributes = {"name": network.name, "type": network.driver}
+        if container_id:
+            attributes = {"container": container_id, **attributes}
         self._publish(News(type="network", action=action, id=network.id, attributes=attributes))
+
+    # --- running containers
+
+    async def connect(self, container_id: str, name: str, asked: EndpointSettings) -> Attachment:
+        """Plug a running container into one more network. Raises NotFound, Forbidden (it is there), InvalidArgument."""
+        network, held = self.inspect(name), self._running(container_id)
+        if network.name in held.attachment.endpoints:
+            raise Forbidden(f"endpoint with name {held.name} already exists in network {network.name}")
+        plan = planning.endpoint(network, asked, 0)
+        self._busy[network.id] += 1
+        try:
+            settings, plug = await self._prepare(held.wish, plan)
+            try:
+                if plug is None:
+                    raise InvalidArgument(f"a running container cannot be connected to network {network.name}")
+                namespace = await in_thread(self._driver.open_namespace, held.pid)
+                try:
+                    await in_thread(self._driver.plug_running, namespace, plug)
+                    await self._refit(held, {**held.attachment.endpoints, network.name: settings}, namespace)
+                finally:
+                    namespace.close()
+            except BaseException:
+                await self._release_one(network.id, container_id)
+                raise
+        finally:
+            self._busy[network.id] -= 1
+        self._tell("connect", network, container_id)
+        return held.attachment
+
+    async def disconnect(self, container_id: str, name: str) -> Attachment:
+        """Cut a running container off a network. Raises NotFound, Forbidden (it is not there)."""
+        network, held = self.inspect(name), self._running(container_id)
+        settings = held.attachment.endpoints.get(network.name)
+        if settings is None:
+            raise Forbidden(f"container {container_id} is not connected to the network {network.name}")
+        namespace = await in_thread(self._driver.open_namespace, held.pid)
+        try:
+            rest = {key: value for key, value in held.attachment.endpoints.items() if key != network.name}
+            if held.gateway == network.id:
+                await self._withdraw(held, keep=True)
+            await in_thread(self._driver.unplug_running, namespace, settings.MacAddress)
+            await self._refit(held, rest, namespace)
+        finally:
+            namespace.close()
+        await self._release_one(network.id, container_id)
+        self._tell("disconnect", network, container_id)
+        return held.attachment
+
+    def _running(self, container_id: str) -> _Held:
+        held = self._held.get(container_id)
+        if held is None or not held.pid:
+            raise Conflict(f"container {container_id} is not running")
+        return held
+
+    async def _refit(self, held: _Held, endpoints: dict[str, EndpointSettings], namespace: NetNamespace) -> None:
+        """A running container has these endpoints now: its route, ports, names and files follow."""
+        if self._held.get(held.wish.container_id) is not held:
+            raise Conflict(f"container {held.wish.container_id} is not running")
+        given = self.file_texts(
+            held.wish.config, held.wish.host, mode=Mode.OWN, endpoints=endpoints, links=held.wish.links
+        )
+        gateway = self._gateway_of(endpoints)
+        if gateway != held.gateway:
+            await self._withdraw(held, keep=True)
+        held.attachment = replace(held.attachment, endpoints=endpoints, files=given)
+        self._directory.changed()
+        if gateway != held.gateway:
+            held.gateway = gateway
+            network = self._networks.get(gateway)
+            if network is not None:
+                mac = endpoints[network.name].MacAddress
+                await in_thread(self._driver.set_gateway, namespace, mac, network.gateway)
+            await self._expose(held)
+        if held.names is None and self._wants_names(endpoints):
+            await self._open_names(held, namespace)
+
+    def _gateway_of(self, endpoints: Mapping[str, EndpointSettings]) -> str:
+        """The id of the network that carries the default route, or ""."""
+        pairs = [(self._networks[e.NetworkID], e) for e in endpoints.values() if e.NetworkID in self._networks]
+        chosen = planning.choose_gateway([pair for pair in pairs if pair[1].IPAddress])
+        return chosen.id if chosen is not None else ""
+
+    async def _release_one(self, network_id: str, container_id: str) -> None:
+        release = partial(records.release_one, network_id=network_id, container_id=container_id)
+        await self._database.write(release, durable=False)
+
+    # --- published ports
+
+    def _place(self, held: _Held) -> tuple[BridgeRules, ipaddress.IPv4Address] | None:
+        """Where a container's ports are published: the rules and its address on its gateway's network."""
+        network = self._networks.get(held.gateway)
+        if network is None:
+            return None
+        return self._rules(network), ipaddress.IPv4Address(held.attachment.endpoints[network.name].IPAddress)
+
+    async def _expose(self, held: _Held) -> None:
+        """Publish what the container asks for. Those that were published before keep their number."""
+        place = self._place(held)
+        wishes = ports.wishes(held.wish.config, held.wish.host) if place is not None else []
+        if place is None or not wishes:
+            return
+        if held.published:  # moved from one network to another: the host's side stays
+            wishes = [
+                ports.PortWish(protocol=p.protocol, port=p.port, host_ip=p.host_ip, first=p.host_port, last=p.host_port)
+                for p in held.published
+            ]
+            held.published = ()
+        network = self._networks[held.gateway]
+        held.published = await self._publisher.publish(
+            wishes,
+            rules=place[0],
+            address=place[1],
+            default_ip=ipaddress.IPv4Address(network.host_binding),
+            who=f"{held.name} ({held.attachment.endpoints[network.name].EndpointID})",
+        )
+        held.attachment = replace(held.attachment, ports=ports.bindings(held.published))
+
+    async def _withdraw(self, held: _Held, *, keep: bool = False) -> None:
+        """Take the published ports back. keep: remember their numbers for the next network."""
+        place = self._place(held)
+        if held.attachment.ports and place is not None:
+            await self._publisher.withdraw(held.published, rules=place[0], address=place[1])
+        held.attachment = replace(held.attachment, ports={})
+        if not keep:
+            held.published = ()
+
+    # --- names
+
+    def _wants_names(self, endpoints: Mapping[str, EndpointSettings]) -> bool:
+        return any(n.has_names for e in endpoints.values() if (n := self._networks.get(e.NetworkID)) is not None)
+
+    async def _open_names(self, held: _Held, namespace: NetNamespace) -> None:
+        """Serve names at 127.0.0.11 inside."""
+        book = Book(
+            find=lambda name: self._directory.find(name, held.attachment.endpoints),
+            name_of=lambda address: self._directory.name_of(address, held.attachment.endpoints),
+            servers=lambda: self._servers_for(held),
+        )
+        server = NameServer(book)
+        await server.open(*await in_thread(self._driver.name_sockets, namespace))
+        held.names = server
+
+    def _servers_for(self, held: _Held) -> Sequence[str]:
+        """Whom to ask what we do not know: nobody where the container must not reach the outside."""
+        if not held.gateway:
+            return ()
+        return tuple(held.wish.host.Dns or ()) or self._options.dns or texts.host_servers()
 
     # --- files
 
     def file_texts(
-        self, config: ContainerConfig, host: HostConfig, *, mode: Mode, endpoints: Mapping[str, EndpointSettings]
+        self,
+        config: ContainerConfig,
+        host: HostConfig,
+        *,
+        mode: Mode,
+        endpoints: Mapping[str, EndpointSettings],
+        links: Sequence[str] = (),
     ) -> FileTexts:
-        """The three files of a container.
-
-        In the host's network the container sees the host's hosts and resolver, plus what it asks for itself.
-        """
-        options = self._options
-        servers = tuple(host.Dns or ()) or options.dns
-        search = tuple(host.DnsSearch or ()) or options.dns_search
-        keywords = tuple(host.DnsOptions or ()) or options.dns_options
-        hostname = files.hostname_file(config.Hostname)
-        if mode is Mode.HOST:
-            own = files.parse_resolver(_read(_HOST_RESOLVER))
-            resolver = Resolver(
-                servers=servers or own.servers, search=search or own.search, options=keywords or own.options
-            )
-            hosts = _read(_HOST_HOSTS) + _extra_lines(host, self._host_gateway())
-            return FileTexts(hosts=hosts, hostname=hostname, resolv_conf=resolver.text)
-        resolver = files.container_resolver(_host_resolver(), servers=servers, search=search, options=keywords)
-        hosts = files.hosts(
-            hostname=config.Hostname,
-            domainname=config.Domainname,
+        """The three files of a container (see `texts.compose`)."""
+        return texts.compose(
+            config,
+            host,
+            options=self._options,
+            mode=mode,
             addresses=[e.IPAddress for e in endpoints.values() if e.IPAddress],
-            extra=host.ExtraHosts or (),
-            gateway=self._host_gateway(),
+            host_gateway=self._host_gateway(),
+            name_server=NAME_SERVER if self._wants_names(endpoints) else "",
+            links=links,
         )
-        return FileTexts(hosts=hosts, hostname=hostname, resolv_conf=resolver.text)
 
     def _host_gateway(self) -> str:
         if self._options.host_gateway:
@@ -424,7 +615,7 @@ class Networks:
         network = self.inspect(name)
         if network.is_predefined:
             raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
-        if self.members(network.id):
+        if self.members(network.id) or self._busy[network.id]:
             raise Forbidden(
                 f"error while removing network: network {network.name} id {network.id} has active endpoints"
             )
@@ -473,63 +664,10 @@ def _bridge_record(
         pools=(Pool(subnet=str(address.network), gateway=str(address.ip)),),
         options={
             "com.docker.network.bridge.default_bridge": "true",
-            "com.docker.network.bridge.enable_icc": str(options.icc).lower(),
-            "com.docker.network.bridge.enable_ip_masquerade": str(options.ip_masq).lower(),
-            "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
-            "com.docker.network.bridge.name": options.bridge,
-            "com.docker.network.driver.mtu": str(options.mtu),
+            records.ICC: str(options.icc).lower(),
+            records.MASQUERADE: str(options.ip_masq).lower(),
+            records.HOST_BINDING: "0.0.0.0",
+            records.BRIDGE_NAME: options.bridge,
+            records.MTU: str(options.mtu),
         },
     )
-
-
-def _save(connection: sqlite3.Connection, *, record: NetworkRecord) -> None:
-    records.save(connection, record)
-
-
-def _lease(
-    connection: sqlite3.Connection,
-    *,
-    network: NetworkRecord,
-    container_id: str,
-    wanted: ipaddress.IPv4Address | None,
-) -> ipaddress.IPv4Address:
-    subnet, pool = network.subnet, network.pools[0]
-    assert subnet is not None
-    reserved = {ipaddress.IPv4Address(text) for text in (pool.gateway, *pool.auxiliary.values()) if text}
-    return records.lease(
-        connection,
-        network_id=network.id,
-        container_id=container_id,
-        choose=lambda leased: ipam.allocate(
-            subnet,
-            taken=leased | reserved,
-            wanted=wanted,
-            ip_range=ipaddress.IPv4Network(pool.ip_range) if pool.ip_range else None,
-            network=network.name,
-        ),
-    )
-
-
-def _extra_lines(host: HostConfig, gateway: str) -> str:
-    """The lines that `--add-host` adds to the host's own file."""
-    without, with_extra = (
-        files.hosts(hostname=""),
-        files.hosts(hostname="", extra=host.ExtraHosts or (), gateway=gateway),
-    )
-    return with_extra.removeprefix(without)
-
-
-def _host_resolver() -> Resolver:
-    resolver = files.parse_resolver(_read(_HOST_RESOLVER))
-    if files.is_local_stub(resolver):
-        return files.parse_resolver(_read(_RESOLVED_RESOLVER))
-    return resolver
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise InternalError(f"cannot read {path}: {error.strerror}") from None

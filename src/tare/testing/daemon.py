@@ -104,10 +104,11 @@ class Daemon:
         shutil.rmtree(self.directory)
 
     def clear(self) -> None:
-        """Remove every container and volume."""
+        """Remove every container, volume and network."""
         for entry in self.json("GET", "/containers/json?all=1"):
             self.request("DELETE", f"/containers/{entry['Id']}?force=1&v=1")
         self.request("POST", '/volumes/prune?filters={"all":["true"]}')
+        self.request("POST", "/networks/prune")
 
     def import_image(self, reference: str, tar: bytes, changes: Sequence[str] = ()) -> str:
         """Make an image from a tar. Returns its id."""

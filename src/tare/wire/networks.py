@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tare.wire.config import Empty, Wire
+from tare.wire.config import Empty, EndpointSettings, Wire
 
 
 class IPAMConfig(Wire, kw_only=True, frozen=True):
@@ -69,3 +69,42 @@ class NetworkResource(Wire, kw_only=True, frozen=True):
     Options: dict[str, str] = msgspec.field(default_factory=dict)
     Labels: dict[str, str] = msgspec.field(default_factory=dict)
     Peers: list[Empty] | UnsetType = UNSET
+
+
+class NetworkCreate(Wire, kw_only=True, frozen=True):
+    """The body of create. `EnableIPv4` and `EnableIPv6` null: the engine's choice."""
+
+    Name: str = ""
+    Driver: str = ""
+    Scope: str = ""
+    EnableIPv4: bool | None = None
+    EnableIPv6: bool | None = None
+    IPAM: _IPAM | None = None
+    Internal: bool = False
+    Attachable: bool = False
+    Ingress: bool = False
+    ConfigOnly: bool = False
+    ConfigFrom: ConfigReference | None = None
+    Options: dict[str, str] | None = None
+    Labels: dict[str, str] | None = None
+
+
+class NetworkCreated(Wire, kw_only=True, frozen=True):
+    """The answer to create."""
+
+    Id: str
+    Warning: str = ""
+
+
+class NetworkConnect(Wire, kw_only=True, frozen=True):
+    """The body of connect."""
+
+    Container: str = ""
+    EndpointConfig: EndpointSettings | None = None
+
+
+class NetworkDisconnect(Wire, kw_only=True, frozen=True):
+    """The body of disconnect."""
+
+    Container: str = ""
+    Force: bool = False

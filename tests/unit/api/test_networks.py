@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from tare.api import networks as api
-from tare.base.errors import Forbidden, InvalidArgument, NotFound, NotImplementedYet
+from tare.base.errors import InvalidArgument, NotFound
 from tare.networks import plan as planning
 from tare.networks.records import NetworkRecord, Pool
-from tare.networks.service import Member, Networks
+from tare.networks.service import Member
 from tare.web.message import Query, Request
 from tare.wire.config import EndpointSettings
 
@@ -37,8 +37,6 @@ class Known:
 
     def members(self, network_id):
         return [Member(container_id="c1", container_name="box", settings=ENDPOINT)] if network_id == BRIDGE.id else []
-
-    check_removable = Networks.check_removable
 
 
 def call(handler, query="", **params):
@@ -88,18 +86,3 @@ def test_filters(filters, expected):
 def test_bad_filters(filters):
     with pytest.raises(InvalidArgument):
         names(filters)
-
-
-def test_what_is_not_served_yet_says_so_after_the_checks_that_can_be_made():
-    with pytest.raises(NotImplementedYet, match="user-defined networks are not served yet"):
-        call(api.create_network)
-    with pytest.raises(Forbidden, match="bridge is a pre-defined network and cannot be removed"):
-        call(api.remove_network, id="bridge")
-    with pytest.raises(NotImplementedYet):
-        call(api.remove_network, id="web")
-    for handler in (api.connect_network, api.disconnect_network):
-        with pytest.raises(NotFound):
-            call(handler, id="foo")
-        with pytest.raises(NotImplementedYet):
-            call(handler, id="web")
-    assert call(api.prune_networks) == {"NetworksDeleted": None}

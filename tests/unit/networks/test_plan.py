@@ -11,7 +11,7 @@ from tare.wire.config import ContainerConfig, EndpointIPAM, EndpointSettings, Ho
 BRIDGE = NetworkRecord(id="ab" + "0" * 62, name="bridge", driver="bridge", created_at=1)
 HOST = NetworkRecord(id="b" * 64, name="host", driver="host", created_at=1)
 NONE = NetworkRecord(id="c" * 64, name="none", driver="null", created_at=1)
-WEB = NetworkRecord(id="ab" + "1" * 62, name="web", driver="bridge", created_at=2)
+WEB = NetworkRecord(id="ab" + "1" * 62, name="web", driver="bridge", created_at=2, is_subnet_asked=True)
 APP = NetworkRecord(id="d" * 64, name="app", driver="bridge", created_at=2)
 ALL = [BRIDGE, HOST, NONE, WEB, APP]
 
@@ -86,6 +86,12 @@ def test_addresses_asked_for():
         ),
         ("bridge", {"default": EndpointSettings(Aliases=["x"])}, {}, "network-scoped alias is supported only"),
         ("web", {"web": EndpointSettings(IPAMConfig=EndpointIPAM(IPv4Address="x"))}, {}, "invalid IPv4 address: x"),
+        (
+            "app",
+            {"app": EndpointSettings(IPAMConfig=EndpointIPAM(IPv4Address="10.0.0.9"))},
+            {},
+            "only when connecting to networks with user configured subnets",
+        ),
         ("bridge", {}, {"MacAddress": "foo"}, "foo is not a valid mac address"),
         ("bridge", {}, {"MacAddress": "01:00:00:00:00:00"}, "group address"),
     ],

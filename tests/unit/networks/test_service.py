@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from tare.networks import service
+from tare.networks import service, texts
 from tare.networks.plan import Mode
 from tare.networks.service import NetworkOptions, Networks
 from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig
@@ -28,31 +28,31 @@ def test_files_in_a_network_of_its_own(networks):
     host = HostConfig(ExtraHosts=["gw:host-gateway"], DnsSearch=["example.org"], DnsOptions=["ndots:2"])
     endpoints = {"bridge": EndpointSettings(IPAddress="172.17.0.2")}
     config = ContainerConfig(Hostname="box", Domainname="org")
-    texts = networks.file_texts(config, host, mode=Mode.OWN, endpoints=endpoints)
-    assert texts.hosts.endswith("10.8.8.8\tgw\n172.17.0.2\tbox.org box\n")
-    assert texts.resolv_conf == "nameserver 10.9.9.9\nsearch example.org\noptions ndots:2\n"
-    assert texts.hostname == "box\n"
+    given = networks.file_texts(config, host, mode=Mode.OWN, endpoints=endpoints)
+    assert given.hosts.endswith("10.8.8.8\tgw\n172.17.0.2\tbox.org box\n")
+    assert given.resolv_conf == "nameserver 10.9.9.9\nsearch example.org\noptions ndots:2\n"
+    assert given.hostname == "box\n"
 
 
 def test_files_in_the_hosts_network(networks, tmp_path, monkeypatch):
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\nsearch here\n")
     (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
-    monkeypatch.setattr(service, "_HOST_RESOLVER", tmp_path / "resolv.conf")
-    monkeypatch.setattr(service, "_HOST_HOSTS", tmp_path / "hosts")
+    monkeypatch.setattr(texts, "_HOST_RESOLVER", tmp_path / "resolv.conf")
+    monkeypatch.setattr(texts, "_HOST_HOSTS", tmp_path / "hosts")
     host = HostConfig(ExtraHosts=["db:10.0.0.1"])
-    texts = networks.file_texts(ContainerConfig(Hostname="machine"), host, mode=Mode.HOST, endpoints={})
-    assert texts.resolv_conf == "nameserver 10.9.9.9\nsearch here\n"
-    assert texts.hosts == "127.0.0.1 localhost\n10.0.0.1\tdb\n"
+    given = networks.file_texts(ContainerConfig(Hostname="machine"), host, mode=Mode.HOST, endpoints={})
+    assert given.resolv_conf == "nameserver 10.9.9.9\nsearch here\n"
+    assert given.hosts == "127.0.0.1 localhost\n10.0.0.1\tdb\n"
 
 
 def test_the_real_servers_behind_systemds_stub(networks, tmp_path, monkeypatch):
     (tmp_path / "stub").write_text("nameserver 127.0.0.53\n")
     (tmp_path / "real").write_text("nameserver 10.7.7.7\n")
-    monkeypatch.setattr(service, "_HOST_RESOLVER", tmp_path / "stub")
-    monkeypatch.setattr(service, "_RESOLVED_RESOLVER", tmp_path / "real")
+    monkeypatch.setattr(texts, "_HOST_RESOLVER", tmp_path / "stub")
+    monkeypatch.setattr(texts, "_RESOLVED_RESOLVER", tmp_path / "real")
     plain = Networks(database=None, options=NetworkOptions(), driver=NoKernel())
-    texts = plain.file_texts(ContainerConfig(), HostConfig(), mode=Mode.OWN, endpoints={})
-    assert texts.resolv_conf == "nameserver 10.7.7.7\n"
+    given = plain.file_texts(ContainerConfig(), HostConfig(), mode=Mode.OWN, endpoints={})
+    assert given.resolv_conf == "nameserver 10.7.7.7\n"
 
 
 def test_the_record_of_the_default_bridge_keeps_its_id():

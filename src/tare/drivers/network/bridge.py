@@ -12,15 +12,18 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import secrets
+import socket
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tare.base.errors import Conflict, InternalError, InvalidArgument
+from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, Unavailable
 from tare.drivers.network.netlink import IPAddress, IPInterface, IPNetwork, Link, Netlink, Route
 from tare.drivers.network.netns import Namespaces, NetNamespace
-from tare.drivers.network.nft import BridgeRules, Nft, check_bridge_name
+from tare.drivers.network.nft import BridgeRules, Nft, Publication, check_bridge_name
 
+NAME_SERVER = "127.0.0.11"
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -31,7 +34,7 @@ def mac_for(address: ipaddress.IPv4Address) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plug:
-    """One endpoint to make. `gateway` None: no default route by this one."""
+    """One endpoint to make. `gateway` None: no default route by this one. `reflects`: it has published ports."""
 
     bridge: str
     interface: str
@@ -40,6 +43,7 @@ class Plug:
     gateway: IPAddress | None = None
     mtu: int = 1500
     isolated: bool = False
+    reflects: bool = False
 
 
 class BridgeDriver:
@@ -119,17 +123,39 @@ class BridgeDriver:
             if not link.is_up:
                 self._netlink.set_up(link.index)
 
-    def remove_bridge(self, name: str) -> None:
-        """Delete the bridge and its rules. Idempotent."""
+    def remove_bridge(self, name: str, *, keeps_link: bool = False) -> None:
+        """Delete the bridge and its rules. Idempotent. keeps_link: the link was there before us."""
         with self._lock:
             if self._nft is not None:
                 self._nft.remove(name)
-            self._netlink.delete_link(name)
+            if not keeps_link:
+                self._netlink.delete_link(name)
+
+    def links(self) -> set[str]:
+        """Names of the host's interfaces."""
+        with self._lock:
+            return {link.name for link in self._netlink.links()}
 
     def apply_rules(self, rules: BridgeRules) -> None:
-        """Make or replace the rules of a bridge; without nftables does nothing."""
-        if self._nft is not None:
-            self._nft.apply(rules)
+        """Make or replace the rules of a bridge; without nftables does nothing.
+
+        What is published is gone afterwards. The host may reach published ports by its loopback address: the kernel
+        routes those only where `route_localnet` says so; the rules keep containers from using that.
+        """
+        if self._nft is None:
+            return
+        self._nft.apply(rules)
+        path = Path(f"/proc/sys/net/ipv4/conf/{check_bridge_name(rules.bridge)}/route_localnet")
+        if self._home is None:
+            _switch_on(path)
+        else:
+            self._namespaces.run(self._home.fd, lambda: _switch_on(path))
+
+    def publish(self, rules: BridgeRules, publications: Iterable[Publication], *, present: bool) -> None:
+        """Map published ports, or take them away. Raises Unavailable without nftables, NotFound (flushed rules)."""
+        if self._nft is None:
+            raise Unavailable("ports cannot be published with --iptables=false", hint="use --network host")
+        self._nft.publish(rules, publications, present=present)
 
     def forward_drops(self) -> list[str]:
         """Chains of others that stop forwarded packets; empty without nftables."""
@@ -163,14 +189,49 @@ class BridgeDriver:
                 raise InternalError(f"bridge {plug.bridge} is missing", hint="restart the engine to make it again")
             outside = self._create_pair(namespace, plug, bridge)
             try:
-                if plug.isolated and (link := self._netlink.link(outside)) is not None:
-                    self._netlink.isolate(link.index)
+                if (plug.isolated or plug.reflects) and (link := self._netlink.link(outside)) is not None:
+                    if plug.isolated:
+                        self._netlink.isolate(link.index)
+                    if plug.reflects:
+                        self._netlink.reflect(link.index)
                 self._configure(namespace.netlink, plug)
             except BaseException:
                 with contextlib.suppress(InternalError):
                     self._netlink.delete_link(outside)
                 raise
             return outside
+
+    def plug_running(self, namespace: NetNamespace, plug: Plug) -> None:
+        """Connect a running container: `plug` under the first free name eth0, eth1, …"""
+        names = {link.name for link in namespace.netlink.links()}
+        number = next(number for number in range(len(names) + 1) if f"eth{number}" not in names)
+        self.plug(namespace, replace(plug, interface=f"eth{number}"))
+
+    def unplug_running(self, namespace: NetNamespace, mac: str) -> None:
+        """Cut the connection with this mac off a running container. Idempotent."""
+        with self._lock:
+            for link in namespace.netlink.links():
+                if link.mac == mac and link.kind == "veth":
+                    namespace.netlink.delete_link(link.name)
+
+    def set_gateway(self, namespace: NetNamespace, mac: str, gateway: IPAddress | None) -> None:
+        """Let the IPv4 default route of a running container go by the interface with this mac; None: there is none."""
+        with self._lock:
+            inside = namespace.netlink
+            for route in inside.routes():
+                if not route.destination.prefixlen and route.destination.version == 4:
+                    inside.delete_route(route)
+            if gateway is None:
+                return
+            link = next((link for link in inside.links() if link.mac == mac), None)
+            if link is None:
+                raise NotFound(f"no interface with mac {mac} in the container")
+            everywhere = ipaddress.ip_network("0.0.0.0/0")
+            inside.add_route(Route(destination=everywhere, gateway=gateway, index=link.index))
+
+    def name_sockets(self, namespace: NetNamespace) -> tuple[socket.socket, socket.socket]:
+        """Where a container asks for names: udp and tcp sockets at 127.0.0.11:53 inside, the caller closes them."""
+        return self._namespaces.run(namespace.fd, _name_sockets)
 
     def unplug(self, outside: str) -> None:
         """Cut one connection of a namespace that lives on. Waits for a grace period. Idempotent."""
@@ -217,3 +278,29 @@ def _enable_forwarding() -> None:
             _FORWARD.write_text("1\n")
     except OSError as error:
         raise InternalError(f"cannot enable IPv4 forwarding: {error.strerror}") from None
+
+
+def _switch_on(path: Path) -> None:
+    try:
+        path.write_text("1\n")
+    except OSError as error:
+        raise InternalError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _name_sockets() -> tuple[socket.socket, socket.socket]:
+    flags = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | flags)
+    try:
+        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | flags)
+        try:
+            for each in (udp, tcp):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                each.bind((NAME_SERVER, 53))
+            tcp.listen(64)
+        except BaseException:
+            tcp.close()
+            raise
+    except BaseException:
+        udp.close()
+        raise
+    return udp, tcp

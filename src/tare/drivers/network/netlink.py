@@ -23,14 +23,14 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 1, 4, 0x300, 0x200, 0x400
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 10, 12
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
-_IFLA_BRPORT_ISOLATED = 33
+_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
@@ -134,9 +134,19 @@ class Netlink:
 
     def isolate(self, index: int) -> None:
         """Forbid a bridge port to talk to other isolated ports (inter-container communication off)."""
+        self._set_port(index, _IFLA_BRPORT_ISOLATED, what=f"isolate link {index}")
+
+    def reflect(self, index: int) -> None:
+        """Let a bridge port send packets back where they came from: a container that uses its own published port.
+
+        Where br_netfilter is loaded the packet is rewritten on the bridge and never reaches the host's routing.
+        """
+        self._set_port(index, _IFLA_BRPORT_MODE, what=f"set link {index} to hairpin mode")
+
+    def _set_port(self, index: int, flag: int, *, what: str) -> None:
         body = _LINK.pack(_AF_BRIDGE, 0, index, 0, 0)
-        body += _attribute(_IFLA_PROTINFO | _NESTED, _attribute(_IFLA_BRPORT_ISOLATED, b"\1"))
-        self._ask(_RTM_SETLINK, 0, body, what=f"isolate link {index}")
+        body += _attribute(_IFLA_PROTINFO | _NESTED, _attribute(flag, b"\1"))
+        self._ask(_RTM_SETLINK, 0, body, what=what)
 
     def delete_link(self, name: str) -> None:
         """Delete an interface; one that is not there is as good. Waits for a grace period (13 to 20 ms)."""
@@ -184,6 +194,18 @@ class Netlink:
 
     def add_route(self, route: Route) -> None:
         """Add a route to the main table. Raises Conflict when there is one to that destination."""
+        body = self._route(route)
+        self._ask(_RTM_NEWROUTE, _CREATE | _EXCL, body, what=f"add route {route.destination}")
+
+    def delete_route(self, route: Route) -> None:
+        """Take a route away; one that is not there is as good."""
+        try:
+            self._ask(_RTM_DELROUTE, 0, self._route(route), what=f"delete route {route.destination}")
+        except NotFound:
+            return
+
+    @staticmethod
+    def _route(route: Route) -> bytes:
         family = socket.AF_INET if route.destination.version == 4 else socket.AF_INET6
         scope = _RT_SCOPE_UNIVERSE if route.gateway is not None else _RT_SCOPE_LINK
         body = _ROUTE.pack(
@@ -195,7 +217,7 @@ class Netlink:
             body += _attribute(_RTA_GATEWAY, route.gateway.packed)
         if route.index:
             body += _number(_RTA_OIF, route.index)
-        self._ask(_RTM_NEWROUTE, _CREATE | _EXCL, body, what=f"add route {route.destination}")
+        return body
 
     # --- the wire
 

@@ -68,6 +68,12 @@ def ruleset(rules: BridgeRules) -> str:
         if rules.masquerade and not rules.internal
         else ""
     )
+    # A neighbour (or the container itself) that came by a published port would else be answered directly, and the
+    # host by its loopback address cannot be answered at all.
+    masquerade += f'''\
+    ip saddr {rules.subnet} oifname "{bridge}" ct status dnat masquerade
+    ip saddr 127.0.0.0/8 oifname "{bridge}" ct status dnat masquerade
+'''
     return f"""\
 table ip {rules.table}
 delete table ip {rules.table}
@@ -82,13 +88,18 @@ table ip {rules.table} {{
     dnat ip to ip daddr . meta l4proto . th dport map @published_on
     dnat ip to meta l4proto . th dport map @published
   }}
+  chain guard {{
+    type filter hook prerouting priority raw; policy accept;
+    iifname "{bridge}" ip daddr 127.0.0.0/8 drop
+    iifname "{bridge}" ip saddr 127.0.0.0/8 drop
+  }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
     meta l4proto {{ tcp, udp, sctp }} fib daddr type local jump publish
   }}
   chain output {{
     type nat hook output priority -100; policy accept;
-    ip daddr != 127.0.0.0/8 meta l4proto {{ tcp, udp, sctp }} fib daddr type local jump publish
+    meta l4proto {{ tcp, udp, sctp }} fib daddr type local jump publish
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;

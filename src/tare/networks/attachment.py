@@ -1,0 +1,95 @@
+"""What containers ask of the networks and what they are given: the values the service takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tare.networks.plan import Mode
+from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig, PortBinding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkOptions:
+    """What the daemon's options say. bridge "none": no default network."""
+
+    bridge: str = "tare0"
+    bip: str = ""
+    iptables: bool = True
+    icc: bool = True
+    ip_forward: bool = True
+    ip_masq: bool = True
+    mtu: int = 1500
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    host_gateway: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTexts:
+    """/etc/hosts, /etc/hostname and /etc/resolv.conf of a container."""
+
+    hosts: str = ""
+    hostname: str = ""
+    resolv_conf: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """What a container was given. `path` None: the host's namespace. `endpoints` by network name.
+
+    `ports` is the published part of `NetworkSettings.Ports`.
+    """
+
+    mode: Mode
+    path: str | None = None
+    endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
+    files: FileTexts = FileTexts()
+    ports: dict[str, list[PortBinding] | None] = field(default_factory=dict)
+
+    @property
+    def addresses(self) -> list[str]:
+        """The container's own addresses, in the order of its networks."""
+        return [e.IPAddress for e in self.endpoints.values() if e.IPAddress]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a container that starts asks for. `joined` is the id of the container named by `container:NAME`.
+
+    `config.Hostname` is the name it will have; `endpoints` is `NetworkingConfig.EndpointsConfig` or the record's;
+    `links` are lines for /etc/hosts, one for each container linked on the default network.
+    """
+
+    container_id: str
+    name: str
+    config: ContainerConfig
+    host: HostConfig
+    endpoints: Mapping[str, EndpointSettings | None] = field(default_factory=dict)
+    joined: str | None = None
+    links: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningContainer:
+    """What `restore` needs to know of a container that outlived the engine: its first process and what it held."""
+
+    wish: Wish
+    pid: int
+    endpoints: Mapping[str, EndpointSettings]
+    ports: Mapping[str, list[PortBinding] | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One endpoint as a network sees it."""
+
+    container_id: str
+    container_name: str
+    settings: EndpointSettings
+
+
+def dns_names(name: str, settings: EndpointSettings, *, container_id: str, hostname: str) -> list[str]:
+    """By which names others find a container on a user's network: name, aliases, short id, host name; each once."""
+    return list(dict.fromkeys(n for n in (name, *(settings.Aliases or ()), container_id[:12], hostname) if n))

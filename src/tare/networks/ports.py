@@ -1,0 +1,129 @@
+"""Published ports: from what a container asks for to what is to be held and mapped. Pure.
+
+Source: Docker's PortBindings ("80/tcp": [{HostIp, HostPort}]) and PublishAllPorts; W74.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from tare.base.errors import InvalidArgument
+from tare.wire.config import ContainerConfig, HostConfig, PortBinding
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+ANY = IPv4Address("0.0.0.0")
+_MAX_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortWish:
+    """One host side of a port. `first` 0: any free port of the host; host_ip None: where the network publishes."""
+
+    protocol: str
+    port: int
+    host_ip: IPv4Address | None = None
+    first: int = 0
+    last: int = 0
+
+    @property
+    def name(self) -> str:
+        """`80/tcp`."""
+        return f"{self.port}/{self.protocol}"
+
+
+def wishes(config: ContainerConfig, host: HostConfig) -> list[PortWish]:
+    """Every port to publish, fixed ones first, so that an ephemeral one cannot take theirs. Raises InvalidArgument."""
+    found: list[PortWish] = []
+    named: set[tuple[int, str]] = set()
+    for name, bindings in (host.PortBindings or {}).items():
+        port, protocol = parse_port(name)
+        named.add((port, protocol))
+        for binding in bindings or [PortBinding()]:
+            first, last = _range(binding.HostPort)
+            found.append(
+                PortWish(protocol=protocol, port=port, host_ip=_host_ip(binding.HostIp), first=first, last=last)
+            )
+    if host.PublishAllPorts and isinstance(config.ExposedPorts, dict):
+        for name in config.ExposedPorts:
+            port, protocol = parse_port(name)
+            if (port, protocol) not in named:
+                found.append(PortWish(protocol=protocol, port=port))
+    return sorted(found, key=lambda wish: (wish.first == 0, wish.last - wish.first, wish.port, wish.protocol))
+
+
+def parse_port(text: str) -> tuple[int, str]:
+    """`80/tcp` or `80`. Raises InvalidArgument."""
+    number, _, protocol = text.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if protocol not in PROTOCOLS:
+        raise InvalidArgument(f"invalid port specification: {text!r}: unknown protocol {protocol}")
+    return _number(number, text), protocol
+
+
+def _number(text: str, whole: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= _MAX_PORT:
+        raise InvalidArgument(f'invalid port specification: "{whole}"')
+    return int(text)
+
+
+def _range(text: str) -> tuple[int, int]:
+    if text in ("", "0"):
+        return 0, 0
+    start, dash, end = text.partition("-")
+    first = _number(start, text)
+    last = _number(end, text) if dash else first
+    if last < first:
+        raise InvalidArgument(f'invalid port specification: "{text}"')
+    return first, last
+
+
+def _host_ip(text: str) -> IPv4Address | None:
+    if not text:
+        return None
+    try:
+        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise InvalidArgument(f"invalid IP address: {text}") from None
+    if not isinstance(address, IPv4Address):
+        raise InvalidArgument(
+            f"ports cannot be published at IPv6 addresses by this version yet: {text}", hint="give an IPv4 address"
+        )
+    return address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A port that is published: what the host has at (host_ip, host_port) is `port` of the container."""
+
+    protocol: str
+    port: int
+    host_ip: IPv4Address
+    host_port: int
+
+
+def bindings(published: Sequence[Published]) -> dict[str, list[PortBinding] | None]:
+    """The published part of `NetworkSettings.Ports`."""
+    found: dict[str, list[PortBinding] | None] = {}
+    for entry in sorted(published, key=lambda entry: (entry.port, entry.protocol, entry.host_port)):
+        binding = PortBinding(HostIp=str(entry.host_ip), HostPort=str(entry.host_port))
+        known = found.setdefault(f"{entry.port}/{entry.protocol}", [])
+        assert known is not None
+        known.append(binding)
+    return found
+
+
+def published_of(ports: Mapping[str, list[PortBinding] | None]) -> list[Published]:
+    """What `bindings` said, read back from a record."""
+    return [
+        Published(
+            protocol=parse_port(name)[1],
+            port=parse_port(name)[0],
+            host_ip=IPv4Address(binding.HostIp),
+            host_port=int(binding.HostPort),
+        )
+        for name, found in ports.items()
+        for binding in found or ()
+    ]

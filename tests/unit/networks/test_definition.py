@@ -1,0 +1,91 @@
+"""From a request to make a network to its record."""
+
+from ipaddress import IPv4Network
+
+import pytest
+
+from tare.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
+from tare.networks.definition import define
+from tare.networks.records import NetworkRecord, Pool
+from tare.wire.networks import IPAM, IPAMConfig, NetworkCreate
+
+WEB = NetworkRecord(
+    id="a" * 64, name="web", driver="bridge", created_at=1, bridge="br-web", pools=(Pool(subnet="10.5.0.0/16"),)
+)
+
+
+def make(name="x", *, subnet="", in_use=(), links=(), ip_range="", gateway="", aux=None, **body):
+    if subnet or ip_range or gateway or aux:
+        config = IPAMConfig(Subnet=subnet, IPRange=ip_range, Gateway=gateway, AuxiliaryAddresses=aux or {})
+        body["IPAM"] = IPAM(Config=[config])
+    return define(NetworkCreate(Name=name, **body), known=[WEB], in_use=list(in_use), links=links)
+
+
+def test_a_free_subnet_is_chosen_and_the_first_address_is_the_gateway():
+    record = make(in_use=[IPv4Network("172.17.0.0/16"), IPv4Network("172.18.5.0/24")])
+    assert record.pools == (Pool(subnet="172.19.0.0/16", gateway="172.19.0.1"),)
+    assert record.bridge == f"br-{record.id[:12]}"
+    assert (record.driver, record.is_subnet_asked, record.owns_bridge, record.has_names) == (
+        "bridge",
+        False,
+        True,
+        True,
+    )
+
+
+def test_what_was_asked_for_is_kept():
+    record = make(
+        subnet="10.6.0.0/24",
+        ip_range="10.6.0.128/25",
+        aux={"a": "10.6.0.1"},
+        Options={"com.docker.network.bridge.name": "mine", "com.docker.network.bridge.enable_icc": "false"},
+        Labels={"k": "v"},
+        Internal=True,
+        links=["mine"],
+    )
+    [pool] = record.pools
+    assert (pool.gateway, pool.ip_range, pool.auxiliary) == ("10.6.0.2", "10.6.0.128/25", {"a": "10.6.0.1"})
+    assert (record.bridge, record.owns_bridge, record.icc, record.masquerade) == ("mine", False, False, True)
+    assert (record.internal, record.labels, record.is_subnet_asked) == (True, {"k": "v"}, True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "text"),
+    [
+        ({"name": ""}, InvalidArgument, "invalid name: "),
+        ({"name": "bridge"}, Forbidden, "operation is not permitted on predefined bridge network"),
+        ({"name": "web"}, Conflict, "network with name web already exists"),
+        ({"Driver": "weave"}, NotFound, 'plugin "weave" not found'),
+        ({"Driver": "overlay"}, Forbidden, "This node is not a swarm manager"),
+        ({"Scope": "swarm"}, Forbidden, "cannot create a swarm scoped network when swarm is not active"),
+        ({"Driver": "host"}, Forbidden, 'only one instance of "host" network is allowed'),
+        ({"IPAM": IPAM(Driver="x")}, NotFound, "ipam driver x"),
+        ({"EnableIPv6": True}, InvalidArgument, "IPv6"),
+        ({"EnableIPv4": False}, InvalidArgument, "IPv4 or IPv6 must be enabled"),
+        ({"ConfigOnly": True}, InvalidArgument, "configuration-only"),
+        ({"subnet": "10.5.7.0/24"}, Forbidden, "Pool overlaps with other one on this address space"),
+        ({"subnet": "10.6.0.0/33"}, InvalidArgument, "invalid CIDR address: 10.6.0.0/33"),
+        ({"subnet": "10.6.0.1/24"}, InvalidArgument, "it should be 10.6.0.0/24"),
+        ({"subnet": "10.6.0.0/31"}, InvalidArgument, "no room"),
+        ({"subnet": "fd00::/64"}, InvalidArgument, "IPv6"),
+        ({"subnet": "10.6.0.0/24", "gateway": "10.7.0.1"}, InvalidArgument, "Requested address is out of range"),
+        ({"subnet": "10.6.0.0/24", "ip_range": "10.7.0.0/25"}, InvalidArgument, "it is not inside subnet"),
+        ({"subnet": "10.6.0.0/24", "gateway": "10.6.0.9", "aux": {"a": "10.6.0.9"}}, Forbidden, "Address already"),
+        ({"gateway": "10.6.0.9"}, InvalidArgument, "a subnet must be given"),
+        ({"Options": {"com.docker.network.driver.mtu": "x"}}, InvalidArgument, "failed to parse"),
+        ({"Options": {"com.docker.network.driver.mtu": "20"}}, InvalidArgument, "invalid MTU number"),
+        ({"Options": {"com.docker.network.bridge.enable_icc": "maybe"}}, InvalidArgument, "failed to parse"),
+        ({"Options": {"com.docker.network.bridge.host_binding_ipv4": "x"}}, InvalidArgument, "failed to parse"),
+        ({"Options": {"com.docker.network.bridge.name": "br-web"}}, Forbidden, "networks have same bridge name"),
+        ({"Options": {"com.docker.network.bridge.name": 'a"b'}}, InvalidArgument, "invalid bridge name"),
+    ],
+)
+def test_refusals(asked, error, text):
+    with pytest.raises(error, match=text.replace("(", "\\(")):
+        make(**asked)
+
+
+def test_two_subnets_are_one_too_many():
+    configs = [IPAMConfig(Subnet="10.6.0.0/24"), IPAMConfig(Subnet="10.7.0.0/24")]
+    with pytest.raises(InvalidArgument, match="multiple subnets"):
+        make(IPAM=IPAM(Config=configs))

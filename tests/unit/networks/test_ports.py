@@ -1,0 +1,69 @@
+"""From PortBindings to what is published, and back."""
+
+from ipaddress import IPv4Address
+
+import pytest
+
+from tare.base.errors import InvalidArgument
+from tare.networks.ports import PortWish, Published, bindings, published_of, wishes
+from tare.wire.config import ContainerConfig, Empty, HostConfig, PortBinding
+
+
+def wanted(given, *, exposed=(), everything=False):
+    config = ContainerConfig(ExposedPorts={name: Empty() for name in exposed})
+    return wishes(config, HostConfig(PortBindings=given, PublishAllPorts=everything))
+
+
+def test_fixed_ones_come_before_ranges_and_ephemeral_ones():
+    found = wanted(
+        {
+            "80/tcp": [PortBinding(HostPort="")],
+            "53/udp": [PortBinding(HostIp="127.0.0.1", HostPort="5353")],
+            "90": [PortBinding(HostPort="9000-9010")],
+        }
+    )
+    assert found == [
+        PortWish(protocol="udp", port=53, host_ip=IPv4Address("127.0.0.1"), first=5353, last=5353),
+        PortWish(protocol="tcp", port=90, first=9000, last=9010),
+        PortWish(protocol="tcp", port=80),
+    ]
+
+
+def test_an_empty_list_and_publish_all_mean_any_port():
+    assert [wish.name for wish in wanted({"80/tcp": []}, exposed=["80/tcp", "81/udp"])] == ["80/tcp"]
+    found = wanted({"80/tcp": [PortBinding(HostPort="8080")]}, exposed=["80/tcp", "81/udp"], everything=True)
+    assert [(wish.name, wish.first) for wish in found] == [("80/tcp", 8080), ("81/udp", 0)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"x/tcp": []},
+        {"0/tcp": []},
+        {"65536/tcp": []},
+        {"80/icmp": []},
+        {"80/tcp": [PortBinding(HostPort="70000")]},
+        {"80/tcp": [PortBinding(HostPort="90-80")]},
+        {"80/tcp": [PortBinding(HostIp="nowhere")]},
+        {"80/tcp": [PortBinding(HostIp="::1")]},
+    ],
+)
+def test_refusals(given):
+    with pytest.raises(InvalidArgument):
+        wanted(given)
+
+
+def test_there_and_back():
+    published = [
+        Published(protocol="tcp", port=80, host_ip=IPv4Address("0.0.0.0"), host_port=8080),
+        Published(protocol="tcp", port=80, host_ip=IPv4Address("127.0.0.1"), host_port=8081),
+        Published(protocol="udp", port=53, host_ip=IPv4Address("0.0.0.0"), host_port=53),
+    ]
+    shown = bindings(published)
+    assert shown["80/tcp"] == [
+        PortBinding(HostIp="0.0.0.0", HostPort="8080"),
+        PortBinding(HostIp="127.0.0.1", HostPort="8081"),
+    ]
+    assert sorted(published_of(shown), key=lambda entry: entry.host_port) == sorted(
+        published, key=lambda entry: entry.host_port
+    )

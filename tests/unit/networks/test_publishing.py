@@ -1,0 +1,67 @@
+"""Host's side and packet filter: both or neither."""
+
+import asyncio
+import socket
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from tare.base.errors import InternalError, NotFound
+from tare.drivers.network.nft import BridgeRules
+from tare.networks.ports import PortWish
+from tare.networks.publishing import Publisher
+
+RULES = BridgeRules(bridge="br-x", subnet=IPv4Network("10.0.0.0/24"))
+ADDRESS, LOOPBACK = IPv4Address("10.0.0.2"), IPv4Address("127.0.0.1")
+
+
+class Filter:
+    """The packet filter as a set of keys."""
+
+    def __init__(self):
+        self.mapped, self.error = set(), None
+
+    def publish(self, rules, publications, *, present):
+        if self.error is not None:
+            raise self.error
+        for entry in publications:
+            (self.mapped.add if present else self.mapped.remove)((entry.host_ip, entry.host_port, entry.port))
+
+
+def publish(publisher, *wishes):
+    return publisher.publish(wishes, rules=RULES, address=ADDRESS, default_ip=LOOPBACK, who="box (e1)")
+
+
+def test_published_and_withdrawn():
+    async def main():
+        table = Filter()
+        publisher = Publisher(table)
+        [published] = await publish(publisher, PortWish(protocol="tcp", port=80))
+        assert table.mapped == {(LOOPBACK, published.host_port, 80)}
+        wish = PortWish(protocol="tcp", port=81, first=published.host_port, last=published.host_port)
+        with pytest.raises(InternalError, match=r"endpoint box \(e1\): Bind for 127.0.0.1:\d+ failed: port is already"):
+            await publish(publisher, PortWish(protocol="udp", port=9), wish)
+        assert len(table.mapped) == 1
+        table.error = NotFound("flushed")
+        await publisher.withdraw([published], rules=RULES, address=ADDRESS)
+        table.error = None
+        [again] = await publish(publisher, wish)
+        assert again.host_port == published.host_port
+        publisher.close()
+
+    asyncio.run(main())
+
+
+def test_a_running_containers_ports_are_taken_back():
+    async def main():
+        table = Filter()
+        first, second = Publisher(table), Publisher(table)
+        [published] = await publish(first, PortWish(protocol="tcp", port=80))
+        await second.adopt([published], rules=RULES, address=ADDRESS)  # the port is lost, the mapping is not
+        first.close()
+        await second.adopt([published], rules=RULES, address=ADDRESS)
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", published.host_port))
+        second.close()
+
+    asyncio.run(main())
