@@ -80,7 +80,7 @@ def test_policies_hold_over_a_restart_of_the_daemon(daemon: Daemon, engine_host:
         daemon.json("POST", f"/containers/{container}/stop?t=0", expect=204)
     daemon.stop()
     daemon.start()
-    until(daemon, always_stopped, "start", 2)
+    until(daemon, always_stopped, "start", 2)  # events outlive the daemon
     running = {entry["Names"][0] for entry in daemon.json("GET", "/containers/json")}
     assert running == {"/kept", "/always-stopped"}
     assert daemon.json("GET", f"/containers/{kept}/json")["RestartCount"] == 0

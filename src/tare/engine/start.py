@@ -74,6 +74,7 @@ async def start(engine: Engine, slot: Slot, *, by_policy: bool = False) -> None:
             slot.restart_delay_s = 0.0
             engine.containers.change(slot, restart_count=0)
         try:
+            await volumes.take_over(engine, slot)
             await _start(engine, slot)
         except Exception as error:
             _record_failure(engine, slot, error)
