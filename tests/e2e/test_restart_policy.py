@@ -89,6 +89,7 @@ def test_policies_hold_over_a_restart_of_the_daemon(daemon: Daemon, engine_host:
 def test_start_order_after_the_daemon_was_away(daemon: Daemon, engine_host: str) -> None:
     """Proves `containers/wishes` with `engine/restore`: the lower number starts first, whatever was created first."""
     names = {"late": "5", "early": "-5", "middle": "0"}
+    last = ""
     for name, order in names.items():
         body = {
             "Image": "busybox",
@@ -99,9 +100,10 @@ def test_start_order_after_the_daemon_was_away(daemon: Daemon, engine_host: str)
         container = str(daemon.json("POST", f"/containers/create?name={name}", body, expect=201)["Id"])
         daemon.json("POST", f"/containers/{container}/start", expect=204)
         daemon.json("POST", f"/containers/{container}/stop?t=0", expect=204)
+        last = container if name == "late" else last
     daemon.stop()
     daemon.start()
-    until(daemon, "late", "start", 2)
+    until(daemon, last, "start", 2)
     started = {
         entry["Names"][0]: daemon.json("GET", f"/containers/{entry['Id']}/json")["State"]["StartedAt"]
         for entry in daemon.json("GET", "/containers/json")

@@ -18,6 +18,7 @@ from tare.containers.service import Slot
 from tare.engine import health, volumes
 from tare.engine.engine import Engine
 from tare.engine.rename import rename
+from tare.engine.start import restart_unhealthy
 from tare.engine.update import update
 from tare.wire.config import UpdateBody
 
@@ -74,7 +75,7 @@ async def _apply(engine: Engine, slot: Slot, planned: Edit, *, has_health: bool)
         return []
     if has_health:
         engine.containers.change(slot, health=None)
-        health.watch(engine, slot)
+        health.watch(engine, slot, restarter=restart_unhealthy)
     return [f"The new {what} holds from the container's next start on." for what in planned.later]
 
 
