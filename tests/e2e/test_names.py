@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,15 @@ def test_names_aliases_ids_hostnames_and_back(engine_host: str) -> None:
     assert look_up(engine_host, "plain", "stranger") == ["10.227.0.2"]
     out(engine_host, "rm", "-f", "premier")
     assert look_up(engine_host, "second", "www") == ["10.226.0.3"]
+
+
+def test_port_53_is_free_for_a_name_server_in_the_container(engine_host: str) -> None:
+    out(engine_host, "network", "create", "town")
+    sleeper(engine_host, "first", "--network", "town")
+    pid = out(engine_host, "inspect", "-f", "{{.State.Pid}}", "first")
+    bind = "import socket as s; u = s.socket(type=s.SOCK_DGRAM); u.bind(('', 53)); t = s.socket(); t.bind(('', 53)); t.listen()"
+    subprocess.run(["nsenter", "-t", pid, "-n", sys.executable, "-c", bind], check=True, timeout=30)
+    assert len(look_up(engine_host, "first", "first")) == 1
 
 
 def test_names_after_the_daemon_was_killed(own: Daemon) -> None:

@@ -71,6 +71,7 @@ def test_streams_are_kept_apart_and_the_exit_code_is_the_programs(engine_host: s
         (["--memory", "1m", "busybox", "true"], 125, "Minimum memory limit allowed is 6MB"),
         (["--cap-add", "NOPE", "busybox", "true"], 125, "NOPE"),
         (["--network", "nowhere", "busybox", "true"], 125, "network nowhere not found"),
+        (["--link", "nobody:x", "busybox", "true"], 125, "could not get container for nobody"),
         (["--runtime", "nope", "busybox", "true"], 125, "nope"),
         (["-w", "relative", "busybox", "true"], 125, "absolute path"),
         (["nosuchimage:1", "true"], 125, "nosuchimage:1"),

@@ -302,7 +302,7 @@ class Networks:
             held.gateway = self._gateway_of(endpoints)
             await self._expose(held)
             if held.namespace is not None and self._wants_names(endpoints):
-                await self._open_names(held, held.namespace)
+                await self._open_names(held, held.namespace, is_new=True)
         except BaseException:
             await self._let_go(held)
             raise
@@ -554,7 +554,7 @@ class Networks:
     def _wants_names(self, endpoints: Mapping[str, EndpointSettings]) -> bool:
         return any(n.has_names for e in endpoints.values() if (n := self._networks.get(e.NetworkID)) is not None)
 
-    async def _open_names(self, held: _Held, namespace: NetNamespace) -> None:
+    async def _open_names(self, held: _Held, namespace: NetNamespace, *, is_new: bool = False) -> None:
         """Serve names at 127.0.0.11 inside."""
         book = Book(
             find=lambda name: self._directory.find(name, held.attachment.endpoints),
@@ -562,7 +562,7 @@ class Networks:
             servers=lambda: self._servers_for(held),
         )
         server = NameServer(book)
-        await server.open(*await in_thread(self._driver.name_sockets, namespace))
+        await server.open(*await in_thread(partial(self._driver.name_sockets, namespace, is_new=is_new)))
         held.names = server
 
     def _servers_for(self, held: _Held) -> Sequence[str]:

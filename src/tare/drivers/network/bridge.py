@@ -21,7 +21,7 @@ from pathlib import Path
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, Unavailable
 from tare.drivers.network.netlink import IPAddress, IPInterface, IPNetwork, Link, Netlink, Route
 from tare.drivers.network.netns import Namespaces, NetNamespace
-from tare.drivers.network.nft import BridgeRules, Nft, Publication, check_bridge_name
+from tare.drivers.network.nft import BridgeRules, Nft, Publication, check_bridge_name, names_ruleset
 
 NAME_SERVER = "127.0.0.11"
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -229,9 +229,13 @@ class BridgeDriver:
             everywhere = ipaddress.ip_network("0.0.0.0/0")
             inside.add_route(Route(destination=everywhere, gateway=gateway, index=link.index))
 
-    def name_sockets(self, namespace: NetNamespace) -> tuple[socket.socket, socket.socket]:
-        """Where a container asks for names: udp and tcp sockets at 127.0.0.11:53 inside, the caller closes them."""
-        return self._namespaces.run(namespace.fd, _name_sockets)
+    def name_sockets(self, namespace: NetNamespace, *, is_new: bool) -> tuple[socket.socket, socket.socket]:
+        """Where a container asks for names: udp and tcp sockets behind 127.0.0.11:53 inside, the caller closes them.
+
+        is_new: nobody served names in this namespace before.
+        """
+        redirects = self._nft is not None
+        return self._namespaces.run(namespace.fd, lambda: _name_sockets(redirects=redirects, is_new=is_new))
 
     def unplug(self, outside: str) -> None:
         """Cut one connection of a namespace that lives on. Waits for a grace period. Idempotent."""
@@ -287,7 +291,8 @@ def _switch_on(path: Path) -> None:
         raise InternalError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _name_sockets() -> tuple[socket.socket, socket.socket]:
+def _name_sockets(*, redirects: bool, is_new: bool) -> tuple[socket.socket, socket.socket]:
+    """redirects: take any ports, and let the packet filter of this namespace lead port 53 to them."""
     flags = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | flags)
     try:
@@ -295,8 +300,15 @@ def _name_sockets() -> tuple[socket.socket, socket.socket]:
         try:
             for each in (udp, tcp):
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                each.bind((NAME_SERVER, 53))
+                each.bind((NAME_SERVER, 0 if redirects else 53))
             tcp.listen(64)
+            if redirects:
+                nft = Nft()
+                try:
+                    ports = {"udp_port": udp.getsockname()[1], "tcp_port": tcp.getsockname()[1]}
+                    nft.run(names_ruleset(NAME_SERVER, **ports, replaces=not is_new))
+                finally:
+                    nft.close()
         except BaseException:
             tcp.close()
             raise

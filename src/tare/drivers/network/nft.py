@@ -116,6 +116,25 @@ table ip {rules.table} {{
 """
 
 
+def names_ruleset(server: str, *, udp_port: int, tcp_port: int, replaces: bool) -> str:
+    """Inside a container: questions to `server` port 53 go to the ports our name server really has.
+
+    Port 53 itself stays free for a name server in the container. replaces: there may be such a table; deleting waits
+    for an RCU grace period, which a new namespace need not pay.
+    """
+    table = f"{PREFIX}names"
+    first = f"table ip {table}\ndelete table ip {table}\n" if replaces else ""
+    return f"""{first}\
+table ip {table} {{
+  chain output {{
+    type nat hook output priority -100; policy accept;
+    ip daddr {server} udp dport 53 dnat to {server}:{udp_port}
+    ip daddr {server} tcp dport 53 dnat to {server}:{tcp_port}
+  }}
+}}
+"""
+
+
 def publish_command(rules: BridgeRules, publication: Publication, *, present: bool) -> str:
     """The command that adds (or deletes) the map element of one port: no rule changes."""
     verb = "add" if present else "delete"

@@ -26,6 +26,16 @@ def test_switches():
     assert 'iifname "br0" drop' in text
 
 
+def test_names_are_led_to_the_ports_of_our_server():
+    text = nft.names_ruleset("127.0.0.11", udp_port=4001, tcp_port=4002, replaces=True)
+    assert "delete table ip tare-names\n" in text
+    again = nft.names_ruleset("127.0.0.11", udp_port=4001, tcp_port=4002, replaces=False)
+    assert text.endswith(again)
+    assert "delete" not in again
+    assert "ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:4001\n" in text
+    assert "ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:4002\n" in text
+
+
 def test_a_port_is_one_element():
     everywhere = Publication(protocol="tcp", host_port=80, address=IPv4Address("10.1.0.2"), port=8080)
     one = Publication(
