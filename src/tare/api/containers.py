@@ -220,8 +220,10 @@ async def attach_websocket(engine: Engine, request: Request) -> Answer:
     """`GET /containers/{id}/attach/ws` (W34)."""
     slot = engine.containers.find(request.params["id"])
     websocket.accept_key(request.headers)  # before anything is registered for it
-    run = attach_verb.prepare(engine, slot, _streams(request.query, is_raw=True))
-    return websocket.upgrade(request.headers, run, is_text=request.version < _BINARY_MESSAGES)
+    streams = _streams(request.query, is_raw=True)
+    run = attach_verb.prepare(engine, slot, streams)
+    is_read = streams.stdin and slot.container.config.OpenStdin
+    return websocket.upgrade(request.headers, run, is_text=request.version < _BINARY_MESSAGES, is_read=is_read)
 
 
 async def attach(engine: Engine, request: Request) -> Answer:

@@ -6,6 +6,7 @@ Source: RFC 6455.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import codecs
@@ -40,14 +41,16 @@ def accept_key(headers: Mapping[str, str]) -> str:
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
 
 
-def upgrade(headers: Mapping[str, str], run: Callable[[Peer], Awaitable[None]], *, is_text: bool) -> Upgrade:
+def upgrade(
+    headers: Mapping[str, str], run: Callable[[Peer], Awaitable[None]], *, is_text: bool, is_read: bool
+) -> Upgrade:
     """Run `run` over a websocket. is_text: messages are text, what is no UTF-8 in them replaced; else binary.
 
-    Raises InvalidArgument.
+    is_read: `run` reads; else what the client sends is passed over, and only its close noticed. Raises InvalidArgument.
     """
 
     async def over_messages(peer: Peer) -> None:
-        socket = WebSocket(peer, is_text=is_text)
+        socket = WebSocket(peer, is_text=is_text, is_read=is_read)
         try:
             await run(socket)
         finally:
@@ -59,17 +62,20 @@ def upgrade(headers: Mapping[str, str], run: Callable[[Peer], Awaitable[None]], 
 class WebSocket:
     """See `web.message.Peer`."""
 
-    def __init__(self, peer: Peer, *, is_text: bool = False) -> None:
+    def __init__(self, peer: Peer, *, is_text: bool = False, is_read: bool = True) -> None:
         self._peer = peer
         self._protocol = Connection(ConnectionType.SERVER)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if is_text else None
         self._received: deque[bytes] = deque()
         self._has_ended = False
+        self._is_read = is_read
+        self._told = asyncio.Event()
 
     async def read(self) -> bytes:
         """The payload of the next message or part of one; b"" when the client has closed."""
         while not self._received:
             if self._has_ended:
+                self._told.set()
                 return b""
             data = await self._peer.read()
             self._protocol.receive_data(data or None)
@@ -120,5 +126,14 @@ class WebSocket:
         await self._peer.drained()
 
     async def gone(self) -> None:
-        """See Peer."""
-        await self._peer.gone()
+        """Return when the client has closed, by a frame or the connection: there is no half-close to go on after."""
+        if not self._is_read:
+            while await self.read():
+                pass
+            return
+        either = [asyncio.ensure_future(self._peer.gone()), asyncio.ensure_future(self._told.wait())]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for future in either:
+                future.cancel()

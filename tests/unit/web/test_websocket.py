@@ -37,7 +37,7 @@ class Raw:
         return
 
     async def gone(self) -> None:
-        return
+        await asyncio.Event().wait()
 
 
 def client(*events: TextMessage | BytesMessage | Ping | CloseConnection) -> bytes:
@@ -82,6 +82,21 @@ def test_pings_are_answered_and_a_close_is_the_end() -> None:
 
 def test_what_is_no_websocket_ends_it() -> None:
     assert asyncio.run(read_all(WebSocket(Raw(b"\xff\xff\xff\xff\xff")))) == []
+
+
+def test_a_close_is_leaving() -> None:
+    async def main() -> None:
+        sent = client(BytesMessage(data=b"x"), CloseConnection(code=1000))
+        await asyncio.wait_for(WebSocket(Raw(sent), is_read=False).gone(), 5)
+        socket = WebSocket(Raw(sent))
+        watch = asyncio.ensure_future(socket.gone())
+        assert await socket.read() == b"x"
+        await asyncio.sleep(0)
+        assert not watch.done(), "not before everything was read"
+        assert await socket.read() == b""
+        await asyncio.wait_for(watch, 5)
+
+    asyncio.run(main())
 
 
 def test_output_and_its_end() -> None:
