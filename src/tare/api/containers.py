@@ -20,7 +20,8 @@ from tare.engine import export as export_verb
 from tare.engine import listing, logs, prune, remove, rename, rotation, start, stop
 from tare.engine import restart as restart_verb
 from tare.engine.engine import Engine, files_of
-from tare.web.message import Answer, Request, Response, Stream, Upgrade, json_response, no_content
+from tare.web import websocket
+from tare.web.message import Answer, Query, Request, Response, Stream, Upgrade, json_response, no_content
 from tare.wire.config import ContainerConfig, CreateBody
 from tare.wire.containers import Change, CreateResponse, WaitError, WaitResponse
 from tare.wire.detach import parse_keys
@@ -29,6 +30,7 @@ from tare.wire.filters import parse_filters
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 _RENAMED_STREAM = (1, 42)
+_BINARY_MESSAGES = (1, 28)
 
 
 def stream_type(request: Request, *, has_tty: bool) -> str:
@@ -202,19 +204,32 @@ async def clear_logs(engine: Engine, request: Request) -> Answer:
     return no_content()
 
 
-async def attach(engine: Engine, request: Request) -> Answer:
-    """`POST /containers/{id}/attach`."""
-    slot = engine.containers.find(request.params["id"])
-    query = request.query
-    streams = attach_verb.Streams(
+def _streams(query: Query, *, is_raw: bool = False) -> attach_verb.Streams:
+    return attach_verb.Streams(
         stdin=query.flag("stdin"),
         stdout=query.flag("stdout"),
         stderr=query.flag("stderr"),
         stream=query.flag("stream"),
         replay=query.flag("logs"),
+        is_raw=is_raw,
         detach_keys=parse_keys(query.text("detachKeys")),
     )
+
+
+async def attach_websocket(engine: Engine, request: Request) -> Answer:
+    """`GET /containers/{id}/attach/ws` (W34)."""
+    slot = engine.containers.find(request.params["id"])
+    websocket.accept_key(request.headers)  # before anything is registered for it
+    streams = _streams(request.query, is_raw=True)
     run = attach_verb.prepare(engine, slot, streams)
+    is_read = streams.stdin and slot.container.config.OpenStdin
+    return websocket.upgrade(request.headers, run, is_text=request.version < _BINARY_MESSAGES, is_read=is_read)
+
+
+async def attach(engine: Engine, request: Request) -> Answer:
+    """`POST /containers/{id}/attach`."""
+    slot = engine.containers.find(request.params["id"])
+    run = attach_verb.prepare(engine, slot, _streams(request.query))
     return Upgrade(run, content_type=stream_type(request, has_tty=slot.container.config.Tty))
 
 

@@ -45,6 +45,7 @@ ROUTES: list[Route[Handler]] = [
     Route("POST", "/containers/{id}/rename", containers.rename_, "write"),
     Route("POST", "/containers/{id}/resize", containers.resize, "write"),
     Route("POST", "/containers/{id}/attach", containers.attach, "admin"),
+    Route("GET", "/containers/{id}/attach/ws", containers.attach_websocket, "admin"),
     Route("POST", "/containers/{id}/wait", containers.wait, "read"),
     Route("DELETE", "/containers/{id}", containers.delete, "write"),
     Route("GET", "/containers/{id}/checkpoints", absent.checkpoints, "read"),

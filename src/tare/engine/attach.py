@@ -17,13 +17,16 @@ from tare.web.message import Peer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streams:
-    """Which streams a client wants. replay: the log so far first. detach_keys: bytes that end the attachment."""
+    """Which streams a client wants. replay: the log so far first. detach_keys: bytes that end the attachment.
+    is_raw: without frames even where there is no terminal.
+    """
 
     stdin: bool = False
     stdout: bool = False
     stderr: bool = False
     stream: bool = True
     replay: bool = False
+    is_raw: bool = False
     detach_keys: bytes = b""
 
 
@@ -70,7 +73,7 @@ async def _converse(engine: Engine, slot: Slot, streams: Streams, subscriber: Su
         stdin=streams.stdin and config.OpenStdin,
         stdout=streams.stdout,
         stderr=streams.stdout if config.Tty else streams.stderr,
-        is_raw=config.Tty,
+        is_raw=config.Tty or streams.is_raw,
         detach_keys=streams.detach_keys if config.Tty else b"",
         closes_stdin=config.StdinOnce and not config.Tty,
     )
@@ -82,5 +85,5 @@ async def _converse(engine: Engine, slot: Slot, streams: Streams, subscriber: Su
 
 
 async def _replay(engine: Engine, slot: Slot, streams: Streams) -> AsyncIterator[bytes]:
-    async for piece in read_logs(engine, slot, stdout=streams.stdout, stderr=streams.stderr):
+    async for piece in read_logs(engine, slot, stdout=streams.stdout, stderr=streams.stderr, is_raw=streams.is_raw):
         yield piece

@@ -26,8 +26,9 @@ async def read_logs(
     timestamps: bool = False,
     details: bool = False,
     follow: bool = False,
+    is_raw: bool = False,
 ) -> AsyncIterator[bytes]:
-    """Frames (raw bytes with a terminal). Times in nanoseconds. follow: until the container ends.
+    """Frames (raw bytes with a terminal or if asked for). Times in nanoseconds. follow: until the container ends.
 
     Rotated files come first, oldest first; one that is rotated meanwhile is read to its end before the next.
     """
@@ -38,7 +39,7 @@ async def read_logs(
         since=since,
         until=until,
         timestamps=timestamps,
-        has_tty=container.config.Tty,
+        has_tty=container.config.Tty or is_raw,
         details=_details(container.host_config.LogConfig.Config or {}, container.labels) if details else b"",
     )
     path = log_path(engine, container)

@@ -139,10 +139,14 @@ class Stream:
 
 @dataclass(slots=True)
 class Upgrade:
-    """Give the raw connection to `run` after answering 101 (or 200 if the client offered no upgrade)."""
+    """Give the raw connection to `run` after answering 101 (or 200 if the client offered no upgrade).
+
+    accept: what a websocket's handshake is answered with, "" for other connections.
+    """
 
     run: Callable[[Peer], Awaitable[None]]
     content_type: str = "application/vnd.docker.raw-stream"
+    accept: str = ""
 
 
 Answer = Response | Stream | Upgrade

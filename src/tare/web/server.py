@@ -524,7 +524,12 @@ class Connection(asyncio.Protocol):
         if self._eof:
             self._peer.feed_eof()
         self._keep_alive = True
-        if offered:
+        if answer.accept:
+            reply = (
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                f"Sec-WebSocket-Accept: {answer.accept}\r\n"
+            )
+        elif offered:
             reply = (
                 f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {answer.content_type}\r\n"
                 "Connection: Upgrade\r\nUpgrade: tcp\r\n"
