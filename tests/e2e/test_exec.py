@@ -289,7 +289,9 @@ def test_resize(api: Daemon) -> None:
     assert talk.rest() == b"41 83\r\n"
     assert api.request("POST", f"/exec/{exec_id}/resize?h=41&w=83")[0] == 409
     assert api.request("POST", f"/exec/{exec_id}/resize?h=x")[0] == 400
-    first = create(api, Cmd=["stty", "size"], Tty=True, ConsoleSize=[12, 34])
+    # crun 1.8 sets the size beside the process it has just let go: the first look may come too early
+    size_once_set = "until stty size 2>/dev/null; do :; done"
+    first = create(api, Cmd=["sh", "-c", size_once_set], Tty=True, ConsoleSize=[12, 34])
     assert Conversation(api, first, b'{"Tty":true}').rest() == b"12 34\r\n"
 
 

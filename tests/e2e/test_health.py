@@ -80,3 +80,27 @@ def test_a_check_that_cannot_run_is_a_failure(daemon: Daemon, engine_host: str) 
 def test_without_a_check_nothing_is_said(daemon: Daemon, engine_host: str) -> None:
     container = run(daemon, "plain", ["NONE"])
     assert "Health" not in daemon.json("GET", f"/containers/{container}/json")["State"]
+
+
+def test_an_unhealthy_container_is_restarted_when_its_label_says_so(daemon: Daemon, engine_host: str) -> None:
+    body = {
+        "Image": "busybox",
+        "Cmd": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"],
+        "Labels": {"tare.on-unhealthy": "restart"},
+        "Healthcheck": {"Test": ["CMD", "false"], "Interval": SECOND // 20, "Timeout": SECOND, "Retries": 1},
+    }
+    container = str(daemon.json("POST", "/containers/create?name=phoenix", body, expect=201)["Id"])
+    daemon.json("POST", f"/containers/{container}/start", expect=204)
+    wait_for_event(daemon, container, "restart")
+    assert daemon.json("GET", f"/containers/{container}/json")["State"]["Running"]
+
+
+def wait_for_event(engine: Daemon, container: str, action: str) -> None:
+    filters = quote(json.dumps({"container": [container], "event": [action]}))
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(20)
+    connection.sock.connect(str(engine.socket))
+    connection.request("GET", f"/events?since=1&filters={filters}")
+    assert connection.getresponse().readline()
+    connection.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tare.testing.daemon import Daemon
@@ -78,7 +80,43 @@ def test_policies_hold_over_a_restart_of_the_daemon(daemon: Daemon, engine_host:
         daemon.json("POST", f"/containers/{container}/stop?t=0", expect=204)
     daemon.stop()
     daemon.start()
-    until(daemon, always_stopped, "start", 1)
+    until(daemon, always_stopped, "start", 2)  # events outlive the daemon
     running = {entry["Names"][0] for entry in daemon.json("GET", "/containers/json")}
     assert running == {"/kept", "/always-stopped"}
     assert daemon.json("GET", f"/containers/{kept}/json")["RestartCount"] == 0
+
+
+def test_start_order_after_the_daemon_was_away(daemon: Daemon, engine_host: str) -> None:
+    """Proves `containers/wishes` with `engine/restore`: the lower number starts first, whatever was created first."""
+    names = {"late": "5", "early": "-5", "middle": "0"}
+    last = ""
+    for name, order in names.items():
+        body = {
+            "Image": "busybox",
+            "Cmd": ["sleep", "1000"],
+            "Labels": {"tare.start.order": order},
+            "HostConfig": {"RestartPolicy": {"Name": "always"}},
+        }
+        container = str(daemon.json("POST", f"/containers/create?name={name}", body, expect=201)["Id"])
+        daemon.json("POST", f"/containers/{container}/start", expect=204)
+        daemon.json("POST", f"/containers/{container}/stop?t=0", expect=204)
+        last = container if name == "late" else last
+    daemon.stop()
+    daemon.start()
+    until(daemon, last, "start", 2)
+    started = {
+        entry["Names"][0]: daemon.json("GET", f"/containers/{entry['Id']}/json")["State"]["StartedAt"]
+        for entry in daemon.json("GET", "/containers/json")
+    }
+    assert sorted(started, key=lambda name: started[name]) == ["/early", "/middle", "/late"]
+
+
+def test_a_container_is_removed_while_it_starts(daemon: Daemon, engine_host: str) -> None:
+    for number in range(10):
+        body = {"Image": "busybox", "Cmd": ["sleep", "1000"]}
+        container = str(daemon.json("POST", f"/containers/create?name=race{number}", body, expect=201)["Id"])
+        starter = threading.Thread(target=daemon.request, args=("POST", f"/containers/{container}/start"))
+        starter.start()
+        assert daemon.request("DELETE", f"/containers/{container}?force=1")[0] == 204
+        starter.join()
+    assert daemon.json("GET", "/containers/json?all=1") == []

@@ -8,10 +8,10 @@ import msgspec
 
 from tare.aio import tasks
 from tare.api.handler import read_json
-from tare.engine import stats, update
+from tare.engine import edit, stats
 from tare.engine.engine import Engine
 from tare.web.message import Answer, Request, Stream, json_response
-from tare.wire.config import HostConfig
+from tare.wire.config import UpdateBody
 
 _HAS_ONE_SHOT = (1, 41)
 
@@ -40,6 +40,6 @@ async def stats_(engine: Engine, request: Request) -> Answer:
 async def update_(engine: Engine, request: Request) -> Answer:
     """`POST /containers/{id}/update`."""
     slot = engine.containers.find(request.params["id"])
-    wanted = await read_json(request, HostConfig)
-    warnings = await tasks.finish(update.update(engine, slot, wanted), name="update")
+    wanted = await read_json(request, UpdateBody)
+    warnings = await tasks.finish(edit.edit(engine, slot, wanted), name="update")
     return json_response({"Warnings": warnings})

@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cp": ("copy", "CP", "Copy files between a container and this machine"),
     "create": ("run", "CREATE", "Make a container without starting it"),
     "diff": ("container_read", "DIFF", "Show what a container changed in its file system"),
+    "edit": ("edit", "EDIT", "Change an existing container, which keeps its file system"),
     "events": ("events", "EVENTS", "Follow what happens in the engine"),
     "exec": ("execute", "EXEC", "Run a further command in a running container"),
     "export": ("container_read", "EXPORT", "Write a container's file system as a tar archive"),
@@ -78,7 +79,7 @@ GROUPS: dict[str, str] = {
 }
 
 _IN_CONTAINER = (
-    "attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port", "rename", "restart",
+    "attach", "commit", "cp", "create", "diff", "edit", "exec", "export", "kill", "logs", "pause", "port", "rename", "restart",
     "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait",
 )  # fmt: skip
 _IN_IMAGE = ("history", "import", "load", "pull", "push", "save", "tag")

@@ -340,7 +340,7 @@ def _config(options: flags.Options, operands: list[str], environ: Mapping[str, s
     swappiness = options.number("memory-swappiness")
     if swappiness != -1 and not 0 <= swappiness <= 100:
         raise ValueError(f"invalid value: {swappiness}. Valid memory swappiness range is 0-100")
-    _, volumes = _volumes(options)
+    _, anonymous = volumes(options)
     config: Object = {
         "Hostname": options.text("hostname"),
         "Domainname": options.text("domainname"),
@@ -354,7 +354,7 @@ def _config(options: flags.Options, operands: list[str], environ: Mapping[str, s
         "Env": environment(options.many("env-file"), options.many("env"), environ) or None,
         "Cmd": operands[1:] or None,
         "Image": operands[0],
-        "Volumes": volumes,
+        "Volumes": anonymous,
         "WorkingDir": options.text("workdir"),
         "Entrypoint": None,
         "OnBuild": None,
@@ -368,8 +368,8 @@ def _config(options: flags.Options, operands: list[str], environ: Mapping[str, s
         config["StopSignal"] = options.text("stop-signal")
     if options.changed("stop-timeout"):
         config["StopTimeout"] = options.number("stop-timeout")
-    if health := _health(options):
-        config["Healthcheck"] = health
+    if check := health(options):
+        config["Healthcheck"] = check
     return config
 
 
@@ -391,7 +391,8 @@ _HEALTH_NUMBERS = (
 )
 
 
-def _health(options: flags.Options) -> Object:
+def health(options: flags.Options) -> Object:
+    """Healthcheck of the configuration, {} without one. Raises ValueError."""
     given: Object = {}
     if options.text("health-cmd"):
         given["Test"] = ["CMD-SHELL", options.text("health-cmd")]
@@ -408,7 +409,7 @@ def _health(options: flags.Options) -> Object:
     return given
 
 
-def _volumes(options: flags.Options) -> tuple[list[str], Object]:
+def volumes(options: flags.Options) -> tuple[list[str], Object]:
     """-v split into binds (with a source) and anonymous volumes."""
     binds: list[str] = []
     anonymous: Object = {}
@@ -433,7 +434,7 @@ def _host_config(options: flags.Options) -> Object:
     mounts = [mountspec.mount(text) for text in options.many("mount")]
     added = _capabilities(options.many("cap-add"))
     host: Object = {
-        "Binds": _volumes(options)[0] or None,
+        "Binds": volumes(options)[0] or None,
         "ContainerIDFile": options.text("cidfile"),
         "LogConfig": {"Type": options.text("log-driver"), "Config": _log_options(options)},
         "NetworkMode": "default",

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tare.cli.context import Context
 
-_NAMES = (
+NAMES = (
     "blkio-weight", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "cpu-shares", "cpus", "cpuset-cpus",
     "cpuset-mems", "memory", "memory-reservation", "memory-swap", "pids-limit", "restart",
 )  # fmt: skip
@@ -76,6 +76,6 @@ UPDATE = flags.Command(
     flags=tuple(
         flags.Flag("restart", "", flags.STRING, flag.help) if flag.name == "restart" else flag
         for flag in createspec.FLAGS
-        if flag.name in _NAMES
+        if flag.name in NAMES
     ),
 )

@@ -79,6 +79,7 @@ class Container:
     host_config: HostConfig
     runtime: str
     mounts: tuple[MountPoint, ...] = ()
+    next_mounts: tuple[MountPoint, ...] | None = None  # edited while it ran: those of its next start
     asked_endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
     endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
     ports: dict[str, list[PortBinding] | None] = field(default_factory=dict)
@@ -102,6 +103,11 @@ class Container:
     def is_paused(self) -> bool:
         """Whether it is frozen."""
         return self.state is State.PAUSED
+
+    @property
+    def all_mounts(self) -> tuple[MountPoint, ...]:
+        """What it mounts now and what it will at its next start: everything it holds."""
+        return (*self.mounts, *(point for point in self.next_mounts or () if point not in self.mounts))
 
     @property
     def labels(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ from tare.base import clock
 from tare.base.digest import hex_of
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.ids import ContainerId, random_id
-from tare.containers import checks, logoptions
+from tare.containers import checks, logoptions, wishes
 from tare.containers.container import Container, MountPoint
 from tare.containers.merge import merge
 from tare.containers.mounts import plan_mounts
@@ -49,6 +49,7 @@ async def create(
     )
     warnings = checks.validate(config, host_config, facts=engine.host, runtimes=frozenset(engine.runtimes))
     warnings = [*warnings, *logoptions.check(host_config.LogConfig)]
+    wishes.check(config.Labels or {})
     _refuse_later_subjects(host_config)
     ports.wishes(config, host_config)  # a port that cannot be is refused now, not at start
     config = _with_hostname(engine, config, host_config, container_id)

@@ -110,6 +110,6 @@ def image_uses(engine: Engine) -> list[ImageUse]:
         for slot in engine.containers
         for image_id, reference in (
             (slot.container.image_id, slot.container.image_reference),
-            *((point.image_id, point.name) for point in slot.container.mounts if point.type == "image"),
+            *((point.image_id, point.name) for point in slot.container.all_mounts if point.type == "image"),
         )
     ]

@@ -7,14 +7,27 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from tare.aio import tasks
 from tare.base import clock
 from tare.base.errors import TareError
 from tare.containers.container import State
-from tare.containers.health import OUTPUT_BYTES, TIMED_OUT, Check, Health, Probe, check_of, judge, pause_before_next
+from tare.containers.health import (
+    OUTPUT_BYTES,
+    TIMED_OUT,
+    UNHEALTHY,
+    Check,
+    Health,
+    Probe,
+    check_of,
+    judge,
+    pause_before_next,
+)
 from tare.containers.hub import Subscriber
 from tare.containers.service import Slot
+from tare.containers.wishes import restarts_when_unhealthy
 from tare.engine import exec as exec_verb
 from tare.engine.engine import Engine
 from tare.engine.news import tell
@@ -25,14 +38,22 @@ log = logging.getLogger(__name__)
 _CANNOT_RUN = 126
 
 
-def watch(engine: Engine, slot: Slot) -> None:
-    """Begin checking a container that runs now, if it asks for that; ended by `cancel` when it exits."""
+Restarter = Callable[[Engine, Slot], Coroutine[Any, Any, None]]
+
+
+def watch(engine: Engine, slot: Slot, *, restarter: Restarter) -> None:
+    """Begin checking a container that runs now, if it asks for that; ended by `cancel` when it exits.
+
+    restarter: what to do with one that is unhealthy and asked to be restarted then.
+    """
     cancel(slot)
     check = check_of(slot.container.config)
     if check is not None:
         if slot.container.health is None:
             engine.containers.change(slot, health=Health())
-        slot.health = tasks.spawn(_check_for_ever(engine, slot, check), name=f"health of {slot.container.name}")
+        slot.health = tasks.spawn(
+            _check_for_ever(engine, slot, check, restarter), name=f"health of {slot.container.name}"
+        )
 
 
 def cancel(slot: Slot) -> None:
@@ -42,7 +63,7 @@ def cancel(slot: Slot) -> None:
         slot.health = None
 
 
-async def _check_for_ever(engine: Engine, slot: Slot, check: Check) -> None:
+async def _check_for_ever(engine: Engine, slot: Slot, check: Check, restarter: Restarter) -> None:
     while True:
         health = slot.container.health or Health()
         await asyncio.sleep(pause_before_next(check, health, since_start_s=_since_start(slot)))
@@ -54,6 +75,9 @@ async def _check_for_ever(engine: Engine, slot: Slot, check: Check) -> None:
         engine.containers.change(slot, health=after)
         if after.status != health.status:
             tell(engine, slot.container, f"health_status: {after.status}")
+            if after.status == UNHEALTHY and restarts_when_unhealthy(slot.container):
+                tasks.spawn(restarter(engine, slot), name=f"restart unhealthy {slot.container.name}")
+                return
 
 
 def _since_start(slot: Slot) -> float:
@@ -82,7 +106,9 @@ async def _run(engine: Engine, slot: Slot, check: Check) -> tuple[int, str]:
     reading = tasks.spawn(_read(subscriber), name="health output", is_awaited=True)
     try:
         await exec_verb.start(engine, exec_, attached=True)
-        output = await asyncio.wait_for(asyncio.shield(reading), check.timeout_s)
+        async with asyncio.timeout(check.timeout_s):
+            output = await asyncio.shield(reading)
+            await exec_.ended.wait()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             os.kill(exec_.pid, signal.SIGKILL)

@@ -6,7 +6,7 @@ import signal
 
 from tare.aio.threads import in_thread
 from tare.base.errors import Conflict, TareError
-from tare.containers.container import State
+from tare.containers.container import Container, State
 from tare.containers.service import Slot
 from tare.drivers import trees
 from tare.engine import stop
@@ -27,23 +27,29 @@ async def remove(engine: Engine, slot: Slot, *, force: bool = False, volumes: bo
     if slot.is_being_removed:
         raise Conflict(f"removal of container {container.name} is already in progress")
     if (container.is_running or container.state is State.RESTARTING) and not force:
-        raise Conflict(
-            f'cannot remove container "{container.name}": container is {container.state.value}: '
-            "stop the container before removing or force remove"
-        )
+        raise _still_running(container)
     slot.is_being_removed = True
     try:
-        if container.state is State.RESTARTING:
-            stop.cancel_restart(engine, slot)
-        if container.is_running:
-            await _kill(engine, slot)
-        async with slot.lock:
+        async with slot.lock:  # a start that is under way ends first; none begins any more
+            if slot.container.state is State.RESTARTING:
+                stop.cancel_restart(engine, slot)
+            if slot.container.is_running:
+                if not force:
+                    raise _still_running(slot.container)
+                await _kill(engine, slot)
             if slot.supervisor is not None:
                 await slot.supervisor
             await _clear(engine, slot, volumes=volumes)
     except BaseException:
         slot.is_being_removed = False
         raise
+
+
+def _still_running(container: Container) -> Conflict:
+    return Conflict(
+        f'cannot remove container "{container.name}": container is {container.state.value}: '
+        "stop the container before removing or force remove"
+    )
 
 
 async def _kill(engine: Engine, slot: Slot) -> None:

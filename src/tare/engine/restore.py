@@ -5,6 +5,7 @@ Restore answers crashes as undo answers errors; both end in the same idempotent 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import shutil
@@ -14,15 +15,16 @@ from tare.base.ids import is_full_id
 from tare.containers.container import Container, State
 from tare.containers.restart import starts_with_the_daemon
 from tare.containers.service import Slot
+from tare.containers.wishes import boot_waves
 from tare.drivers import trees
 from tare.drivers.runtime import monitor
 from tare.engine import health, rotation, volumes
 from tare.engine.engine import Engine
-from tare.engine.exits import handle_exit, schedule, supervise
+from tare.engine.exits import handle_exit, supervise
 from tare.engine.prepare import wish_of
 from tare.engine.release import release
 from tare.engine.remove import remove_after_exit
-from tare.engine.start import restart_by_policy
+from tare.engine.start import restart_by_policy, restart_unhealthy
 from tare.networks.service import RunningContainer
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,20 @@ async def restore(engine: Engine) -> None:
         except Exception:
             log.exception("restoring container %s", slot.container.name)
     _remove_orphans(engine)
+    due = [slot.container for slot in engine.containers if _is_due(slot)]
+    if due:
+        tasks.spawn(_start_in_order(engine, due), name="start after boot")
+
+
+async def _start_in_order(engine: Engine, due: list[Container]) -> None:
+    """Start what its policy wants started, wave by wave (`containers.wishes`)."""
+    for members, delay_s in boot_waves(due):
+        slots = [engine.containers.find(member.id) for member in members]
+        outcomes = await asyncio.gather(*(restart_by_policy(engine, slot) for slot in slots), return_exceptions=True)
+        for member, outcome in zip(members, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                log.warning("container %s could not be started: %s", member.name, outcome)
+        await asyncio.sleep(delay_s)
 
 
 async def _restore(engine: Engine, slot: Slot) -> None:
@@ -49,28 +65,25 @@ async def _restore(engine: Engine, slot: Slot) -> None:
         else:
             log.info("container %s ended while the daemon was away", container.name)
             await handle_exit(engine, slot, starter=None)
-            _start_by_policy(engine, slot)
         return
     await release(engine, container)
     if container.state is State.REMOVING or (container.host_config.AutoRemove and container.started_at):
         await remove_after_exit(engine, slot)
         return
-    _start_by_policy(engine, slot)
-
-
-def _start_by_policy(engine: Engine, slot: Slot) -> None:
-    """What has run before and does not now is started again where its policy says so."""
-    container = slot.container
     if container.state is State.RESTARTING:
         engine.containers.change(slot, state=State.EXITED)
-    if slot.is_being_removed or not container.started_at:
-        return
-    if starts_with_the_daemon(
+
+
+def _is_due(slot: Slot) -> bool:
+    """Whether it has run before, does not now, and its policy wants it started with the daemon."""
+    container = slot.container
+    if slot.is_being_removed or container.is_running or not container.started_at:
+        return False
+    return starts_with_the_daemon(
         container.host_config.RestartPolicy,
         exit_code=container.exit_code,
         was_stopped_by_user=container.was_stopped_by_user,
-    ):
-        schedule(engine, slot, ran_s=0.0, starter=restart_by_policy)
+    )
 
 
 def _running(engine: Engine, container: Container) -> RunningContainer:
@@ -92,7 +105,7 @@ async def _adopt(engine: Engine, slot: Slot) -> None:
     container = slot.container
     assert container.process is not None
     slot.started.set()
-    health.watch(engine, slot)
+    health.watch(engine, slot, restarter=restart_unhealthy)
     rotation.watch(engine, slot, adopted=True)
     ended = monitor.until_ended(container.process.monitor_pid)
     slot.supervisor = tasks.spawn(

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tare.aio import tasks
 from tare.aio.threads import in_thread
-from tare.base.errors import Conflict
+from tare.base.errors import Conflict, InvalidArgument
 from tare.containers import logs
-from tare.containers.logoptions import Limit, limit_of
+from tare.containers.logoptions import DEFAULT, Limit, limit_of
 from tare.containers.service import Slot
 from tare.engine.engine import Engine, log_path
 from tare.engine.news import tell
@@ -36,7 +36,7 @@ def watch(engine: Engine, slot: Slot, *, adopted: bool = False) -> None:
     adopted: an earlier daemon started it, and may have died between renaming its log and telling its monitor.
     """
     cancel(slot)
-    limit = limit_of(slot.container.host_config.LogConfig)
+    limit = _limit(slot)
     if limit is None:
         return
     if adopted and not log_path(engine, slot.container).exists():
@@ -51,10 +51,19 @@ def cancel(slot: Slot) -> None:
         slot.rotation = None
 
 
+def _limit(slot: Slot) -> Limit | None:
+    """What its options say; a container made before options were checked must not fail to start for them."""
+    try:
+        return limit_of(slot.container.host_config.LogConfig)
+    except InvalidArgument as error:
+        log.warning("log options of container %s: %s", slot.container.name, error.message)
+        return DEFAULT
+
+
 def finish(engine: Engine, slot: Slot) -> None:
     """It has ended: remove what a rotation just before that left to be removed."""
     cancel(slot)
-    limit = limit_of(slot.container.host_config.LogConfig)
+    limit = _limit(slot)
     if limit is not None:
         path = log_path(engine, slot.container)
         logs.trim(path, limit.max_files - path.exists())

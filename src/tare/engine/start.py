@@ -5,6 +5,7 @@ See docs/flows/run.md.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 
@@ -27,6 +28,9 @@ from tare.engine.news import tell
 from tare.engine.prepare import spec_input, wish_of
 from tare.engine.release import release
 from tare.engine.remove import remove_after_exit
+from tare.engine.stop import stop
+
+log = logging.getLogger(__name__)
 
 _CANNOT_INVOKE = 126
 _NOT_FOUND = 127
@@ -36,6 +40,17 @@ _CANNOT_START = 128
 async def restart_by_policy(engine: Engine, slot: Slot) -> None:
     """Start it because its restart policy says so."""
     await start(engine, slot, by_policy=True)
+
+
+async def restart_unhealthy(engine: Engine, slot: Slot) -> None:
+    """Stop and start it because its health check failed for good and it asked for that."""
+    try:
+        await stop(engine, slot, timeout_s=None)
+        await start(engine, slot, by_policy=True)
+    except TareError as error:
+        log.warning("unhealthy container %s could not be restarted: %s", slot.container.name, error.message)
+        return
+    tell(engine, slot.container, "restart")
 
 
 async def start(engine: Engine, slot: Slot, *, by_policy: bool = False) -> None:
@@ -59,6 +74,7 @@ async def start(engine: Engine, slot: Slot, *, by_policy: bool = False) -> None:
             slot.restart_delay_s = 0.0
             engine.containers.change(slot, restart_count=0)
         try:
+            await volumes.take_over(engine, slot)
             await _start(engine, slot)
         except Exception as error:
             _record_failure(engine, slot, error)
@@ -122,7 +138,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
             ports=attachment.ports,
         )
     slot.started.set()
-    health.watch(engine, slot)
+    health.watch(engine, slot, restarter=restart_unhealthy)
     rotation.watch(engine, slot)
     tell(engine, slot.container, "start")
     watch = supervise(engine, slot, proc.wait(started.monitor), starter=restart_by_policy)

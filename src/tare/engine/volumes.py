@@ -14,7 +14,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.base.ids import ContainerId
 from tare.containers.container import Container, MountPoint
 from tare.containers.mounts import inherit, parse_volumes_from
+from tare.containers.service import Slot
 from tare.drivers import linux, trees
 from tare.drivers.archive.client import Options
 from tare.engine.engine import Engine, rootfs_of
@@ -85,6 +86,34 @@ async def provide(
         source = str(engine.volumes.path(record.name))
         provided.append(replace(point, name=record.name, driver=record.driver, source=source))
     return tuple(provided)
+
+
+def in_order(engine: Engine, container_id: ContainerId, points: Iterable[MountPoint]) -> tuple[MountPoint, ...]:
+    """Points of a container that were put together anew: parents first, images at places of their own."""
+    ordered = sorted(points, key=lambda point: point.destination.count("/") if point.destination != "/" else 0)
+    return tuple(
+        replace(point, source=str(_parts(engine, container_id) / str(number))) if point.type == "image" else point
+        for number, point in enumerate(ordered)
+    )
+
+
+async def take_over(engine: Engine, slot: Slot) -> None:
+    """Before a start: mounts that were edited while the container ran hold from now on."""
+    container = slot.container
+    if container.next_mounts is None:
+        return
+    new = tuple(point for point in container.next_mounts if point not in container.mounts)
+    await fill(engine, replace(container, mounts=new))
+    await engine.containers.save(slot, durable=True, mounts=container.next_mounts, next_mounts=None)
+    let_go(engine, container.mounts, slot.container)
+
+
+def let_go(engine: Engine, before: Iterable[MountPoint], container: Container) -> None:
+    """The container had the points `before`: it holds those volumes no more that it has not now."""
+    held = {point.name for point in container.all_mounts}
+    for point in before:
+        if point.type == "volume" and point.name not in held:
+            engine.volumes.let_go(point.name, container.id)
 
 
 def _provide_image(engine: Engine, container_id: ContainerId, point: MountPoint, number: int) -> MountPoint:
@@ -344,7 +373,7 @@ def _unmount_parts(directory: Path) -> None:
 
 async def forget(engine: Engine, container: Container, *, remove_anonymous: bool) -> None:
     """The container is being removed: let go of its volumes, and remove those that were made for it alone."""
-    for point in container.mounts:
+    for point in container.all_mounts:
         if point.type != "volume":
             continue
         engine.volumes.let_go(point.name, container.id)
@@ -361,10 +390,10 @@ async def restore(engine: Engine) -> None:
     users: dict[str, set[str]] = {}
     for slot in engine.containers:
         container = slot.container
-        for point in container.mounts:
+        for point in container.all_mounts:
             if point.type == "volume":
                 holders.setdefault(point.name, set()).add(container.id)
-                if container.is_running:
+                if container.is_running and point in container.mounts:
                     users.setdefault(point.name, set()).add(container.id)
     await engine.volumes.restore(holders, users)
     known = {slot.container.id for slot in engine.containers}

@@ -303,6 +303,23 @@ class CreateBody(ContainerConfig, kw_only=True, frozen=True):
     NetworkingConfig: _NetworkingConfig = NetworkingConfig()
 
 
+class UpdateBody(HostConfig, kw_only=True, frozen=True):
+    """The body of `POST /containers/{id}/update`: Docker's limits and restart policy, and what this engine adds.
+
+    Labels: null takes one away. Env: `NAME=value` sets, `NAME` alone takes away. Cmd, Entrypoint: replaced whole, []
+    for none. Healthcheck: the members that are given. Binds, Mounts: added, in the place of what is at their
+    destination; RemoveMounts: destinations.
+    """
+
+    Labels: dict[str, str | None] | UnsetType = UNSET
+    Env: list[str] | UnsetType = UNSET
+    Cmd: list[str] | UnsetType = UNSET
+    Entrypoint: list[str] | UnsetType = UNSET
+    Healthcheck: HealthConfig | UnsetType = UNSET
+    Name: str = ""
+    RemoveMounts: list[str] | UnsetType = UNSET
+
+
 def config_of(body: CreateBody) -> ContainerConfig:
     """The `ContainerConfig` half of a create body."""
     return ContainerConfig(**{name: getattr(body, name) for name in ContainerConfig.__struct_fields__})
