@@ -18,31 +18,13 @@ from pathlib import Path
 import pytest
 
 from tare.testing.daemon import Daemon
+from tare.testing.stockclient import docker, out
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("docker") is None, reason="the stock docker command line is not installed"),
 ]
-
-
-def docker(host: str, *argv: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run the stock client against the engine."""
-    return subprocess.run(
-        ["docker", "-H", host, *argv],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, "DOCKER_CONFIG": "/nonexistent"},
-        check=False,
-    )
-
-
-def out(host: str, *argv: str, stdin: str = "") -> str:
-    done = docker(host, *argv, stdin=stdin)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.fixture(params=["crun", "runc"])

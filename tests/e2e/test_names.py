@@ -5,7 +5,6 @@ Proves `networks/nameserver`, `networks/directory` and `engine/links` on a real 
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,30 +14,13 @@ from pathlib import Path
 import pytest
 
 from tare.testing.daemon import Daemon
+from tare.testing.stockclient import docker, out
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("docker") is None, reason="the stock docker command line is not installed"),
 ]
-
-
-def docker(host: str, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run the stock client against the engine."""
-    return subprocess.run(
-        ["docker", "-H", host, *argv],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "DOCKER_CONFIG": "/nonexistent"},
-        check=False,
-    )
-
-
-def out(host: str, *argv: str) -> str:
-    done = docker(host, *argv)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def sleeper(host: str, name: str, *options: str) -> str:

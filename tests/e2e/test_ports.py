@@ -6,7 +6,6 @@ Proves `networks/publishing`, `networks/ports` and `drivers/network/ports` on a 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 
 from tare.testing.daemon import Daemon
+from tare.testing.stockclient import docker, out
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = [
@@ -27,24 +27,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("docker") is None, reason="the stock docker command line is not installed"),
 ]
 WEB = "mkdir -p /tmp/w; echo hello > /tmp/w/index.html; exec busybox httpd -f -p 80 -h /tmp/w"
-
-
-def docker(host: str, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run the stock client against the engine."""
-    return subprocess.run(
-        ["docker", "-H", host, *argv],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "DOCKER_CONFIG": "/nonexistent"},
-        check=False,
-    )
-
-
-def out(host: str, *argv: str) -> str:
-    done = docker(host, *argv)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def web(host: str, name: str, *options: str) -> None:

@@ -7,36 +7,18 @@ engine/logs, engine/listing, engine/export, engine/rename, engine/commit, engine
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tare.testing.stockclient import docker, out
+
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("docker") is None, reason="the stock docker command line is not installed"),
 ]
-
-
-def docker(host: str, *argv: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run the stock client against the engine."""
-    return subprocess.run(
-        ["docker", "-H", host, *argv],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, "DOCKER_CONFIG": "/nonexistent"},
-        check=False,
-    )
-
-
-def out(host: str, *argv: str, stdin: str = "") -> str:
-    done = docker(host, *argv, stdin=stdin)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])

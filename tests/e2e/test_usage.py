@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tare.drivers import cgroups
 from tare.testing.daemon import Daemon
+from tare.testing.stockclient import docker, out
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("docker") is None, reason="the stock docker command line is not installed"),
 ]
-
-
-def docker(host: str, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run the stock client against the engine."""
-    return subprocess.run(
-        ["docker", "-H", host, *argv],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "DOCKER_CONFIG": "/nonexistent"},
-        check=False,
-    )
-
-
-def out(host: str, *argv: str) -> str:
-    done = docker(host, *argv)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_top(engine_host: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tare.testing.daemon import Daemon
+from tare.testing.stockclient import docker, out
 
 docker_sdk = pytest.importorskip("docker", reason="the docker SDK is not installed")
 
@@ -25,24 +25,6 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("docker") is None, reason="the stock docker command line is not installed"),
 ]
-
-
-def docker(host: str, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run the stock client against the engine."""
-    return subprocess.run(
-        ["docker", "-H", host, *argv],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "DOCKER_CONFIG": "/nonexistent"},
-        check=False,
-    )
-
-
-def out(host: str, *argv: str) -> str:
-    done = docker(host, *argv)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def refused(host: str, *argv: str) -> str:

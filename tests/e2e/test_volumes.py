@@ -21,6 +21,7 @@ import pytest
 
 from tare.drivers import linux
 from tare.testing.daemon import Daemon
+from tare.testing.stockclient import docker, out
 
 docker_sdk = pytest.importorskip("docker", reason="the docker SDK is not installed")
 
@@ -31,24 +32,6 @@ pytestmark = [
 
 ANONYMOUS = "com.docker.volume.anonymous"
 VOLUMES_IMAGE = "volumes:1"
-
-
-def docker(host: str, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run the stock client against the engine."""
-    return subprocess.run(
-        ["docker", "-H", host, *argv],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "DOCKER_CONFIG": "/nonexistent"},
-        check=False,
-    )
-
-
-def out(host: str, *argv: str) -> str:
-    done = docker(host, *argv)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def refused(host: str, *argv: str) -> str:

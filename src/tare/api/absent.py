@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tare.api.handler import Handler
 from tare.base.errors import NotFound, NotImplementedYet, Unavailable
 from tare.engine.engine import Engine
 from tare.web.message import Answer, Request, json_response
@@ -44,12 +43,3 @@ async def checkpoints(_: Engine, __: Request) -> Answer:
         "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to "
         "enable it."
     )
-
-
-def later(subject: str) -> Handler:
-    """A handler for a route whose subject comes with a later version: 501 in words."""
-
-    async def handler(_: Engine, __: Request) -> Answer:
-        raise NotImplementedYet(f"{subject} is not served by this version yet")
-
-    return handler

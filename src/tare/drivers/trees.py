@@ -17,15 +17,6 @@ def discard(path: Path) -> None:
         return
 
 
-def sync_directory(path: Path) -> None:
-    """Make the directory's entries survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def delete_in_background(path: Path) -> None:
     """Delete a tree nobody can name any more, in a thread that no request waits for. The next start finishes it."""
     threading.Thread(

@@ -8,7 +8,7 @@ Source: moby/moby api/types/container/{config,hostconfig}.go.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -328,6 +328,3 @@ def config_of(body: CreateBody) -> ContainerConfig:
 def as_list(value: list[str] | str | None) -> list[str] | None:
     """`Cmd` and `Entrypoint` may come as one string: Docker reads it as a list of one."""
     return [value] if isinstance(value, str) else value
-
-
-JSONObject = dict[str, Any]

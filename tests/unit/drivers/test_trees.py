@@ -33,12 +33,6 @@ def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
         trees.discard(tmp_path / "file")
 
 
-def test_sync_directory(tmp_path: Path) -> None:
-    trees.sync_directory(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        trees.sync_directory(tmp_path / "nothing")
-
-
 def test_usage_counts_each_file_once_and_follows_nothing(tmp_path: Path) -> None:
     (tmp_path / "t/sub").mkdir(parents=True)
     (tmp_path / "t/a").write_bytes(b"x" * 1000)

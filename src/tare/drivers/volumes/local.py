@@ -21,6 +21,7 @@ from pathlib import Path
 from tare.base.errors import InvalidArgument, TareError, Unavailable
 from tare.drivers import linux, trees
 from tare.drivers.volumes import Options
+from tare.store.blobs import fsync_directory
 
 _KNOWN = frozenset({"type", "o", "device", "size"})
 _NEEDS: Mapping[str, tuple[str, ...]] = {"type": ("device",), "device": ("type",), "o": ("device", "type")}
@@ -201,8 +202,8 @@ class LocalVolumes:
                 raise Unavailable(f"cannot fill volume {name}: {os.strerror(error.errno or 0)}") from error
             trees.discard(directory / _STAGE)
             return False
-        trees.sync_directory(directory)
-        trees.sync_directory(self._root)
+        fsync_directory(directory)
+        fsync_directory(self._root)
         return True
 
     def usage(self, name: str) -> int:
