@@ -28,7 +28,6 @@ MAX_LINES = 700
 TOO_LONG = {
     "src/tare/cli/createspec.py",
     "src/tare/cli/template.py",
-    "src/tare/images/service.py",
     "src/tare/web/server.py",
 }
 """Files that were longer when the rule came. An entry that is no longer too long must be taken out."""

@@ -20,7 +20,7 @@ from typing import Any, cast
 import pytest
 
 from tare.api import images as api
-from tare.base.errors import Conflict, InvalidArgument, NotFound, NotImplementedYet, TareError
+from tare.base.errors import Conflict, DataCorrupt, InvalidArgument, NotFound, NotImplementedYet, TareError
 from tare.base.ids import random_id
 from tare.base.news import News
 from tare.base.reference import parse_reference
@@ -295,11 +295,13 @@ def test_commit_diff_save_load_on_a_second_engine(tmp_path: Path) -> None:
             reference=parse_reference("child:2"),
         )
         assert child.layers[0] == base.layers[0]
+        assert not images.layers.is_unpacked(child.layers[1])  # nothing stands on it yet
         assert next((s.comment, s.created_by) for s in images.history(child)) == ("why", "sh")
         assert child.config.Labels == {"a": "b"}
         assert images.shared_bytes(child) == base.size_bytes
         other = random_id()
-        snapshots.prepare(other, str(child.chain_id)[7:])
+        async with images.standing(child):
+            snapshots.prepare(other, str(child.chain_id)[7:])
         with mounted(engine, other, tmp_path / "m") as root:
             assert sorted(os.listdir(root / "d")) == ["z"]
             assert sorted(set(os.listdir(root)) - {"dev", "proc", "sys", "etc", ".dockerenv"}) == ["d", "keep", "new"]
@@ -492,9 +494,62 @@ def test_cancelled_at_any_moment_leaves_all_or_nothing(tmp_path: Path) -> None:
                 await asyncio.sleep(0)
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            assert not images._leases
+            assert not images.layers.leases
             if images.list_images({}):
                 await images.remove("x", uses=[])
             assert bench.leftovers() == NOTHING
+
+    run(tmp_path, story)
+
+
+def test_a_committed_layer_is_unpacked_once_when_something_stands_on_it(tmp_path: Path) -> None:
+    async def story(bench: Bench, engine: Engine) -> None:
+        images, snapshots = engine.images, engine.snapshots
+        base = await images.import_(chunks(make_tar(keep=b"1")), reference=parse_reference("base"))
+        key = random_id()
+        snapshots.prepare(key, str(base.chain_id)[7:])
+        (snapshots.upper(key) / "new").write_bytes(b"x" * 5000)
+        child = await images.commit(key, base, ContainerConfig(), reference=parse_reference("child"))
+        snapshots.remove(key)
+        assert child.size_bytes == 5001
+        assert len(bench.leftovers()["snapshots"]) == 1
+        bench.close()
+
+        engine = await bench.open()  # as after a crash: only the blob is there, and it is enough
+        images, snapshots = engine.images, engine.snapshots
+        child = images.resolve("child")
+        assert not images.layers.is_unpacked(child.layers[1])
+
+        async def stand() -> None:
+            async with images.standing(child):
+                assert (snapshots.upper(str(child.chain_id)[7:]) / "new").read_bytes() == b"x" * 5000
+
+        await asyncio.gather(*(stand() for _ in range(8)))
+        assert bench.leftovers()["ingest"] == []
+
+        async with images.standing(child):
+            await images.remove("child", uses=[])
+            assert snapshots.exists(str(child.chain_id)[7:])
+        assert not snapshots.exists(str(child.chain_id)[7:])
+        assert len(bench.leftovers()["blobs"]) == 1
+
+    run(tmp_path, story)
+
+
+def test_a_committed_layer_whose_blob_was_changed_is_refused(tmp_path: Path) -> None:
+    async def story(bench: Bench, engine: Engine) -> None:
+        images, snapshots = engine.images, engine.snapshots
+        base = await images.import_(chunks(make_tar(keep=b"1")))
+        key = random_id()
+        snapshots.prepare(key, str(base.chain_id)[7:])
+        (snapshots.upper(key) / "new").write_bytes(b"x")
+        child = await images.commit(key, base, ContainerConfig())
+        blobs = bench.root / "blobs" / "sha256"
+        (blobs / str(child.layers[1].blob)[7:]).write_bytes((blobs / str(base.layers[0].blob)[7:]).read_bytes())
+        with pytest.raises(DataCorrupt):
+            async with images.standing(child):
+                pass
+        assert not images.layers.is_unpacked(child.layers[1])
+        assert bench.leftovers()["ingest"] == []
 
     run(tmp_path, story)

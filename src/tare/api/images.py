@@ -99,7 +99,7 @@ def _inspect(engine: Engine, image: Image, version: wire.Version) -> wire.ImageI
     last = document.history[-1] if document.history else None
     old = version < (1, 45)
     data = None
-    if image.layers:
+    if image.layers and engine.images.layers.is_unpacked(image.layers[-1]):
         data = {"UpperDir": str(engine.snapshots.upper(short_hex(image)))}
     return wire.ImageInspect(
         Id=image.id,

@@ -73,7 +73,7 @@ async def create(
         asked_endpoints=endpoints,
         endpoints=endpoints,
     )
-    async with undo_on_error("create") as undo:
+    async with engine.images.standing(image), undo_on_error("create") as undo:
         container = replace(container, mounts=await volumes.provide(engine, container_id, mounts, undo))
         engine.snapshots.prepare(container_id, hex_of(image.chain_id) if image.chain_id else None)
         undo.push(engine.snapshots.remove, container_id)

@@ -249,7 +249,8 @@ async def mount(engine: Engine, container: Container, *, looks: bool = False) ->
     sources: dict[str, str] = {}
     for number, point in enumerate(container.mounts):
         if point.type == "image":
-            sources[point.destination] = _mount_image(engine, point)
+            async with engine.images.standing(engine.images.get(point.image_id)):
+                sources[point.destination] = _mount_image(engine, point)
         if point.type == "bind" and not point.is_recursive:
             if looks and not os.path.exists(point.source):
                 continue

@@ -24,8 +24,9 @@ from tare.base.ids import is_full_id
 from tare.base.reference import Reference, parse_reference
 from tare.drivers import linux
 from tare.drivers.archive.client import Archiver, Options
+from tare.images.documents import host_architecture
 from tare.images.records import Layer
-from tare.images.service import Images, host_architecture
+from tare.images.service import Images
 from tare.oci import image as oci
 
 _MAX_DOCUMENT = oci.MAX_MANIFEST

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform as host
 import sqlite3
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,34 +18,27 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tare.aio.tasks import finish, spawn
+from tare.aio.tasks import finish
 from tare.aio.threads import in_thread
 from tare.base.clock import Nanos, now, rfc3339nano
-from tare.base.digest import Digest, chain_id, hex_of, sha256
-from tare.base.errors import DataCorrupt, InternalError, InvalidArgument, NotFound
+from tare.base.digest import Digest, hex_of, sha256
+from tare.base.errors import InternalError, InvalidArgument, NotFound
 from tare.base.news import News, Publish
 from tare.base.reference import Reference
-from tare.drivers.archive.client import Archiver, Options, Result
+from tare.drivers.archive.client import Archiver
 from tare.drivers.snapshots import Snapshotter
 from tare.images import naming, records, removal
 from tare.images.changes import apply_changes
+from tare.images.documents import config_document, config_of_image, parse_platform
+from tare.images.layers import Layers, Lease, chain_of, settle
 from tare.images.records import Image, ImageUse, Layer
 from tare.images.removal import Removal
-from tare.oci.image import ImageConfig, parse_config
+from tare.oci.image import parse_config
 from tare.store.blobs import Blobs
 from tare.store.db import Database
 from tare.wire.config import ContainerConfig
-from tare.wire.decode import convert
 
 T = TypeVar("T")
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-
-
-def host_architecture() -> str:
-    """Go's name for this machine's processor."""
-    machine = host.machine()
-    return _ARCHITECTURES.get(machine, machine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +60,6 @@ class Step:
     comment: str
     size_bytes: int
     tags: tuple[Reference, ...] = ()
-
-
-class Lease:
-    """Keeps layers from being collected until the operation that needs them is over."""
-
-    def __init__(self) -> None:
-        self.chains: list[Digest] = []
 
 
 class Images:
@@ -100,16 +84,14 @@ class Images:
         self._publish = publish
         self._clock = clock
         self._images: dict[Digest, Image] = {}
-        self._layers: dict[Digest, Layer] = {}
         self._tags: dict[Reference, Digest] = {}
         self._by_image: dict[Digest, list[Reference]] = {}
         self._holds: dict[str, Digest] = {}
-        self._leases: Counter[Digest] = Counter()
-        self._unpacking: dict[Digest, asyncio.Lock] = {}
         self._lock = asyncio.Lock()
+        self.layers = Layers(blobs=blobs, snapshots=snapshots, archiver=archiver, lock=self._lock)
 
     def __repr__(self) -> str:
-        return f"Images({len(self._images)} images, {len(self._layers)} layers, {len(self._tags)} tags)"
+        return f"Images({len(self._images)} images, {len(self.layers.known)} layers, {len(self._tags)} tags)"
 
     async def restore(self, active: set[str]) -> None:
         """Read the records and sweep what no record names. `active`: keys of the containers' snapshots, to keep."""
@@ -119,16 +101,16 @@ class Images:
                 raw, loaded.layers, parent=parent, tagged_at=tagged_at, imported_at=imported_at
             )
             for layer in image.layers:
-                self._layers[layer.chain_id] = layer
+                self.layers.known[layer.chain_id] = layer
         self._holds = {key: chain for key, chain in loaded.holds.items() if key in active}
         for chain in self._holds.values():
             above: Digest | None = chain
             while above is not None and (found := loaded.layers.get(above)) is not None:
-                self._layers[above] = found
+                self.layers.known[above] = found
                 above = found.parent
         for reference, image_id in loaded.tags.items():
             self._set_tag(reference, image_id)
-        lost = [chain for chain in loaded.layers if chain not in self._layers]
+        lost = [chain for chain in loaded.layers if chain not in self.layers.known]
         gone = [key for key in loaded.holds if key not in self._holds]
 
         def forget(db: sqlite3.Connection) -> None:
@@ -137,8 +119,8 @@ class Images:
 
         if lost or gone:
             await self._db.write(forget)
-        await in_thread(self._snapshots.sweep, {hex_of(chain) for chain in self._layers} | active)
-        await in_thread(self.blobs.sweep, {layer.blob for layer in self._layers.values()})
+        await in_thread(self._snapshots.sweep, {hex_of(chain) for chain in self.layers.known} | active)
+        await in_thread(self.blobs.sweep, {layer.blob for layer in self.layers.known.values()})
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -191,7 +173,7 @@ class Images:
 
     def layers_bytes(self) -> int:
         """Bytes of all layers, each counted once."""
-        return sum(layer.size_bytes for layer in self._layers.values())
+        return sum(layer.size_bytes for layer in self.layers.known.values())
 
     def history(self, image: Image) -> list[Step]:
         """The steps that made the image, newest first."""
@@ -272,7 +254,7 @@ class Images:
         base_layers = base.layers if base else ()
         async with self.lease() as lease:
             for layer in base_layers:
-                self._take(lease, layer)
+                self.layers.take(lease, layer)
             fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 empty = await in_thread(_is_empty, fd)
@@ -281,8 +263,9 @@ class Images:
                     async with self._archiver.pack(fd, overlay=True) as reader:
                         parent = base_layers[-1] if base_layers else None
                         # The bytes are of our own making, so the layer is complete only if the packer says so, which
-                        # leaving the block checks; the lease drops the layer if it does not.
-                        layers = (*base_layers, await self.add_layer(lease, reader, parent=parent))
+                        # leaving the block checks; the lease drops the layer if it does not. Its files are unpacked
+                        # when something stands on them: making them costs more than all the rest.
+                        layers = (*base_layers, await self.layers.unpack(lease, reader, parent, extract=False))
             finally:
                 os.close(fd)
             created = rfc3339nano(self._clock())
@@ -312,20 +295,14 @@ class Images:
             yield lease
         finally:
             for chain in lease.chains:
-                self._leases[chain] -= 1
-                if not self._leases[chain]:
-                    del self._leases[chain]
+                self.layers.leases[chain] -= 1
+                if not self.layers.leases[chain]:
+                    del self.layers.leases[chain]
             await finish(self._collect(lease.chains), name="collect unused layers")
-
-    def _take(self, lease: Lease, layer: Layer) -> Layer:
-        self._leases[layer.chain_id] += 1
-        lease.chains.append(layer.chain_id)
-        return layer
 
     def find_layer(self, lease: Lease, chain: Digest) -> Layer | None:
         """The layer if it is known, taken into the lease."""
-        layer = self._layers.get(chain)
-        return self._take(lease, layer) if layer else None
+        return self.layers.find(lease, chain)
 
     async def add_layer(
         self,
@@ -337,78 +314,27 @@ class Images:
         input_digest: Digest | None = None,
         allow_empty: bool = False,
     ) -> Layer:
-        """Unpack a layer on top of `parent` and make it known. Work for the same layer at the same time is done once.
-
-        diff_id, input_digest: what the plain bytes and the bytes as they come must be; DataCorrupt if they are not.
-        """
-        if diff_id is None:
-            return await self._unpack(lease, source, parent, None, input_digest, allow_empty)
-        chain = _chain(parent, diff_id)
-        guard = self._unpacking.setdefault(chain, asyncio.Lock())
-        try:
-            async with guard:
-                return self.find_layer(lease, chain) or await self._unpack(
-                    lease, source, parent, diff_id, input_digest, allow_empty
-                )
-        finally:
-            if not guard.locked():
-                self._unpacking.pop(chain, None)
-
-    async def _unpack(
-        self,
-        lease: Lease,
-        source: AsyncIterator[bytes] | int,
-        parent: Layer | None,
-        diff_id: Digest | None,
-        input_digest: Digest | None,
-        allow_empty: bool,
-    ) -> Layer:
-        ingest = self.blobs.new_ingest()  # not in a thread: one mkdir, and a cancelled thread would still make it
-        try:
-            tree = self._snapshots.begin(ingest / "snapshot", hex_of(parent.chain_id) if parent else None)
-            tree_fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            blob_fd = os.open(ingest / "blob", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                result = await self._archiver.unpack(
-                    source, tree_fd, blob_fd=blob_fd, options=Options(blob="write", allow_empty=allow_empty)
-                )
-            finally:
-                os.close(tree_fd)
-                os.close(blob_fd)
-            if diff_id is not None and result.plain_digest != diff_id:
-                raise DataCorrupt(f"layer has diffID {result.plain_digest} instead of {diff_id}")
-            if input_digest is not None and result.input_digest != input_digest:
-                raise DataCorrupt(f"layer has digest {result.input_digest} instead of {input_digest}")
-            return await _settle(self._admit(lease, ingest, parent, result), name="admit layer")
-        finally:
-            self._snapshots.discard(ingest)
-
-    async def _admit(self, lease: Lease, ingest: Path, parent: Layer | None, result: Result) -> Layer:
-        diff_id = Digest(result.plain_digest)
-        layer = Layer(
-            chain_id=_chain(parent, diff_id),
-            parent=parent.chain_id if parent else None,
-            diff_id=diff_id,
-            blob=Digest(result.blob_digest),
-            blob_size=result.blob_size,
-            compression=result.blob_compression,
-            plain_size=result.plain_size,
-            size_bytes=result.files_bytes,
+        """See `Layers.add`."""
+        return await self.layers.add(
+            lease, source, parent=parent, diff_id=diff_id, input_digest=input_digest, allow_empty=allow_empty
         )
 
-        def move() -> None:
-            self._snapshots.mark_opaque(ingest / "snapshot", result.opaque)
-            self.blobs.publish(ingest / "blob", layer.blob, synced=True)
-            self._snapshots.commit_from(
-                ingest / "snapshot", hex_of(layer.chain_id), hex_of(parent.chain_id) if parent else None
-            )
-
-        async with self._lock:
-            if (known := self._layers.get(layer.chain_id)) is not None:
-                return self._take(lease, known)
-            await in_thread(move)
-            self._layers[layer.chain_id] = layer
-            return self._take(lease, layer)
+    @asynccontextmanager
+    async def standing(self, image: Image) -> AsyncIterator[None]:
+        """Inside the block the image's files are there to be mounted, even if the image is removed meanwhile."""
+        if image.chain_id is None:
+            yield
+            return
+        self.layers.leases[image.chain_id] += 1
+        try:
+            await self.layers.make_ready(image.chain_id)
+            yield
+        finally:
+            self.layers.leases[image.chain_id] -= 1
+            if not self.layers.leases[image.chain_id]:
+                del self.layers.leases[image.chain_id]
+            if image.id not in self._images:
+                await finish(self._collect([layer.chain_id for layer in image.layers]), name="collect unused layers")
 
     async def add_image(
         self,
@@ -422,7 +348,7 @@ class Images:
         known = {layer.chain_id: layer for layer in layers}
         image = _image_of(raw, known, parent=parent, tagged_at=0, imported_at=self._clock())
         wanted = [reference.with_default_tag() for reference in references]
-        return await _settle(self._record(image, wanted), name="record image")
+        return await settle(self._record(image, wanted), name="record image")
 
     async def _record(self, image: Image, references: list[Reference]) -> Image:
         async with self._lock:
@@ -519,7 +445,7 @@ class Images:
             del self._images[image.id]
         self._holds.update(holds)
         doomed = self._unused(layer.chain_id for image in images for layer in image.layers)
-        layers = [self._layers.pop(chain) for chain in doomed]
+        layers = [self.layers.known.pop(chain) for chain in doomed]
 
         def write(db: sqlite3.Connection) -> None:
             records.delete(db, references=plan.untagged, images=plan.deleted, layers=doomed)
@@ -529,7 +455,7 @@ class Images:
             await self._db.write(write)
         except BaseException:
             self._images.update({image.id: image for image in images})
-            self._layers.update({layer.chain_id: layer for layer in layers})
+            self.layers.known.update({layer.chain_id: layer for layer in layers})
             for key in holds:
                 self._holds.pop(key, None)
             raise
@@ -555,9 +481,9 @@ class Images:
         await self._db.write(lambda db: db.execute("DELETE FROM holds WHERE container=?", (container_id,)) and None)
         chains = []
         above: Digest | None = chain
-        while above is not None and above in self._layers:
+        while above is not None and above in self.layers.known:
             chains.append(above)
-            above = self._layers[above].parent
+            above = self.layers.known[above].parent
         await finish(self._collect(chains), name="collect unused layers")
 
     async def _collect(self, chains: Iterable[Digest]) -> None:
@@ -565,7 +491,7 @@ class Images:
             doomed = self._unused(chains)
             if not doomed:
                 return
-            layers = [self._layers.pop(chain) for chain in doomed]
+            layers = [self.layers.known.pop(chain) for chain in doomed]
             await self._db.write(lambda db: records.delete(db, references=(), images=(), layers=doomed))
             await self._drop_files(layers)
 
@@ -574,17 +500,17 @@ class Images:
         needed: set[Digest] = set()
         for image in self._images.values():
             needed.update(layer.chain_id for layer in image.layers)
-        for chain in [*self._leases, *self._holds.values()]:
+        for chain in [*self.layers.leases, *self._holds.values()]:
             above: Digest | None = chain
             while above is not None and above not in needed:
                 needed.add(above)
-                known = self._layers.get(above)
+                known = self.layers.known.get(above)
                 above = known.parent if known else None
-        doomed = [chain for chain in dict.fromkeys(chains) if chain in self._layers and chain not in needed]
+        doomed = [chain for chain in dict.fromkeys(chains) if chain in self.layers.known and chain not in needed]
         return doomed[::-1]
 
     async def _drop_files(self, layers: list[Layer]) -> None:
-        kept = {layer.blob for layer in self._layers.values()}
+        kept = {layer.blob for layer in self.layers.known.values()}
         for layer in layers:
             self._snapshots.remove(hex_of(layer.chain_id))
             if layer.blob not in kept:
@@ -614,25 +540,8 @@ class Images:
         self._publish(News(type="image", action=action, id=image.id, attributes=attributes))
 
 
-async def _settle(coroutine: Coroutine[Any, Any, T], *, name: str) -> T:
-    """Run to the end, and when the caller is cancelled meanwhile, wait for that end before saying so.
-
-    What the caller cleans up afterwards is then not in use any more.
-    """
-    task = spawn(coroutine, name=name)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
-
-
 def _is_empty(fd: int) -> bool:
     return not os.listdir(fd)
-
-
-def _chain(parent: Layer | None, diff_id: Digest) -> Digest:
-    return chain_id([parent.chain_id, diff_id]) if parent else diff_id
 
 
 def _image_of(
@@ -642,7 +551,7 @@ def _image_of(
     diff_ids = document.diff_ids()
     stack: list[Layer] = []
     for diff_id in diff_ids:
-        layer = layers.get(_chain(stack[-1] if stack else None, diff_id))
+        layer = layers.get(chain_of(stack[-1] if stack else None, diff_id))
         if layer is None:
             raise InternalError(f"image {sha256(raw)} misses a layer")
         stack.append(layer)
@@ -656,49 +565,6 @@ def _image_of(
         tagged_at=tagged_at,
         imported_at=imported_at,
     )
-
-
-def config_of_image(document: ImageConfig) -> ContainerConfig:
-    """Docker's container configuration inside an image. Raises InvalidArgument."""
-    return convert(dict(document.config or {}), ContainerConfig)
-
-
-def config_document(
-    config: ContainerConfig,
-    *,
-    created: str,
-    layers: Sequence[Layer],
-    history: list[dict[str, Any]],
-    platform: tuple[str, str, str] | None = None,
-    author: str = "",
-    comment: str = "",
-) -> bytes:
-    """The bytes of a new image config. platform: os, architecture, variant; None for this machine."""
-    system, architecture, variant = platform or ("linux", host_architecture(), "")
-    document: dict[str, Any] = {"architecture": architecture or host_architecture()}
-    document |= {"variant": variant} if variant else {}
-    document |= {"author": author} if author else {}
-    document |= {"comment": comment} if comment else {}
-    document |= {
-        "config": msgspec.to_builtins(config),
-        "created": created,
-        "history": history,
-        "os": system or "linux",
-        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-    }
-    return msgspec.json.encode(document)
-
-
-def parse_platform(text: str) -> tuple[str, str, str] | None:
-    """`os/arch[/variant]` or `os`; None for "". Raises InvalidArgument."""
-    if not text:
-        return None
-    parts = text.lower().split("/")
-    if len(parts) > 3 or not all(part.replace("_", "").replace(".", "").replace("-", "").isalnum() for part in parts):
-        raise InvalidArgument(f"{text[:80]!r}: unknown operating system or architecture: invalid argument")
-    if parts[0] != "linux":
-        raise InvalidArgument(f"operating system {parts[0]!r} is not supported")
-    return parts[0], parts[1] if len(parts) > 1 else host_architecture(), parts[2] if len(parts) > 2 else ""
 
 
 __all__ = ["Image", "ImageOptions", "ImageUse", "Images", "Layer", "Lease", "Step"]

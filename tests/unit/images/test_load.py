@@ -12,8 +12,8 @@ import pytest
 
 from tare.base.digest import sha256
 from tare.base.errors import DataCorrupt, InvalidArgument
+from tare.images.documents import host_architecture
 from tare.images.load import PlannedImage, Spool, read_plan
-from tare.images.service import host_architecture
 from tare.oci.image import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
 
 D = "sha256:" + "d" * 64

@@ -24,7 +24,8 @@ import zstandard
 from isal import isal_zlib
 
 from tare.drivers import linux
-from tare.drivers.archive.extract import Extractor
+from tare.drivers.archive import tar
+from tare.drivers.archive.extract import Extractor, Totals
 from tare.drivers.archive.tar import UNEXPECTED_EOF, ArchiveError, Source
 
 BLOCK_BYTES = 1024 * 1024
@@ -47,9 +48,11 @@ class Options:
 
     blob: "none", or "write": recompress into the blob descriptor unless the input is gzip or zstd, which is a blob
     already and is copied through as it came. `allow_empty`: no bytes at all count as an archive without members.
+    `extract`: False reads and counts the members only; the blob alone is synced then.
     `merge`, `keeps_kinds`, `owner`: see Extractor.
     """
 
+    extract: bool = True
     whiteouts: bool = True
     devices: bool = True
     owners: bool = True
@@ -401,6 +404,17 @@ class _Feeder:
         return block
 
 
+def _count(source: Source) -> Totals:
+    """Pass over the members of a layer and count them, with the bytes of its files."""
+    totals = Totals()
+    for entry in tar.read_entries(source):
+        totals.entries += 1
+        if entry.kind == tar.FILE:
+            totals.files_bytes += entry.size
+            source.skip(entry.size)
+    return totals
+
+
 def _never(_block: Block) -> None:
     return
 
@@ -437,7 +451,7 @@ def unpack(input_fd: int, root_fd: int, blob_fd: int | None, options: Options) -
     )
     source = Source(feeder.next_block)
     try:
-        totals = extractor.run(source)
+        totals = extractor.run(source) if options.extract else _count(source)
         source.drain()
     finally:
         feeder.stop = True
@@ -449,8 +463,10 @@ def unpack(input_fd: int, root_fd: int, blob_fd: int | None, options: Options) -
             raise consumer.error
     if not feeder.plain_size and not options.allow_empty:
         raise ArchiveError(UNEXPECTED_EOF)
-    if options.sync:
+    if options.sync and options.extract:
         linux.syncfs(root_fd)
+    elif options.sync and blob_fd is not None:
+        os.fsync(blob_fd)
     is_plain = feeder.compression == "plain"
     result = Result(
         compression=feeder.compression,
