@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from tare.aio.tasks import spawn
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, chain_id, hex_of
 from tare.base.errors import DataCorrupt
+from tare.base.ids import random_id
+from tare.drivers import linux
 from tare.drivers.archive.client import Archiver, Options, Result
 from tare.drivers.snapshots import Snapshotter
 from tare.images.records import Layer
@@ -24,12 +27,34 @@ from tare.store.blobs import Blobs
 
 T = TypeVar("T")
 
+_HASHING = 2  # layers packed and hashed at once: each keeps a core busy
+
 
 class Lease:
     """Keeps layers from being collected until the operation that needs them is over."""
 
     def __init__(self) -> None:
         self.chains: list[Digest] = []
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """Files that can be stood on at once by the name `snapshot`, while their layer is still being hashed.
+
+    made: the layer, or None when the snapshot holds nothing of its own. users: builds that stand on it.
+    """
+
+    snapshot: str
+    made: asyncio.Future[Layer | None]
+    is_sealed: bool = False
+    users: int = 0
+
+
+def done(layer: Layer) -> Draft:
+    """A layer that is complete, as a draft."""
+    made: asyncio.Future[Layer | None] = asyncio.get_running_loop().create_future()
+    made.set_result(layer)
+    return Draft(hex_of(layer.chain_id), made)
 
 
 class Layers:
@@ -43,6 +68,7 @@ class Layers:
         self._archiver = archiver
         self._lock = lock
         self._unpacking: dict[Digest, asyncio.Lock] = {}
+        self._hashing = asyncio.Semaphore(_HASHING)
 
     def __repr__(self) -> str:
         return f"Layers({len(self.known)} known, {len(self.leases)} leased)"
@@ -125,17 +151,7 @@ class Layers:
         return self._snapshots.begin(ingest / "snapshot", hex_of(parent) if parent else None)
 
     async def _admit(self, lease: Lease, ingest: Path, parent: Layer | None, result: Result) -> Layer:
-        diff_id = Digest(result.plain_digest)
-        layer = Layer(
-            chain_id=chain_of(parent, diff_id),
-            parent=parent.chain_id if parent else None,
-            diff_id=diff_id,
-            blob=Digest(result.blob_digest),
-            blob_size=result.blob_size,
-            compression=result.blob_compression,
-            plain_size=result.plain_size,
-            size_bytes=result.files_bytes,
-        )
+        layer = _layer(parent, result)
 
         def move() -> None:
             self._blobs.publish(ingest / "blob", layer.blob, synced=True)
@@ -184,6 +200,71 @@ class Layers:
             await settle(in_thread(self._adopt, ingest, layer, result), name="adopt unpacked layer")
         finally:
             self._snapshots.discard(ingest)
+
+    # -- drafts -------------------------------------------------------------------------------------------------------
+
+    def seal(self, lease: Lease, key: str, below: Draft | None, *, newest_ns: int | None = None) -> Draft:
+        """Make what the active snapshot `key` holds, not mounted any more, a draft on top of `below`.
+
+        It can be stood on when this returns; packing and hashing go on beside. newest_ns: later times are set to it.
+        """
+        name = random_id()
+        self._snapshots.seal(key, name)
+        making = self._make(lease, name, below, newest_ns)
+        return Draft(name, spawn(making, name="hash layer", is_awaited=True), is_sealed=True)
+
+    async def _make(self, lease: Lease, name: str, below: Draft | None, newest_ns: int | None) -> Layer:
+        tree = self._snapshots.upper(name)
+        ingest = self._blobs.new_ingest()
+        try:
+            with ExitStack() as opened:
+                upper = _opened(opened, tree, os.O_RDONLY | os.O_DIRECTORY)
+                place = _opened(opened, ingest, os.O_RDONLY | os.O_DIRECTORY)
+                blob = _opened(opened, ingest / "blob", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+                async with (
+                    self._hashing,
+                    self._archiver.pack(upper, overlay=True, newest_ns=newest_ns) as reader,
+                ):
+                    options = Options(blob="write", extract=False)
+                    result = await self._archiver.unpack(reader, place, blob_fd=blob, options=options)
+                await in_thread(linux.syncfs, upper)
+            parent = await below.made if below is not None else None
+            return await settle(self._name(lease, ingest, name, parent, result), name="name layer")
+        finally:
+            self._snapshots.discard(ingest)
+
+    async def _name(self, lease: Lease, ingest: Path, name: str, parent: Layer | None, result: Result) -> Layer:
+        layer = _layer(parent, result)
+
+        def move() -> None:
+            self._blobs.publish(ingest / "blob", layer.blob, synced=True)
+            self._snapshots.settle(name, hex_of(layer.chain_id), hex_of(layer.parent) if layer.parent else None)
+
+        async with self._lock:
+            known = self.known.get(layer.chain_id)
+            if known is None or not self.is_unpacked(known):
+                await in_thread(move)
+                known = self.known.setdefault(layer.chain_id, layer)
+            return self.take(lease, known)
+
+    def drop(self, draft: Draft) -> None:
+        """Nothing stands on the draft by its first name any more."""
+        if draft.is_sealed:
+            self._snapshots.forget(draft.snapshot)
+
+
+def _layer(parent: Layer | None, result: Result) -> Layer:
+    diff_id = Digest(result.plain_digest)
+    return Layer(
+        chain_id=chain_of(parent, diff_id),
+        parent=parent.chain_id if parent else None,
+        diff_id=diff_id,
+        blob=Digest(result.blob_digest),
+        blob_size=result.blob_size,
+        compression=result.blob_compression,
+        plain_size=result.plain_size,
+        size_bytes=result.files_bytes,
+    )
 
 
 def chain_of(parent: Layer | None, diff_id: Digest) -> Digest:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tare.base.digest import Digest
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.reference import Reference, parse_reference
-from tare.images.changes import parse_duration
 from tare.images.records import Image
+from tare.wire.changes import parse_duration
 
 _FULL = re.compile(r"(?:sha256:)?([0-9a-f]{64})\Z")
 _PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{4,63})\Z")

@@ -28,7 +28,6 @@ from tare.base.reference import Reference
 from tare.drivers.archive.client import Archiver
 from tare.drivers.snapshots import Snapshotter
 from tare.images import naming, records, removal
-from tare.images.changes import apply_changes
 from tare.images.documents import config_document, config_of_image, parse_platform
 from tare.images.layers import Layers, Lease, chain_of, settle
 from tare.images.records import Image, ImageUse, Layer
@@ -36,6 +35,7 @@ from tare.images.removal import Removal
 from tare.oci.image import parse_config
 from tare.store.blobs import Blobs
 from tare.store.db import Database
+from tare.wire.changes import apply_changes
 from tare.wire.config import ContainerConfig
 
 T = TypeVar("T")

@@ -193,6 +193,48 @@ class Archiver:
                 reader.close()
                 return Result(**await _feed_and_wait(job, source, writer))
 
+    async def spool(
+        self, source: AsyncIterator[bytes] | int, directory_fd: int, *, data_fd: int, index_fd: int
+    ) -> None:
+        """Take a tar (any compression) apart: the bytes of its files one after the other, and an index of its members.
+
+        directory_fd: an empty directory the child is shut into. The index is read by `spool.read_index`.
+        Raises InvalidArgument (wrong archive), Unavailable (disk full), and whatever the stream raises.
+        """
+        async with self._job() as job:
+            request = {"kind": "spool"}
+            rest = [directory_fd, data_fd, index_fd]
+            if isinstance(source, int):
+                job.send(request, [source, *rest])
+                await job.answer()
+                return
+            reader, writer = socket.socketpair()
+            with reader, writer:
+                writer.setblocking(False)
+                with contextlib.suppress(OSError):
+                    writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIPE_BYTES)
+                job.send(request, [reader.fileno(), *rest])
+                reader.close()
+                await _feed_and_wait(job, source, writer)
+
+    @asynccontextmanager
+    async def compose(self, directory_fd: int, *, plan_fd: int, data_fds: Sequence[int]) -> AsyncIterator[int]:
+        """Yield the reading end of a pipe with the tar that a plan (`spool.write_plan`) describes. See `pack`."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):
+                _set_pipe_size(reader)
+            async with self._job() as job:
+                job.send({"kind": "compose"}, [writer, directory_fd, plan_fd, *data_fds])
+                os.close(writer)
+                writer = -1
+                yield reader
+                await job.answer()
+        finally:
+            os.close(reader)
+            if writer >= 0:
+                os.close(writer)
+
     @asynccontextmanager
     async def pack(
         self,
@@ -203,11 +245,12 @@ class Archiver:
         name: str | None = None,
         member: str | None = None,
         hidden_devices: Sequence[int] = (),
+        newest_ns: int | None = None,
     ) -> AsyncIterator[int]:
         """Yield the reading end of a pipe with the tar of a directory tree; leaving the block early stops the child.
 
         overlay: the directory is the upper half of an overlay; write an image layer. name: the tar holds the directory
-        itself under that name, or, if `member` is given, only that member of it. hidden_devices: see Packer. The reader sees the end of the
+        itself under that name, or, if `member` is given, only that member of it. hidden_devices, newest_ns: see Packer. The reader sees the end of the
         pipe also when packing failed: leaving the block then raises, so whoever took the bytes must treat them as
         void. Raises InternalError.
         """
@@ -223,6 +266,7 @@ class Archiver:
                     "name": name,
                     "member": member,
                     "hidden_devices": list(hidden_devices),
+                    "newest_ns": newest_ns,
                 }
                 job.send(request, [writer, directory_fd])
                 os.close(writer)

@@ -34,16 +34,19 @@ class Packer:
         overlay: bool = False,
         one_file_system: bool = False,
         hidden_devices: Sequence[int] = (),
+        newest_ns: int | None = None,
     ) -> None:
         """overlay: write a layer from an upper directory; one_file_system: mount points inside appear empty.
 
         hidden_devices: so do mount points of file systems with these device numbers.
+        newest_ns: later modification times are written as this one, so that equal builds give equal bytes.
         """
         self._root = root_fd
         self._out = out_fd
         self._overlay = overlay
         self._device = os.fstat(root_fd).st_dev if one_file_system else None
         self._hidden = frozenset(hidden_devices)
+        self._newest_ns = newest_ns
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._links: dict[tuple[int, int], bytes] = {}
@@ -191,6 +194,8 @@ class Packer:
 
     def _add(self, entry: Entry) -> None:
         self.entries += 1
+        if self._newest_ns is not None and entry.mtime_ns > self._newest_ns:
+            entry.mtime_ns = self._newest_ns
         self._emit(tar.header_of(entry))
 
     def _emit(self, data: bytes) -> None:

@@ -404,6 +404,23 @@ class _Feeder:
         return block
 
 
+def plain_blocks(input_fd: int) -> tuple[Callable[[], Block], Callable[[], None]]:
+    """The decompressed blocks of a descriptor, b"" at the end, and what to call when no more are wanted."""
+
+    def consumers(compression: str) -> list[_Consumer]:
+        return [_Consumer("none", _never, lambda: None)] if compression in ("gzip", "zstd") else []
+
+    feeder = _Feeder(input_fd, consumers)
+
+    def close() -> None:
+        feeder.stop = True
+        feeder.thread.join()
+        for consumer in feeder.consumers:
+            consumer.close()
+
+    return feeder.next_block, close
+
+
 def _count(source: Source) -> Totals:
     """Pass over the members of a layer and count them, with the bytes of its files."""
     totals = Totals()

@@ -39,10 +39,11 @@ from dataclasses import asdict
 from tare.drivers import linux
 from tare.drivers.archive.pack import Packer
 from tare.drivers.archive.pipeline import Options, is_disk_full, unpack
+from tare.drivers.archive.spool import compose, spool
 from tare.drivers.archive.tar import ArchiveError
 
 MAX_MESSAGE = 1024 * 1024
-_MAX_FDS = 4
+_MAX_FDS = 16
 _MAX_OPEN_FILES = 1024
 _MAX_MEMORY = 4 * 1024**3
 _MAX_OPAQUE_TEXT = 512 * 1024
@@ -140,6 +141,7 @@ def _job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
             overlay=overlay,
             one_file_system=bool(request["one_file_system"]),
             hidden_devices=request["hidden_devices"],
+            newest_ns=request["newest_ns"],
         )
         if request["name"] is None:
             return {"entries": packer.run()}
@@ -147,6 +149,14 @@ def _job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         if request["member"] is None:
             return {"entries": packer.run_as(name)}
         return {"entries": packer.run_member(os.fsencode(request["member"]), name)}
+    if kind == "spool":
+        input_fd, root_fd, data_fd, index_fd = fds
+        confine(root_fd, frozenset())
+        return spool(input_fd, data_fd, index_fd)
+    if kind == "compose":
+        out_fd, root_fd, plan_fd, *sources = fds
+        confine(root_fd, frozenset())
+        return {"entries": compose(plan_fd, sources, out_fd)}
     raise ValueError(f"unknown job {kind!r}")
 
 

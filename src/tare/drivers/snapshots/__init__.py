@@ -54,6 +54,24 @@ class Snapshotter(Protocol):
         """Returning means that it is not there any more. Never raises for something absent."""
         ...
 
+    def seal(self, key: str, name: str) -> None:
+        """Let an active snapshot, not mounted any more, be one to stand on, called `name`, until it has its own name.
+
+        It does not survive a restart before `settle`. Raises NotFound.
+        """
+        ...
+
+    def settle(self, name: str, final: str, parent: str | None) -> bool:
+        """Commit a sealed snapshot, already written back, as `final`. Both names lead to it until `forget(name)`.
+
+        False if `final` exists: both names are good then too, and what stands on `name` keeps its files.
+        """
+        ...
+
+    def forget(self, name: str) -> None:
+        """Nothing stands on the sealed snapshot by that name any more. What was not settled is removed."""
+        ...
+
     def begin(self, directory: Path, parent: str | None) -> Path:
         """Make `directory` with an empty tree to unpack a layer into; returns the tree's path (`directory/fs`)."""
         ...

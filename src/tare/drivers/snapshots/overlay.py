@@ -19,6 +19,7 @@ import os
 import secrets
 import shutil
 import stat
+import threading
 from pathlib import Path
 
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
@@ -51,6 +52,8 @@ class OverlaySnapshotter:
         for directory in (self._root, self._trash):
             directory.mkdir(mode=0o700, exist_ok=True)
         self._parents: dict[str, str | None] = {}
+        self._aliases: dict[str, str] = {}  # sealed snapshots that were settled, by the name they had before
+        self._renaming = threading.Lock()  # no sealed snapshot gets its name between looking it up and mounting it
         self._lowerdir_each: bool | None = None
         self._make_init_layer()
 
@@ -62,6 +65,7 @@ class OverlaySnapshotter:
     def prepare(self, key: str, parent: str | None) -> None:
         """See Snapshotter."""
         self._check_name(key)
+        parent = self._aliases.get(parent, parent) if parent else None
         if parent is not None and not self.exists(parent):
             raise NotFound(f"snapshot {parent} does not exist")
         if self.exists(key):
@@ -80,12 +84,14 @@ class OverlaySnapshotter:
 
     def mount(self, key: str, target: Path, *, readonly: bool = False) -> None:
         """See Snapshotter."""
-        self._mount(key, self._existing(key), self.lowers(key), target, readonly=readonly)
+        with self._renaming:
+            self._mount(key, self._existing(key), self.lowers(key), target, readonly=readonly)
 
     def view(self, name: str, target: Path) -> None:
         """See Snapshotter. Overlayfs without an upper wants two lowers: an empty directory lies below the last."""
         empty = self._root / INIT / "fs" / "dev" / "pts"
-        self._mount(name, None, [self.upper(name), *self.lowers(name)[1:], empty], target, readonly=True)
+        with self._renaming:
+            self._mount(name, None, [self.upper(name), *self.lowers(name)[1:], empty], target, readonly=True)
 
     def _mount(self, key: str, own: Path | None, lowers: list[Path], target: Path, *, readonly: bool) -> None:
         try:
@@ -162,6 +168,29 @@ class OverlaySnapshotter:
             return
         delete_in_background(grave)
 
+    def seal(self, key: str, name: str) -> None:
+        """See Snapshotter."""
+        self._check_name(name)
+        own = self._existing(key)
+        self._parents[name] = self._parent_of(key)
+        os.rename(own, self._root / name)
+        self._parents.pop(key, None)
+        self.discard(self._root / name / "work")
+
+    def settle(self, name: str, final: str, parent: str | None) -> bool:
+        """See Snapshotter."""
+        with self._renaming:
+            done = self.commit_from(self._root / name, final, parent)
+            if done:
+                self._parents.pop(name, None)
+                self._aliases[name] = final
+            return done
+
+    def forget(self, name: str) -> None:
+        """See Snapshotter."""
+        if self._aliases.pop(name, None) is None:
+            self.remove(name)
+
     def begin(self, directory: Path, parent: str | None) -> Path:
         """See Snapshotter."""
         directory.mkdir(mode=0o700)
@@ -205,6 +234,7 @@ class OverlaySnapshotter:
     def exists(self, key: str) -> bool:
         """See Snapshotter."""
         self._check_name(key)
+        key = self._aliases.get(key, key)
         return key in self._parents or (self._root / key / "fs").is_dir()
 
     def upper(self, key: str) -> Path:
@@ -216,6 +246,7 @@ class OverlaySnapshotter:
         found = [self._root / INIT / "fs"]
         above = self._parent_of(key)
         while above is not None:
+            above = self._aliases.get(above, above)
             found.append(self._root / above / "fs")
             above = self._parent_of(above)
         return found
@@ -274,9 +305,10 @@ class OverlaySnapshotter:
     def _existing(self, key: str) -> Path:
         if not self.exists(key):
             raise NotFound(f"snapshot {key} does not exist")
-        return self._root / key
+        return self._root / self._aliases.get(key, key)
 
     def _parent_of(self, key: str) -> str | None:
+        key = self._aliases.get(key, key)
         if key not in self._parents:
             try:
                 text = (self._existing(key) / "parent").read_text()

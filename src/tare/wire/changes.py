@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -158,9 +158,10 @@ def _pairs(rest: str, name: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _env(config: Config, rest: str) -> Config:
+def set_env(config: Config, pairs: Iterable[tuple[str, str]]) -> Config:
+    """Set variables, each in the place where it was before."""
     env = list(config.Env or [])
-    for key, value in _pairs(rest, "ENV"):
+    for key, value in pairs:
         for position, known in enumerate(env):
             if known.partition("=")[0] == key:
                 env[position] = f"{key}={value}"
@@ -170,13 +171,23 @@ def _env(config: Config, rest: str) -> Config:
     return msgspec.structs.replace(config, Env=env)
 
 
+def _env(config: Config, rest: str) -> Config:
+    return set_env(config, _pairs(rest, "ENV"))
+
+
+def set_labels(config: Config, pairs: Iterable[tuple[str, str]]) -> Config:
+    """Add labels to those that are there."""
+    return msgspec.structs.replace(config, Labels={**(config.Labels or {}), **dict(pairs)})
+
+
 def _label(config: Config, rest: str) -> Config:
-    return msgspec.structs.replace(config, Labels={**(config.Labels or {}), **dict(_pairs(rest, "LABEL"))})
+    return set_labels(config, _pairs(rest, "LABEL"))
 
 
-def _expose(config: Config, rest: str) -> Config:
+def expose(config: Config, words: Sequence[str]) -> Config:
+    """Name ports: `80`, `80-90/udp`. Raises InvalidArgument."""
     ports = dict(config.ExposedPorts) if config.ExposedPorts is not UNSET else {}
-    for word in rest.split():
+    for word in words:
         match = _PORT.match(word)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not match or not 0 < first <= last <= 65535:
@@ -186,14 +197,23 @@ def _expose(config: Config, rest: str) -> Config:
     return msgspec.structs.replace(config, ExposedPorts=ports)
 
 
-def _volume(config: Config, rest: str) -> Config:
+def _expose(config: Config, rest: str) -> Config:
+    return expose(config, rest.split())
+
+
+def add_volumes(config: Config, paths: Sequence[str]) -> Config:
+    """Name places that get a volume of their own. Raises InvalidArgument."""
     volumes = dict(config.Volumes or {})
-    form = _json_form(rest)
-    for path in form if form is not None else rest.split():
+    for path in paths:
         if not path.strip():
             raise InvalidArgument("VOLUME specified can not be an empty string")
         volumes[path.strip()] = Empty()
     return msgspec.structs.replace(config, Volumes=volumes)
+
+
+def _volume(config: Config, rest: str) -> Config:
+    form = _json_form(rest)
+    return add_volumes(config, form if form is not None else rest.split())
 
 
 def _user(config: Config, rest: str) -> Config:
@@ -204,12 +224,17 @@ def _user(config: Config, rest: str) -> Config:
 
 
 def _workdir(config: Config, rest: str) -> Config:
-    words = words_of(rest)
-    path = posixpath.normpath(posixpath.join(config.WorkingDir or "/", " ".join(words)))
+    return set_workdir(config, " ".join(words_of(rest)))
+
+
+def set_workdir(config: Config, path: str) -> Config:
+    """Change directory; a relative path goes on from the last one."""
+    path = posixpath.normpath(posixpath.join(config.WorkingDir or "/", path))
     return msgspec.structs.replace(config, WorkingDir="/" + path.lstrip("/"))
 
 
-def _stopsignal(config: Config, rest: str) -> Config:
+def set_stop_signal(config: Config, rest: str) -> Config:
+    """Which signal asks the container to end: a name or a number. Raises InvalidArgument."""
     if len(rest.split()) != 1:
         raise InvalidArgument("STOPSIGNAL requires exactly one argument")
     if not re.fullmatch(r"(?:SIG)?[A-Z][A-Z0-9+-]*|\d{1,2}", rest, re.IGNORECASE):
@@ -217,7 +242,8 @@ def _stopsignal(config: Config, rest: str) -> Config:
     return msgspec.structs.replace(config, StopSignal=rest)
 
 
-def _onbuild(config: Config, rest: str) -> Config:
+def add_trigger(config: Config, rest: str) -> Config:
+    """ONBUILD: an instruction for the images built on this one. Raises InvalidArgument."""
     trigger = rest.split()[0].upper()
     if trigger == "ONBUILD":
         raise InvalidArgument("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
@@ -242,7 +268,8 @@ def parse_duration(text: str) -> int:
     return round(total)
 
 
-def _healthcheck(config: Config, rest: str) -> Config:
+def set_health(config: Config, rest: str) -> Config:
+    """HEALTHCHECK with its flags. Raises InvalidArgument."""
     fields: dict[str, int] = {}
     names = {
         "interval": "Interval",
@@ -285,10 +312,10 @@ _HANDLERS: dict[str, Callable[[Config, str], Config]] = {
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
-    "HEALTHCHECK": _healthcheck,
+    "HEALTHCHECK": set_health,
     "LABEL": _label,
-    "ONBUILD": _onbuild,
-    "STOPSIGNAL": _stopsignal,
+    "ONBUILD": add_trigger,
+    "STOPSIGNAL": set_stop_signal,
     "USER": _user,
     "VOLUME": _volume,
     "WORKDIR": _workdir,

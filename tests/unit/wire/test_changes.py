@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tare.base.errors import InvalidArgument
-from tare.images.changes import apply_changes, parse_duration
+from tare.wire.changes import apply_changes, parse_duration
 from tare.wire.config import ContainerConfig
 
 

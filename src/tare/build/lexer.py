@@ -1,0 +1,323 @@
+"""A Dockerfile's text to lines of instructions: directives, continuations, comments, flags, here-documents.
+
+Source: Dockerfile reference; ENGINE-API 4.2. Everything is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from tare.base.errors import InvalidArgument
+
+MAX_DOCKERFILE = 4 * 1024 * 1024
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_HEREDOC = re.compile(r"(\d*)<<(-?)\s*([^<\s]*)$")
+_TAKES_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
+KNOWN_DIRECTIVES = frozenset({"syntax", "escape", "check"})
+KEYWORDS = frozenset(
+    [
+        "ADD",
+        "ARG",
+        "CMD",
+        "COPY",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "FROM",
+        "HEALTHCHECK",
+        "LABEL",
+        "MAINTAINER",
+        "ONBUILD",
+        "RUN",
+        "SHELL",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+    ]
+)
+
+
+class DockerfileError(InvalidArgument):
+    """A Dockerfile that cannot be understood. `line` counts from 1."""
+
+    def __init__(self, message: str, *, line: int = 0, text: str = "") -> None:
+        where = f"dockerfile parse error on line {line}: " if line else "dockerfile parse error: "
+        shown = f"\n  {line:>4} | {text.splitlines()[0][:200]}" if line and text.strip() else ""
+        super().__init__(f"{where}{message}{shown}")
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    """One here-document. `expands`: variables in it are replaced (its word was not quoted)."""
+
+    name: str
+    content: str
+    expands: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One instruction as written. `rest` is what follows keyword and flags; `first` and `last` count from 1."""
+
+    keyword: str
+    flags: tuple[str, ...]
+    rest: str
+    original: str
+    first: int
+    last: int
+    heredocs: tuple[Heredoc, ...] = ()
+    written: str = ""  # the keyword as it was typed
+
+    @property
+    def array(self) -> tuple[str, ...] | None:
+        """The words of the exec form, None where it is the shell form."""
+        text = self.rest.strip()
+        if not text.startswith("["):
+            return None
+        try:
+            words = json.loads(text)
+        except ValueError:
+            return None
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            return None
+        return tuple(words)
+
+    def error(self, message: str) -> DockerfileError:
+        """An error that points here."""
+        return DockerfileError(message, line=self.first, text=self.original)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dockerfile:
+    """All instructions, the parser directives, and warnings of the lexer as (line, text)."""
+
+    lines: tuple[Line, ...]
+    escape: str
+    directives: dict[str, str]
+    warnings: tuple[tuple[int, str], ...] = ()
+
+
+def read_dockerfile(data: bytes | str) -> Dockerfile:
+    """Cut a Dockerfile into instructions. Raises DockerfileError."""
+    if len(data) > MAX_DOCKERFILE:
+        raise DockerfileError(f"the Dockerfile is larger than {MAX_DOCKERFILE} bytes")
+    text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+    rows = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    directives, start = _directives(rows)
+    escape = directives.get("escape", "\\")
+    if escape not in ("\\", "`"):
+        raise DockerfileError(f"invalid ESCAPE '{escape}'. Must be ` or \\", line=1, text=rows[0])
+    lines: list[Line] = []
+    warnings: list[tuple[int, str]] = []
+    at = start
+    while at < len(rows):
+        if _is_blank_or_comment(rows[at]):
+            at += 1
+            continue
+        line, at = _instruction(rows, at, escape, warnings)
+        lines.append(line)
+    if not lines:
+        raise DockerfileError("file with no instructions")
+    return Dockerfile(lines=tuple(lines), escape=escape, directives=directives, warnings=tuple(warnings))
+
+
+def _directives(rows: list[str]) -> tuple[dict[str, str], int]:
+    """The parser directives at the top, and where the rest begins."""
+    found: dict[str, str] = {}
+    at = 1 if rows and rows[0].startswith("#!") else 0
+    while at < len(rows):
+        match = _DIRECTIVE.match(rows[at].strip())
+        if match is None or match[1].lower() not in KNOWN_DIRECTIVES:
+            break
+        key = match[1].lower()
+        if key in found:
+            raise DockerfileError(f"only one {key} parser directive can be used", line=at + 1, text=rows[at])
+        found[key] = match[2]
+        at += 1
+    return found, at
+
+
+def _is_blank_or_comment(row: str) -> bool:
+    stripped = row.strip()
+    return not stripped or stripped.startswith("#")
+
+
+def _instruction(rows: list[str], at: int, escape: str, warnings: list[tuple[int, str]]) -> tuple[Line, int]:
+    first = at + 1
+    continuation = re.compile(re.escape(escape) + r"[ \t]*$")
+    parts: list[str] = []
+    written: list[str] = []
+    row = rows[at].lstrip()
+    while True:
+        written.append(rows[at])
+        at += 1
+        ends = continuation.search(row)
+        # An escaped escape at the end of a line (`\\`) still continues it, as Docker's parser has it.
+        parts.append(row[: ends.start()] if ends else row)
+        if not ends:
+            break
+        skipped_blank = False
+        while at < len(rows) and _is_blank_or_comment(rows[at]):
+            skipped_blank = skipped_blank or not rows[at].strip()
+            written.append(rows[at])
+            at += 1
+        if skipped_blank and at < len(rows):
+            warnings.append((first, "Empty continuation line found in: " + parts[0].strip()))
+        if at >= len(rows):
+            break
+        row = rows[at]
+    joined = "".join(parts).strip()
+    keyword, _, rest = joined.partition(" ") if " " in joined.replace("\t", " ") else (joined, "", "")
+    if "\t" in keyword:
+        keyword, _, more = keyword.partition("\t")
+        rest = f"{more} {rest}".strip()
+    upper = keyword.upper()
+    original = "\n".join(written)
+    if upper not in KEYWORDS:
+        raise DockerfileError(f"unknown instruction: {keyword}{_meant(upper)}", line=first, text=original)
+    flags, rest = _flags(rest.strip(), escape)
+    heredocs: list[Heredoc] = []
+    takes = upper in _TAKES_HEREDOCS or (upper == "ONBUILD" and rest.split(" ")[0].upper() in _TAKES_HEREDOCS)
+    if takes and "<<" in rest:
+        for name, chomps, expands in _heredoc_words(rest, escape):
+            content, at = _heredoc(rows, at, name, chomps=chomps, first=first, original=original)
+            heredocs.append(Heredoc(name, content, expands))
+    line = Line(
+        keyword=upper,
+        flags=flags,
+        rest=rest,
+        original=original,
+        first=first,
+        last=at,
+        heredocs=tuple(heredocs),
+        written=keyword,
+    )
+    if not rest and upper not in ("SHELL", "CMD", "ENTRYPOINT", "RUN"):
+        raise line.error(f"{upper} requires at least one argument")
+    return line, at
+
+
+def _meant(keyword: str) -> str:
+    """A hint for a misspelt instruction."""
+    best = min(KEYWORDS, key=lambda known: (_distance(keyword, known), known))
+    return f" (did you mean {best}?)" if _distance(keyword, best) <= 2 else ""
+
+
+def _distance(one: str, other: str) -> int:
+    """Edits between two words (adjacent letters swapped count once)."""
+    if abs(len(one) - len(other)) > 2:
+        return 3
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        above, before_row, row = row, before, [i]
+        before = above
+        for j, b in enumerate(other, 1):
+            cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b and before_row:
+                cost = min(cost, before_row[j - 2] + 1)
+            row.append(cost)
+    return row[-1]
+
+
+def _flags(rest: str, escape: str) -> tuple[tuple[str, ...], str]:
+    """Leading `--name[=value]` words, and what follows. `--` alone ends them."""
+    found: list[str] = []
+    while rest.startswith("--"):
+        word, rest = _word(rest, escape)
+        rest = rest.lstrip()
+        if word == "--":
+            break
+        found.append(word)
+    return tuple(found), rest
+
+
+def _word(text: str, escape: str) -> tuple[str, str]:
+    """The first word of a line of flags, quotes and escapes taken away, and the rest."""
+    out: list[str] = []
+    quote = ""
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if char == escape and at + 1 < len(text) and quote != "'":
+            out.append(text[at + 1])
+            at += 2
+            continue
+        if quote:
+            if char == quote:
+                quote = ""
+            else:
+                out.append(char)
+        elif char in "'\"":
+            quote = char
+        elif char.isspace():
+            break
+        else:
+            out.append(char)
+        at += 1
+    return "".join(out), text[at:]
+
+
+def _heredoc_words(rest: str, escape: str) -> list[tuple[str, bool, bool]]:
+    """(name, strips tabs, expands) of each here-document that a line opens."""
+    found: list[tuple[str, bool, bool]] = []
+    for word in _shell_words(rest, escape):
+        match = _HEREDOC.match(word)
+        if match is None or not match[3]:
+            continue
+        bare = re.sub(r"['\"]", "", match[3])
+        if not bare:
+            continue
+        found.append((bare, bool(match[2]), bare == match[3]))
+    return found
+
+
+def _shell_words(rest: str, escape: str) -> list[str]:
+    """Words separated by white space outside of quotes, quotes kept."""
+    words: list[str] = []
+    word: list[str] = []
+    quote = ""
+    at = 0
+    while at < len(rest):
+        char = rest[at]
+        if char == escape and quote != "'" and at + 1 < len(rest):
+            word.append(rest[at : at + 2])
+            at += 2
+            continue
+        if quote:
+            quote = "" if char == quote else quote
+            word.append(char)
+        elif char in "'\"":
+            quote = char
+            word.append(char)
+        elif char.isspace():
+            if word:
+                words.append("".join(word))
+                word = []
+        else:
+            word.append(char)
+        at += 1
+    if word:
+        words.append("".join(word))
+    return words
+
+
+def _heredoc(rows: list[str], at: int, name: str, *, chomps: bool, first: int, original: str) -> tuple[str, int]:
+    content: list[str] = []
+    while at < len(rows):
+        row = rows[at]
+        at += 1
+        plain = row.lstrip("\t") if chomps else row
+        if plain == name:
+            return "".join(f"{line}\n" for line in content), at
+        content.append(plain)
+    raise DockerfileError(f"unterminated heredoc: no line {name!r} ends it", line=first, text=original)
+
+
+def split_words(text: str, escape: str) -> list[str]:
+    """The words of an instruction, quotes and escapes kept for the expansion."""
+    return _shell_words(text, escape)
