@@ -10,8 +10,9 @@ import msgspec
 from msgspec import UNSET
 
 from tare.aio.threads import in_thread
+from tare.api.registries import pull_image
 from tare.base.clock import rfc3339nano
-from tare.base.errors import Conflict, InvalidArgument, NotFound, NotImplementedYet
+from tare.base.errors import Conflict, InvalidArgument, NotFound
 from tare.base.reference import Reference, parse_reference
 from tare.engine.engine import Engine, image_uses
 from tare.images import load as loading
@@ -156,11 +157,10 @@ def _check_platform(image: Image, name: str, query: Query) -> None:
 
 
 async def create_image(engine: Engine, request: Request) -> Answer:
-    """POST /images/create: import (`fromSrc`); pulling (`fromImage`) comes later."""
+    """POST /images/create: pull (`fromImage`) or import (`fromSrc`)."""
     query = request.query
     if query.text("fromImage"):
-        name = query.text("fromImage")
-        raise NotImplementedYet(f"pull of {name[:200]} is not yet possible", hint="load or import the image instead")
+        return await pull_image(engine, request)
     source = query.text("fromSrc")
     if not source:
         raise InvalidArgument("either fromImage or fromSrc is needed")

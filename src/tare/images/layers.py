@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
-from tare.aio.tasks import spawn
+from tare.aio.tasks import settle
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, chain_id, hex_of
 from tare.base.errors import DataCorrupt
@@ -22,14 +22,20 @@ from tare.drivers.snapshots import Snapshotter
 from tare.images.records import Layer
 from tare.store.blobs import Blobs
 
-T = TypeVar("T")
-
 
 class Lease:
     """Keeps layers from being collected until the operation that needs them is over."""
 
     def __init__(self) -> None:
         self.chains: list[Digest] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A layer unpacked in an ingest directory (`snapshot/`, `blob`), and what was found out about it."""
+
+    ingest: Path
+    result: Result
 
 
 class Layers:
@@ -121,6 +127,41 @@ class Layers:
         finally:
             self._snapshots.discard(ingest)
 
+    async def stage(self, source: AsyncIterator[bytes], file: Path) -> Staged:
+        """Unpack the bytes of a layer whose place in a stack is not settled yet. They are also in `file`.
+
+        When it returns everything is on the disk, `file` included, which stays the caller's. The result is not checked
+        against anything. For `admit`, and then for `drop` in any case.
+        """
+        ingest = self._blobs.new_ingest()
+        try:
+            with ExitStack() as opened:
+                tree = _opened(opened, self._begin(ingest, None), os.O_RDONLY | os.O_DIRECTORY)
+                result = await self._archiver.unpack(source, tree, options=Options(allow_empty=True))
+            os.link(file, ingest / "blob")
+        except BaseException:
+            self._snapshots.discard(ingest)
+            raise
+        result = replace(
+            result,
+            blob_digest=result.input_digest,
+            blob_size=result.input_size,
+            blob_compression=result.compression,
+        )
+        return Staged(ingest, result)
+
+    async def admit(self, lease: Lease, staged: Staged, parent: Layer | None) -> Layer:
+        """Make a staged layer known on top of `parent`, which is leased."""
+        if parent is not None:
+            await self.make_ready(parent.chain_id)
+            if not staged.result.has_root:
+                self._snapshots.inherit_root(staged.ingest / "snapshot", hex_of(parent.chain_id))
+        return await settle(self._admit(lease, staged.ingest, parent, staged.result), name="admit layer")
+
+    def drop(self, staged: Staged) -> None:
+        """Forget what was staged and not admitted."""
+        self._snapshots.discard(staged.ingest)
+
     def _begin(self, ingest: Path, parent: Digest | None) -> Path:
         return self._snapshots.begin(ingest / "snapshot", hex_of(parent) if parent else None)
 
@@ -189,19 +230,6 @@ class Layers:
 def chain_of(parent: Layer | None, diff_id: Digest) -> Digest:
     """The chainID of a layer on top of `parent`."""
     return chain_id([parent.chain_id, diff_id]) if parent else diff_id
-
-
-async def settle(coroutine: Coroutine[Any, Any, T], *, name: str) -> T:
-    """Run to the end, and when the caller is cancelled meanwhile, wait for that end before saying so.
-
-    What the caller cleans up afterwards is then not in use any more.
-    """
-    task = spawn(coroutine, name=name)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
 
 
 def _opened(stack: ExitStack, path: Path, flags: int) -> int:
