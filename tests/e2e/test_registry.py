@@ -47,7 +47,10 @@ def engine(daemon: Daemon) -> Iterator[Daemon]:
         for name in [*entry["RepoTags"], *entry["RepoDigests"]]:
             if name != "busybox:latest":
                 daemon.request("DELETE", f"/images/{name}?force=1")
-    assert leftovers(daemon) == []
+    left = leftovers(daemon)
+    if left:
+        print(subprocess.run(["find", daemon.data_root / "ingest"], capture_output=True, text=True).stdout[:3000], daemon.log.read_text()[-3000:])
+    assert left == []
 
 
 def leftovers(engine: Daemon) -> list[str]:

@@ -159,28 +159,40 @@ class Intake:
 
     async def _stage(self, job: Job, source: Open, wait_after: WaitAfter) -> Staged:
         """Fetch and unpack. What was left of an earlier pull may be damaged: then once more, from the start."""
+        made: list[Staged] = []
+        try:
+            while await self._attempt(job, source, wait_after, made) is not None:
+                pass
+            return made[0]
+        except BaseException:
+            for staged in made:  # it was made, and then somebody lost interest
+                self._images.layers.drop(staged)
+            raise
+
+    async def _attempt(
+        self, job: Job, source: Open, wait_after: WaitAfter, made: list[Staged]
+    ) -> DataCorrupt | InvalidArgument | None:
+        """Put the staged layer into `made`, or return what was wrong with it if bytes of an earlier pull are to blame."""
         wanted = job.wanted
-        while True:
-            async with self.downloads.fetch(
-                wanted.digest, wanted.size, source=source, wait_after=wait_after
-            ) as download:
-                reporting = spawn(_report(job, download), name="progress of a download", is_awaited=True)
-                try:
-                    return await self._unpack(job, download)
-                except (DataCorrupt, InvalidArgument) as error:
-                    failure = await self._verdict(download, error)
-                    self.downloads.forget(wanted.digest)
-                    is_resumed = download.is_resumed
-                    job.fetched.clear()
-                except Unavailable as error:
-                    if not isinstance(error, Unreachable) and "no space left" in error.message:
-                        self.downloads.forget(wanted.digest)  # a full disk is not helped by a part of a layer
-                    raise
-                finally:
-                    reporting.cancel()
-                    await asyncio.wait({reporting})
-            if not is_resumed:
-                raise failure
+        failure: DataCorrupt | InvalidArgument | None = None
+        async with self.downloads.fetch(wanted.digest, wanted.size, source=source, wait_after=wait_after) as download:
+            reporting = spawn(_report(job, download), name="progress of a download", is_awaited=True)
+            try:
+                made.append(await self._unpack(job, download))
+            except (DataCorrupt, InvalidArgument) as error:
+                failure = await self._verdict(download, error)
+                self.downloads.forget(wanted.digest)
+                job.fetched.clear()
+            except Unavailable as error:
+                if not isinstance(error, Unreachable) and "no space left" in error.message:
+                    self.downloads.forget(wanted.digest)  # a full disk is not helped by a part of a layer
+                raise
+            finally:
+                reporting.cancel()
+                await asyncio.wait({reporting})
+        if failure is not None and not download.is_resumed:
+            raise failure
+        return failure
 
     async def _verdict(self, download: Download, error: DataCorrupt | InvalidArgument) -> DataCorrupt | InvalidArgument:
         """The bytes are wrong, or they are as promised and what they say is wrong. Raises what ended the download."""
