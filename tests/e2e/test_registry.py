@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -49,7 +50,10 @@ def engine(daemon: Daemon) -> Iterator[Daemon]:
                 daemon.request("DELETE", f"/images/{name}?force=1")
     left = leftovers(daemon)
     if left:
-        print(subprocess.run(["find", daemon.data_root / "ingest"], capture_output=True, text=True).stdout[:3000], daemon.log.read_text()[-3000:])
+        print(
+            subprocess.run(["find", daemon.data_root / "ingest"], capture_output=True, text=True).stdout[:3000],
+            daemon.log.read_text()[-3000:],
+        )
     assert left == []
 
 
@@ -148,7 +152,7 @@ def test_the_stock_command_line(engine: Daemon, server: Registry, rootfs_tar: by
     )
     refused = docker(engine.host, "push", f"{server.host}/never")
     assert refused.returncode == 1
-    assert "tag does not exist" in refused.stderr
+    assert f"An image does not exist locally with the tag: {server.host}/never" in refused.stderr
 
 
 def test_layers_are_shared_with_what_is_here(engine: Daemon, server: Registry, rootfs_tar: bytes) -> None:
@@ -631,3 +635,35 @@ def test_debians_registry_and_skopeo(engine: Daemon, debian: str, tmp_path: Path
     assert "schemaVersion" in out(engine.host, "manifest", "inspect", "--insecure", f"{name}:1")
     found = engine.json("GET", f"/images/search?term={debian}/a")
     assert [entry["name"] for entry in found] == [name]
+
+
+# --- both command lines
+
+
+@pytest.mark.parametrize("program", ["tare", "docker"])
+def test_login_pull_push_logout(engine: Daemon, tmp_path: Path, program: str) -> None:
+    """What a person types, with a registry that wants to know who is there."""
+    argv = [sys.executable, "-m", "tare.cli"] if program == "tare" else ["docker"]
+    settings = {**os.environ, "PYTHONPATH": str(SOURCE), "DOCKER_CONFIG": str(tmp_path), "DOCKER_HOST": engine.host}
+
+    def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*argv, *words], input=stdin, capture_output=True, text=True, timeout=60, env=settings, check=False
+        )
+
+    with registry(user="me", password="secret") as server:
+        name = f"{server.host}/mine"
+        server.put_image("mine", "1", [layer(program=program.encode())])
+        assert "pull access denied" in run("pull", f"{name}:1").stderr
+        assert run("login", "-u", "me", "--password-stdin", server.host, stdin="wrong").returncode == 1
+        assert "Login Succeeded" in run("login", "-u", "me", "--password-stdin", server.host, stdin="secret").stdout
+        assert "secret" not in (tmp_path / "config.json").read_text()  # the registry gave a token to keep instead
+        pulled = run("pull", f"{name}:1")
+        assert f"Status: Downloaded newer image for {name}:1" in pulled.stdout, pulled.stderr
+        assert run("tag", f"{name}:1", f"{name}:2").returncode == 0
+        pushed = run("push", f"{name}:2")
+        assert f"2: digest: {digest_of(server.manifests['mine', '1'][1])}" in pushed.stdout, pushed.stderr
+        if program == "tare":
+            assert run("image", "tags", name).stdout == "1\n2\n"
+        assert run("logout", server.host).returncode == 0
+        assert run("push", f"{name}:2").returncode == 1

@@ -89,11 +89,9 @@ class Pushes:
         else:
             chosen = sorted((r for r in named if r.name == reference.name and r.tag), key=Reference.canonical)
         if not chosen:
-            raise NotFound(
-                f"An image does not exist locally with the tag: {reference.familiar_name}"
-                if not reference.tag
-                else f"tag does not exist: {reference.familiar()}"
-            )
+            if reference.tag and any(known.name == reference.name for known in named):
+                raise NotFound(f"tag does not exist: {reference.familiar()}")
+            raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
         try:
             await remote.ping()
             for target in chosen:
