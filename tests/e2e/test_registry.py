@@ -492,6 +492,8 @@ def test_push_says_what_it_does(engine: Daemon, server: Registry) -> None:
     out(engine.host, "tag", "busybox", f"{server.host}/b:1")
     assert "Mounted from a" in statuses(push(engine, f"{server.host}/b", tag="1"))
     assert f"{name}@{aux['Digest']}" in engine.json("GET", "/images/busybox/json")["RepoDigests"]
+    status, body = engine.request("POST", f'/images/{name}/push?tag=1&platform={{"os":"linux","architecture":"s390x"}}')
+    assert (status, b"does not match the specified platform" in body) == (404, True)
     out(engine.host, "tag", "busybox", f"{name}:2")
     assert [m["aux"]["Tag"] for m in push(engine, name) if "aux" in m] == ["1", "2"]
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+import msgspec
 from msgspec import UNSET
 
 from tare.api.handler import read_json
 from tare.base.digest import parse_digest
-from tare.base.errors import Forbidden, InvalidArgument
+from tare.base.errors import Forbidden, InvalidArgument, NotFound
 from tare.base.reference import Reference, parse_reference
 from tare.engine import registries
 from tare.engine.engine import Engine
 from tare.images.documents import parse_platform
 from tare.images.pull import Progress
 from tare.images.push import Pushed
+from tare.images.records import Image
 from tare.oci.image import Platform
 from tare.registry import search as searching
 from tare.registry.credentials import Credentials, from_document, from_header
-from tare.web.message import Answer, Request, Stream, json_response
+from tare.web.message import Answer, Query, Request, Stream, json_response
 from tare.wire import registry as wire
 from tare.wire.errors import text_of
 from tare.wire.filters import parse_filters
@@ -30,6 +32,22 @@ _SEARCH_FILTERS = frozenset({"is-official", "is-automated", "stars"})
 
 def _credentials(request: Request) -> Credentials:
     return from_header(request.headers.get("x-registry-auth", ""))
+
+
+def check_platform(image: Image, name: str, query: Query) -> None:
+    """W81: `platform` is JSON here; an image that is for another one is "not found"."""
+    for text in query.all("platform"):
+        if not text:
+            continue
+        try:
+            wanted = msgspec.json.decode(text.encode(), type=Platform)
+        except (msgspec.MsgspecError, UnicodeEncodeError):
+            raise InvalidArgument("failed to parse platform: invalid JSON") from None
+        if not wanted.os or not wanted.architecture:
+            raise InvalidArgument("both OS and Architecture must be provided")
+        document = image.document
+        if (wanted.os, wanted.architecture) != (document.os, document.architecture):
+            raise NotFound(f"image with reference {name} was found but does not match the specified platform")
 
 
 async def pull_image(engine: Engine, request: Request) -> Answer:
@@ -67,6 +85,9 @@ async def push_image(engine: Engine, request: Request) -> Answer:
     tag = request.query.text("tag")
     if tag:
         reference = reference.with_tag(tag)
+    for known, image_id in engine.images.all_references().items():
+        if known == reference or (not reference.tag and known.name == reference.name):
+            check_platform(engine.images.get(image_id), known.familiar(), request.query)
     return Stream(_messages(engine.pushes.begin(reference, credentials=_credentials(request))))
 
 
@@ -138,6 +159,7 @@ async def remote_tags(engine: Engine, request: Request) -> Answer:
 
 
 __all__ = [
+    "check_platform",
     "inspect_distribution",
     "log_in",
     "pull_image",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from tare.base.errors import InternalError, Unavailable
 from tare.registry.hosts import Endpoint, RegistryOptions
 from tare.registry.transport import Transport, Unreachable, check_public, is_private, shown
 from tare.testing.registry import Fault, Registry, registry
+
+SOURCE = str(Path(__file__).resolve().parents[3] / "src")
 
 
 def run(story: Callable[[Transport], Awaitable[None]], options: RegistryOptions | None = None) -> None:
@@ -131,3 +136,11 @@ def test_certificates_of_the_administrator_are_read(tmp_path: Path) -> None:
                 pass
 
     run(story, RegistryOptions(certificates=(tmp_path,)))
+
+
+def test_a_daemon_that_never_pulls_does_not_pay_for_the_library() -> None:
+    code = "import sys, tare.daemon.app; sys.exit(1 if {'aiohttp', 'yarl'} & set(sys.modules) else 0)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": SOURCE}, check=False).returncode
+        == 0
+    )
