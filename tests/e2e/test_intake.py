@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import os
+import random
+import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,7 +16,9 @@ import pytest
 
 from tare.base.digest import chain_id, sha256
 from tare.base.errors import DataCorrupt
+from tare.drivers import linux
 from tare.drivers.archive.client import Archiver
+from tare.drivers.network.bridge import BridgeDriver
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.images.intake import Intake, Step, WantedLayer
 from tare.images.records import SCHEMA
@@ -21,6 +26,8 @@ from tare.images.service import Images
 from tare.registry.downloads import Downloads
 from tare.store.blobs import Blobs
 from tare.store.db import Database
+from tare.testing.daemon import Daemon
+from tare.testing.registry import registry
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -28,9 +35,6 @@ EMPTY = bytes(1024)
 
 
 def root_entry(mode: int) -> bytes:
-    import io
-    import tarfile
-
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as tar:
         info = tarfile.TarInfo("./")
@@ -137,3 +141,43 @@ def test_who_comes_later_shares_and_a_failure_is_everybodys(tmp_path: Path) -> N
         assert os.listdir(tmp_path / "ingest") == []
 
     run(tmp_path, story)
+
+
+def test_a_full_disk_leaves_nothing_and_the_next_pull_works(tmp_path: Path) -> None:
+    """Once the blob does not fit, once what is in it does not."""
+    source = Path(__file__).resolve().parents[2] / "src"
+    (tmp_path / "d").mkdir()
+    linux.mount("none", str(tmp_path / "d"), "tmpfs", linux.MS_NOSUID, "size=40m,mode=755")
+    try:
+        engine = Daemon(tmp_path / "d", bridge=f"tf{os.getpid()}", source=source)
+        engine.start()
+        try:
+            with registry() as server:
+                images = {"blob": random.Random(1).randbytes(60_000_000), "files": bytes(80_000_000), "fits": b"small"}
+                for name, data in images.items():
+                    server.put_image("a", name, [tar_of(data)])
+                for name in ("blob", "files"):
+                    _, body = engine.request("POST", f"/images/create?fromImage={server.host}/a&tag={name}")
+                    assert b"no space left on device" in body.splitlines()[-1], body
+                    for place in ("downloads", "ingest", "blobs/sha256"):
+                        assert os.listdir(engine.data_root / place) == []
+                _, body = engine.request("POST", f"/images/create?fromImage={server.host}/a&tag=fits")
+                assert b"Status: Downloaded newer image" in body
+        finally:
+            engine.stop()
+            driver = BridgeDriver(rules=True)
+            try:
+                driver.remove_bridge(engine.bridge)
+            finally:
+                driver.close()
+    finally:
+        linux.umount(str(tmp_path / "d"), linux.MNT_DETACH)
+
+
+def tar_of(data: bytes) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        info = tarfile.TarInfo("file")
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    return made.getvalue()
