@@ -20,7 +20,7 @@ from typing import Any, cast
 import pytest
 
 from tare.api import images as api
-from tare.base.errors import Conflict, DataCorrupt, InvalidArgument, NotFound, NotImplementedYet, TareError
+from tare.base.errors import Conflict, DataCorrupt, Forbidden, InvalidArgument, NotFound, TareError
 from tare.base.ids import random_id
 from tare.base.news import News
 from tare.base.reference import parse_reference
@@ -472,7 +472,12 @@ def test_import_from_a_url(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("query", "kind"),
-    [("fromImage=busybox", NotImplementedYet), ("", InvalidArgument), ("fromSrc=-&repo=A", InvalidArgument)],
+    [
+        ("fromImage=Busybox", InvalidArgument),
+        ("fromImage=scratch", Forbidden),
+        ("", InvalidArgument),
+        ("fromSrc=-&repo=A", InvalidArgument),
+    ],
 )
 def test_create_refusals(tmp_path: Path, query: str, kind: type[TareError]) -> None:
     async def story(bench: Bench, engine: Engine) -> None:

@@ -63,7 +63,8 @@ def test_a_container_is_versioned_on_one_engine_and_runs_on_another(
     assert here("run", "--rm", "base:2", "cat", "/etc/version") == b"v2\n"
     assert here("run", "--rm", "base:1", "ls", "/bin/true") == b"/bin/true\n"
     comments = here("history", "--format", "{{.Comment}}", "base:2").decode().splitlines()
-    assert comments[0] == "second version" and len(comments) == 2
+    assert comments[0] == "second version"
+    assert len(comments) == 2
 
     there("import", "-c", "CMD cat /etc/version", "-", "moved:1", data=here("export", "work"))
     assert there("run", "--rm", "moved:1") == b"v2\n"

@@ -42,6 +42,19 @@ async def finish(coroutine: Coroutine[Any, Any, T], *, name: str) -> T:
         raise
 
 
+async def settle(coroutine: Coroutine[Any, Any, T], *, name: str) -> T:
+    """Run to the end, and when the caller is cancelled meanwhile, wait for that end before saying so.
+
+    What the caller cleans up afterwards is then not in use any more.
+    """
+    task = spawn(coroutine, name=name)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
 async def cancel_all() -> None:
     """At shutdown: cancel what still runs and wait until it has cleaned up."""
     current = asyncio.current_task()

@@ -10,16 +10,16 @@ import msgspec
 from msgspec import UNSET
 
 from tare.aio.threads import in_thread
+from tare.api.registries import check_platform, pull_image
 from tare.base.clock import rfc3339nano
-from tare.base.errors import Conflict, InvalidArgument, NotFound, NotImplementedYet
+from tare.base.errors import Conflict, InvalidArgument
 from tare.base.reference import Reference, parse_reference
 from tare.engine.engine import Engine, image_uses
 from tare.images import load as loading
 from tare.images import naming, sources
 from tare.images.records import Image
 from tare.images.save import save
-from tare.oci.image import Platform
-from tare.web.message import Answer, Query, Request, Response, Stream, json_response
+from tare.web.message import Answer, Request, Response, Stream, json_response
 from tare.wire import images as wire
 from tare.wire.config import ContainerConfig
 from tare.wire.errors import text_of
@@ -132,35 +132,18 @@ def short_hex(image: Image) -> str:
 
 def _resolve(engine: Engine, request: Request) -> Image:
     image = engine.images.resolve(request.params["name"])
-    _check_platform(image, request.params["name"], request.query)
+    check_platform(image, request.params["name"], request.query)
     return image
-
-
-def _check_platform(image: Image, name: str, query: Query) -> None:
-    """W81: `platform` is JSON here; an image that is for another one is "not found"."""
-    for text in query.all("platform"):
-        if not text:
-            continue
-        try:
-            wanted = msgspec.json.decode(text.encode(), type=Platform)
-        except (msgspec.MsgspecError, UnicodeEncodeError):
-            raise InvalidArgument("failed to parse platform: invalid JSON") from None
-        if not wanted.os or not wanted.architecture:
-            raise InvalidArgument("both OS and Architecture must be provided")
-        document = image.document
-        if (wanted.os, wanted.architecture) != (document.os, document.architecture):
-            raise NotFound(f"image with reference {name} was found but does not match the specified platform")
 
 
 # -- making -----------------------------------------------------------------------------------------------------------
 
 
 async def create_image(engine: Engine, request: Request) -> Answer:
-    """POST /images/create: import (`fromSrc`); pulling (`fromImage`) comes later."""
+    """POST /images/create: pull (`fromImage`) or import (`fromSrc`)."""
     query = request.query
     if query.text("fromImage"):
-        name = query.text("fromImage")
-        raise NotImplementedYet(f"pull of {name[:200]} is not yet possible", hint="load or import the image instead")
+        return await pull_image(engine, request)
     source = query.text("fromSrc")
     if not source:
         raise InvalidArgument("either fromImage or fromSrc is needed")
@@ -268,7 +251,7 @@ async def save_images(engine: Engine, request: Request) -> Answer:
 async def _save(engine: Engine, request: Request, names: list[str]) -> Answer:
     for name in names:
         if request.query.has("platform"):
-            _check_platform(engine.images.resolve(name), name, request.query)
+            check_platform(engine.images.resolve(name), name, request.query)
     return Stream(await save(engine.images, names), content_type=_TAR)
 
 

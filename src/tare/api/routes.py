@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.api import absent, archive, containers, execs, images, networks, system, usage, volumes
+from tare.api import absent, archive, containers, execs, images, networks, registries, system, usage, volumes
 from tare.api.handler import Handler
 from tare.web.router import Route
 
@@ -66,6 +66,10 @@ ROUTES: list[Route[Handler]] = [
     Route("POST", "/images/create", images.create_image, "admin"),
     Route("POST", "/images/load", images.load_images, "admin"),
     Route("POST", "/images/prune", images.prune_images, "write", since=(1, 25)),
+    Route("GET", "/images/search", registries.search_images, "read"),
+    Route("POST", "/images/{name:*}/push", registries.push_image, "write"),
+    Route("GET", "/distribution/{name:*}/json", registries.inspect_distribution, "read", since=(1, 30)),
+    Route("POST", "/auth", registries.log_in, "write"),
     Route("GET", "/images/{name:*}/json", images.inspect_image, "read"),
     Route("GET", "/images/{name:*}/history", images.image_history, "read"),
     Route("GET", "/images/{name:*}/get", images.save_image, "read"),
@@ -90,6 +94,7 @@ ROUTES: list[Route[Handler]] = [
     Route("DELETE", "/volumes/{name:*}", volumes.remove_volume, "write"),
     # what Docker has not
     Route("GET", "/tare/v1/events", system.audit, "admin"),
+    Route("GET", "/tare/v1/tags/{name:*}", registries.remote_tags, "read"),
     Route("DELETE", "/tare/v1/containers/{id}/logs", containers.clear_logs, "write"),
     # what Docker has and this engine answers for in words
     Route("GET", "/plugins", absent.plugins, "read"),

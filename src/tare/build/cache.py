@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from tare.base.clock import Nanos, now
+from tare.base.clock import NEVER, Nanos, now
 from tare.base.digest import Digest
 from tare.base.errors import InvalidArgument
 from tare.store.db import Database
@@ -41,8 +41,8 @@ class Record:
     description: str
     size_bytes: int
     kind: str = REGULAR
-    created_at: Nanos = 0
-    used_at: Nanos = 0
+    created_at: Nanos = NEVER
+    used_at: Nanos = NEVER
     uses: int = 1
 
     @property

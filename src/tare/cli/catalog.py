@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "container prune": ("prune", "CONTAINER_PRUNE", "Remove all stopped containers"),
     "image inspect": ("inspect", "IMAGE_INSPECT", "Show everything known about images"),
     "image prune": ("prune", "IMAGE_PRUNE", "Remove images that nothing uses"),
+    "image tags": ("image_move", "TAGS", "List the tags a repository has at its registry"),
     "network connect": ("network", "CONNECT", "Plug a container into a network"),
     "network create": ("network", "CREATE", "Make a network"),
     "network disconnect": ("network", "DISCONNECT", "Unplug a container from a network"),

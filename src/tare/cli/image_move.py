@@ -217,5 +217,20 @@ SEARCH = flags.Command(
     ),
 )
 
+
+def _tags(context: Context, _: flags.Options, operands: list[str]) -> int:
+    from tare.cli import registryauth
+    from tare.client.http import percent
+
+    headers = registryauth.header(context.config_dir, operands[0])
+    answer = context.client.request("GET", f"/tare/v1/tags/{percent(operands[0], '/:')}", headers=headers).json()
+    tags = answer.get("Tags") if isinstance(answer, dict) else None
+    for tag in tags if isinstance(tags, list) else []:
+        context.line(listing.escape(str(tag)))
+    return exits.OK
+
+
+TAGS = flags.Command(_tags, "List the tags a repository has at its registry", operands="REPOSITORY", least=1, most=1)
+
 if TYPE_CHECKING:
     from tare.cli.progress import Meter

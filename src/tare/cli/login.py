@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 
 from tare.cli import exit as exits
@@ -35,15 +34,8 @@ def _login(context: Context, options: flags.Options, operands: list[str]) -> int
         user, password = _ask(user)
     body = {"username": user, "password": password, "serveraddress": registry}
     answer = context.client.post("/auth", body=body)
-    token = answer.get("IdentityToken") if isinstance(answer, dict) else None
-    config = registryauth.read_config(context.config_dir)
-    if config.get("credsStore") or config.get("credHelpers"):
-        context.error("WARNING! Credential helpers are not supported; the credentials are kept in config.json itself.")
-    entry = {"auth": base64.b64encode(f"{user}:{'' if token else password}".encode()).decode()}
-    if token:
-        entry["identitytoken"] = str(token)
-    config.setdefault("auths", {})[registry] = entry
-    registryauth.write_config(context.config_dir, config)
+    token = str(answer.get("IdentityToken") or "") if isinstance(answer, dict) else ""
+    registryauth.store(context.config_dir, registry, user, password=password, token=token)
     status = answer.get("Status") if isinstance(answer, dict) else None
     context.line(str(status or "Login Succeeded"))
     return exits.OK
@@ -68,13 +60,8 @@ def _ask(user: str) -> tuple[str, str]:
 
 def _logout(context: Context, _: flags.Options, operands: list[str]) -> int:
     registry = _registry(operands)
-    config = registryauth.read_config(context.config_dir)
-    known = config.get("auths") or {}
     context.line(f"Removing login credentials for {registry}")
-    if registry not in known:
-        return exits.OK
-    del known[registry]
-    registryauth.write_config(context.config_dir, config)
+    registryauth.erase(context.config_dir, registry)
     return exits.OK
 
 

@@ -50,10 +50,74 @@ def write_config(directory: str, config: dict[str, Any]) -> None:
         raise
 
 
+def helper_of(config: dict[str, Any], registry: str) -> str:
+    """The credential helper that config.json names for the registry, "" for none."""
+    named = config.get("credHelpers")
+    chosen = named.get(registry) if isinstance(named, dict) else None
+    return str(chosen or config.get("credsStore") or "")
+
+
+def ask_helper(helper: str, action: str, text: str) -> dict[str, Any]:
+    """Run `docker-credential-HELPER get|store|erase` with `text` on its input; {} when it knows nothing.
+
+    Raises ValueError with the program's words. Source: docker/docker-credential-helpers, "Development".
+    """
+    import subprocess
+
+    program = f"docker-credential-{helper}"
+    if "/" in helper or helper.startswith("-"):
+        raise ValueError(f"invalid credential helper: {helper!r}")
+    try:
+        done = subprocess.run([program, action], input=text.encode(), capture_output=True, check=False)
+    except OSError as error:
+        raise ValueError(f"error getting credentials: {program}: {(error.strerror or '').lower()}") from None
+    said = done.stdout.decode("utf-8", "replace").strip()
+    if done.returncode:
+        if action != "store" and "credentials not found" in said:
+            return {}
+        raise ValueError(f"error getting credentials: {program}: {said or done.returncode}")
+    document = gojson.loads(done.stdout) if action == "get" else {}
+    return document if isinstance(document, dict) else {}
+
+
+def store(directory: str, registry: str, user: str, *, password: str, token: str) -> str:
+    """Keep what a login came to, with the helper that is configured or in config.json. Returns the helper, "" for none."""
+    config = read_config(directory)
+    helper = helper_of(config, registry)
+    if helper:
+        secret = {"ServerURL": registry, "Username": "<token>" if token else user, "Secret": token or password}
+        ask_helper(helper, "store", gojson.dumps(secret))
+        config.setdefault("auths", {})[registry] = {}
+    else:
+        entry = {"auth": base64.b64encode(f"{user}:{'' if token else password}".encode()).decode()}
+        if token:
+            entry["identitytoken"] = token
+        config.setdefault("auths", {})[registry] = entry
+    write_config(directory, config)
+    return helper
+
+
+def erase(directory: str, registry: str) -> None:
+    """Forget the credentials, wherever they are kept."""
+    config = read_config(directory)
+    if helper := helper_of(config, registry):
+        ask_helper(helper, "erase", registry)
+    if registry in (config.get("auths") or {}):
+        del config["auths"][registry]
+        write_config(directory, config)
+
+
 def credentials(directory: str, registry: str) -> dict[str, str]:
     """What to send to the engine for `registry`; {} when nothing is stored."""
-    entry = (read_config(directory).get("auths") or {}).get(registry) or {}
+    config = read_config(directory)
     found = {"serveraddress": registry}
+    if helper := helper_of(config, registry):
+        known = ask_helper(helper, "get", registry)
+        secret, user = str(known.get("Secret") or ""), str(known.get("Username") or "")
+        if not secret:
+            return {}
+        return found | ({"identitytoken": secret} if user == "<token>" else {"username": user, "password": secret})
+    entry = (config.get("auths") or {}).get(registry) or {}
     if entry.get("identitytoken"):
         found["identitytoken"] = str(entry["identitytoken"])
     if entry.get("auth"):

@@ -44,10 +44,18 @@ from tare.engine.events import SCHEMA as EVENTS_SCHEMA
 from tare.engine.events import Events
 from tare.engine.restore import restore
 from tare.engine.stop import stop_all
+from tare.images import manifests
 from tare.images import records as image_records
+from tare.images.manifests import Manifests
+from tare.images.pull import Pulls
+from tare.images.push import Pushes
 from tare.images.service import ImageOptions, Images
 from tare.networks import records as network_records
 from tare.networks.service import NetworkOptions, Networks
+from tare.registry.downloads import KEPT_S, Downloads
+from tare.registry.hosts import RegistryOptions
+from tare.registry.transport import Transport
+from tare.registry.uploads import Uploads
 from tare.store.blobs import Blobs
 from tare.store.db import Database
 from tare.volumes import records as volume_records
@@ -186,7 +194,15 @@ async def build(options: Options) -> Engine:
     """Every service, in the order in which they need each other."""
     db = Database(
         options.data_root / "state.db",
-        (records.SCHEMA, image_records.SCHEMA, network_records.SCHEMA, volume_records.SCHEMA, EVENTS_SCHEMA, _SCHEMA),
+        (
+            records.SCHEMA,
+            image_records.SCHEMA,
+            manifests.SCHEMA,
+            network_records.SCHEMA,
+            volume_records.SCHEMA,
+            EVENTS_SCHEMA,
+            _SCHEMA,
+        ),
     )
     events = Events(db)
     await events.load()
@@ -211,6 +227,12 @@ async def build(options: Options) -> Engine:
         options=ImageOptions(allow_private_sources=options.allow_private_sources),
     )
     await images.restore({slot.container.id for slot in containers})
+    transport = Transport(_registry_options(options))
+    downloads, uploads = Downloads(options.data_root, slots=transport.options.downloads), Uploads(options.data_root)
+    downloads.sweep(now_s=clock.now() / 1e9)
+    uploads.sweep(older_than_s=clock.now() / 1e9 - KEPT_S)
+    known = Manifests(db)
+    await known.sweep()
     networks = Networks(database=db, publish=events.publish, options=_network_options(options))
     await networks.start()
     local = LocalVolumes(options.data_root)
@@ -253,9 +275,29 @@ async def build(options: Options) -> Engine:
         filters=FilterCache(options.data_root / "seccomp"),
         summaries=SummaryCache(),
         alarms=Alarms(),
+        transport=transport,
+        pulls=Pulls(images, known, transport=transport, downloads=downloads),
+        pushes=Pushes(images, known, transport=transport, uploads=uploads),
     )
     await restore(engine)
     return engine
+
+
+def _registry_options(options: Options) -> RegistryOptions:
+    certificates = (options.certificates,) if options.certificates else RegistryOptions().certificates
+    mirrors: dict[str, tuple[str, ...]] = {}
+    for domain, url in options.registry_mirrors:
+        mirrors[domain] = (*mirrors.get(domain, ()), url)
+    return RegistryOptions(
+        mirrors=mirrors,
+        insecure=options.insecure_registries,
+        realms=options.trusted_realms,
+        certificates=certificates,
+        environment=dict(os.environ),
+        downloads=options.max_concurrent_downloads,
+        uploads=options.max_concurrent_uploads,
+        attempts=options.max_download_attempts,
+    )
 
 
 def _network_options(options: Options) -> NetworkOptions:
@@ -313,6 +355,7 @@ async def _engine_id(db: Database) -> str:
 
 async def _close(engine: Engine) -> None:
     await tasks.cancel_all()
+    await engine.transport.close()
     await engine.networks.close()
     engine.archiver.close()
     engine.alarms.close()

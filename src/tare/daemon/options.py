@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tare.base.errors import InvalidArgument
+from tare.registry.hosts import parse_insecure, parse_mirror
 from tare.wire.config import Ulimit
 
 DEFAULT_HOST = "unix:///run/tare/tare.sock"
@@ -49,6 +50,13 @@ class Options:
     no_new_privileges: bool = False
     allow_private_sources: bool = False
     shutdown_timeout: int = 15
+    registry_mirrors: tuple[tuple[str, str], ...] = ()  # (registry domain, URL)
+    insecure_registries: tuple[str, ...] = ()
+    trusted_realms: tuple[str, ...] = ()
+    certificates: Path | None = None
+    max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
 
 
 _NOT_YET = {
@@ -58,8 +66,6 @@ _NOT_YET = {
     "tlscert": "TCP with TLS",
     "tlskey": "TCP with TLS",
     "userns-remap": "user namespaces",
-    "insecure-registry": "registries",
-    "registry-mirror": "registries",
 }
 _LISTS = {
     "hosts": "host",
@@ -118,6 +124,27 @@ def parser() -> argparse.ArgumentParser:
         add(f"--{name}", nargs="?", const="true", metavar="BOOL", help=text)
     add("--mtu", type=int, metavar="BYTES", help="MTU of the default bridge (default 1500)")
     add("--default-ulimit", action="append", metavar="NAME=SOFT:HARD", help="limit for containers that set none")
+    add(
+        "--registry-mirror",
+        action="append",
+        metavar="[DOMAIN=]URL",
+        help="ask this server first for images of Docker Hub, or of the registry DOMAIN; repeatable",
+    )
+    add(
+        "--insecure-registry",
+        action="append",
+        metavar="HOST|CIDR",
+        help="registry that may be reached without TLS or with an unverified certificate; loopback always may",
+    )
+    add("--trusted-realm", action="append", metavar="HOST", help="host that any registry may name as its token server")
+    add(
+        "--certs-dir",
+        metavar="DIR",
+        help="certificates for registries: DIR/HOST[:PORT]/{*.crt,*.cert,*.key} (default /etc/tare/certs.d, else /etc/docker/certs.d)",
+    )
+    add("--max-concurrent-downloads", type=int, metavar="N", help="layers fetched at a time (default 3)")
+    add("--max-concurrent-uploads", type=int, metavar="N", help="layers sent at a time (default 5)")
+    add("--max-download-attempts", type=int, metavar="N", help="tries before a transfer fails (default 5)")
     add("--shutdown-timeout", type=int, metavar="SECONDS", help="patience with containers at shutdown (default 15)")
     for name, subject in _NOT_YET.items():
         add(f"--{name}", nargs="?", const="true", metavar="…", help=f"not yet: {subject}")
@@ -229,8 +256,25 @@ def resolve(values: dict[str, Any]) -> Options:
         debug=level == "debug",
         mtu=int(values.get("mtu", 1500)),
         shutdown_timeout=int(values.get("shutdown-timeout", 15)),
+        registry_mirrors=tuple(parse_mirror(text) for text in values.get("registry-mirror") or ()),
+        insecure_registries=tuple(parse_insecure(text) for text in values.get("insecure-registry") or ()),
+        trusted_realms=tuple(text.lower() for text in values.get("trusted-realm") or ()),
+        certificates=Path(values["certs-dir"]).absolute() if values.get("certs-dir") else None,
+        max_concurrent_downloads=_count("max-concurrent-downloads", values, 3),
+        max_concurrent_uploads=_count("max-concurrent-uploads", values, 5),
+        max_download_attempts=_count("max-download-attempts", values, 5),
         **flags,
     )
+
+
+def _count(name: str, values: dict[str, Any], default: int) -> int:
+    try:
+        number = int(values.get(name, default))
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1:
+        raise InvalidArgument(f"invalid {name.replace('-', ' ')}: {values.get(name)}")
+    return number
 
 
 def check_host(host: str) -> None:

@@ -20,9 +20,12 @@ from tare.drivers.runtime.sessions import Sessions
 from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots import Snapshotter
 from tare.engine.events import Events
+from tare.images.pull import Pulls
+from tare.images.push import Pushes
 from tare.images.records import ImageUse
 from tare.images.service import Images
 from tare.networks.service import Networks
+from tare.registry.transport import Transport
 from tare.store.db import Database
 from tare.volumes.service import Volumes
 from tare.wire.config import Ulimit
@@ -69,6 +72,9 @@ class Engine:
     filters: FilterCache
     summaries: SummaryCache
     alarms: Alarms
+    transport: Transport
+    pulls: Pulls
+    pushes: Pushes
     pruning: set[str] = field(default_factory=set)  # kinds being pruned now (W77)
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from tare.base import clock, version
 from tare.base.clock import rfc3339nano
+from tare.base.reference import DEFAULT_DOMAIN
 from tare.containers.container import State
 from tare.drivers.cgroups import CgroupMode
 from tare.engine.engine import Engine
+from tare.registry.hosts import RegistryOptions, is_insecure
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -85,18 +87,14 @@ def describe(engine: Engine) -> dict[str, Any]:
         "OSType": "linux",
         "Architecture": host.machine,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
-            "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}},
-            "Mirrors": [],
-        },
+        "RegistryConfig": _registries(engine.transport.options),
         "NCPU": host.cpu_count,
         "MemTotal": host.memory_bytes,
         "GenericResources": None,
         "DockerRootDir": str(settings.data_root),
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": _proxy(engine.transport.options, "http_proxy"),
+        "HttpsProxy": _proxy(engine.transport.options, "https_proxy"),
+        "NoProxy": _proxy(engine.transport.options, "no_proxy"),
         "Name": os.uname().nodename,
         "Labels": list(settings.labels),
         "ExperimentalBuild": False,
@@ -126,6 +124,32 @@ def describe(engine: Engine) -> dict[str, Any]:
         "Warnings": list(settings.notes) or None,
         "CDISpecDirs": [],
     }
+
+
+def _registries(options: RegistryOptions) -> dict[str, Any]:
+    """What clients show as registries: mirrors of Docker Hub as dockerd says them, those of others beside it."""
+    listed = sorted({DEFAULT_DOMAIN, *options.mirrors, *(entry for entry in options.insecure if "/" not in entry)})
+    return {
+        "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128", *(entry for entry in options.insecure if "/" in entry)],
+        "IndexConfigs": {
+            domain: {
+                "Name": domain,
+                "Mirrors": list(options.mirrors.get(domain, ())),
+                "Secure": not is_insecure(domain, options),
+                "Official": domain == DEFAULT_DOMAIN,
+            }
+            for domain in listed
+        },
+        "Mirrors": list(options.mirrors.get(DEFAULT_DOMAIN, ())),
+    }
+
+
+def _proxy(options: RegistryOptions, key: str) -> str:
+    """The proxy setting without its password."""
+    value = options.environment.get(key.upper(), "") or options.environment.get(key, "")
+    scheme, separator, rest = value.rpartition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}xxxxx:xxxxx@{host}" if at and user else value
 
 
 def _file_system(path: Path) -> str:

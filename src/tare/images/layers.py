@@ -8,26 +8,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
-from tare.aio.tasks import spawn
+from tare.aio.tasks import settle
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, chain_id, hex_of
 from tare.base.errors import DataCorrupt
-from tare.base.ids import random_id
-from tare.drivers import linux
 from tare.drivers.archive.client import Archiver, Options, Result
 from tare.drivers.snapshots import Snapshotter
 from tare.images.records import Layer
 from tare.store.blobs import Blobs
-
-T = TypeVar("T")
-
-_HASHING = 2  # layers packed and hashed at once: each keeps a core busy
 
 
 class Lease:
@@ -37,24 +30,12 @@ class Lease:
         self.chains: list[Digest] = []
 
 
-@dataclass(slots=True, eq=False)
-class Draft:
-    """Files that can be stood on at once by the name `snapshot`, while their layer is still being hashed.
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A layer unpacked in an ingest directory (`snapshot/`, `blob`), and what was found out about it."""
 
-    made: the layer, or None when the snapshot holds nothing of its own. users: builds that stand on it.
-    """
-
-    snapshot: str
-    made: asyncio.Future[Layer | None]
-    is_sealed: bool = False
-    users: int = 0
-
-
-def done(layer: Layer) -> Draft:
-    """A layer that is complete, as a draft."""
-    made: asyncio.Future[Layer | None] = asyncio.get_running_loop().create_future()
-    made.set_result(layer)
-    return Draft(hex_of(layer.chain_id), made)
+    ingest: Path
+    result: Result
 
 
 class Layers:
@@ -68,7 +49,6 @@ class Layers:
         self._archiver = archiver
         self._lock = lock
         self._unpacking: dict[Digest, asyncio.Lock] = {}
-        self._hashing = asyncio.Semaphore(_HASHING)
 
     def __repr__(self) -> str:
         return f"Layers({len(self.known)} known, {len(self.leases)} leased)"
@@ -147,11 +127,46 @@ class Layers:
         finally:
             self._snapshots.discard(ingest)
 
+    async def stage(self, source: AsyncIterator[bytes], file: Path) -> Staged:
+        """Unpack the bytes of a layer whose place in a stack is not settled yet. They are also in `file`.
+
+        When it returns everything is on the disk, `file` included, which stays the caller's. The result is not checked
+        against anything. For `admit`, and then for `drop` in any case.
+        """
+        ingest = self._blobs.new_ingest()
+        try:
+            with ExitStack() as opened:
+                tree = _opened(opened, self._begin(ingest, None), os.O_RDONLY | os.O_DIRECTORY)
+                result = await self._archiver.unpack(source, tree, options=Options(allow_empty=True))
+            os.link(file, ingest / "blob")
+        except BaseException:
+            self._snapshots.discard(ingest)
+            raise
+        result = replace(
+            result,
+            blob_digest=result.input_digest,
+            blob_size=result.input_size,
+            blob_compression=result.compression,
+        )
+        return Staged(ingest, result)
+
+    async def admit(self, lease: Lease, staged: Staged, parent: Layer | None) -> Layer:
+        """Make a staged layer known on top of `parent`, which is leased."""
+        if parent is not None:
+            await self.make_ready(parent.chain_id)
+            if not staged.result.has_root:
+                self._snapshots.inherit_root(staged.ingest / "snapshot", hex_of(parent.chain_id))
+        return await settle(self._admit(lease, staged.ingest, parent, staged.result), name="admit layer")
+
+    def drop(self, staged: Staged) -> None:
+        """Forget what was staged and not admitted."""
+        self._snapshots.discard(staged.ingest)
+
     def _begin(self, ingest: Path, parent: Digest | None) -> Path:
         return self._snapshots.begin(ingest / "snapshot", hex_of(parent) if parent else None)
 
     async def _admit(self, lease: Lease, ingest: Path, parent: Layer | None, result: Result) -> Layer:
-        layer = _layer(parent, result)
+        layer = layer_of(parent, result)
 
         def move() -> None:
             self._blobs.publish(ingest / "blob", layer.blob, synced=True)
@@ -201,59 +216,9 @@ class Layers:
         finally:
             self._snapshots.discard(ingest)
 
-    # -- drafts -------------------------------------------------------------------------------------------------------
 
-    def seal(self, lease: Lease, key: str, below: Draft | None, *, newest_ns: int | None = None) -> Draft:
-        """Make what the active snapshot `key` holds, not mounted any more, a draft on top of `below`.
-
-        It can be stood on when this returns; packing and hashing go on beside. newest_ns: later times are set to it.
-        """
-        name = random_id()
-        self._snapshots.seal(key, name)
-        making = self._make(lease, name, below, newest_ns)
-        return Draft(name, spawn(making, name="hash layer", is_awaited=True), is_sealed=True)
-
-    async def _make(self, lease: Lease, name: str, below: Draft | None, newest_ns: int | None) -> Layer:
-        tree = self._snapshots.upper(name)
-        ingest = self._blobs.new_ingest()
-        try:
-            with ExitStack() as opened:
-                upper = _opened(opened, tree, os.O_RDONLY | os.O_DIRECTORY)
-                place = _opened(opened, ingest, os.O_RDONLY | os.O_DIRECTORY)
-                blob = _opened(opened, ingest / "blob", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-                async with (
-                    self._hashing,
-                    self._archiver.pack(upper, overlay=True, newest_ns=newest_ns) as reader,
-                ):
-                    options = Options(blob="write", extract=False)
-                    result = await self._archiver.unpack(reader, place, blob_fd=blob, options=options)
-                await in_thread(linux.syncfs, upper)
-            parent = await below.made if below is not None else None
-            return await settle(self._name(lease, ingest, name, parent, result), name="name layer")
-        finally:
-            self._snapshots.discard(ingest)
-
-    async def _name(self, lease: Lease, ingest: Path, name: str, parent: Layer | None, result: Result) -> Layer:
-        layer = _layer(parent, result)
-
-        def move() -> None:
-            self._blobs.publish(ingest / "blob", layer.blob, synced=True)
-            self._snapshots.settle(name, hex_of(layer.chain_id), hex_of(layer.parent) if layer.parent else None)
-
-        async with self._lock:
-            known = self.known.get(layer.chain_id)
-            if known is None or not self.is_unpacked(known):
-                await in_thread(move)
-                known = self.known.setdefault(layer.chain_id, layer)
-            return self.take(lease, known)
-
-    def drop(self, draft: Draft) -> None:
-        """Nothing stands on the draft by its first name any more."""
-        if draft.is_sealed:
-            self._snapshots.forget(draft.snapshot)
-
-
-def _layer(parent: Layer | None, result: Result) -> Layer:
+def layer_of(parent: Layer | None, result: Result) -> Layer:
+    """The record of a layer on top of `parent`, from what was found out about its bytes."""
     diff_id = Digest(result.plain_digest)
     return Layer(
         chain_id=chain_of(parent, diff_id),
@@ -270,19 +235,6 @@ def _layer(parent: Layer | None, result: Result) -> Layer:
 def chain_of(parent: Layer | None, diff_id: Digest) -> Digest:
     """The chainID of a layer on top of `parent`."""
     return chain_id([parent.chain_id, diff_id]) if parent else diff_id
-
-
-async def settle(coroutine: Coroutine[Any, Any, T], *, name: str) -> T:
-    """Run to the end, and when the caller is cancelled meanwhile, wait for that end before saying so.
-
-    What the caller cleans up afterwards is then not in use any more.
-    """
-    task = spawn(coroutine, name=name)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
 
 
 def _opened(stack: ExitStack, path: Path, flags: int) -> int:

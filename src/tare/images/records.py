@@ -43,7 +43,7 @@ class Layer:
     diff_id: Digest
     blob: Digest
     blob_size: int
-    compression: str  # of the blob: gzip or zstd
+    compression: str  # of the blob: gzip, zstd or plain
     plain_size: int
     size_bytes: int
 

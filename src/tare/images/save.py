@@ -41,6 +41,11 @@ class Member:
     blob: Digest | None = None
 
 
+def layer_type(compression: str) -> str:
+    """OCI's media type of a layer blob."""
+    return OCI_LAYER if compression == "plain" else f"{OCI_LAYER}+{compression}"
+
+
 def manifest_of(image: Image) -> bytes:
     """The OCI manifest of an image as stored here; always the same bytes for the same image."""
     return msgspec.json.encode(
@@ -49,7 +54,7 @@ def manifest_of(image: Image) -> bytes:
             "mediaType": OCI_MANIFEST,
             "config": {"mediaType": OCI_CONFIG, "digest": image.id, "size": len(image.raw)},
             "layers": [
-                {"mediaType": f"{OCI_LAYER}+{layer.compression}", "digest": layer.blob, "size": layer.blob_size}
+                {"mediaType": layer_type(layer.compression), "digest": layer.blob, "size": layer.blob_size}
                 for layer in image.layers
             ],
         }

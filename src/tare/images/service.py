@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tare.aio.tasks import finish
+from tare.aio.tasks import finish, settle
 from tare.aio.threads import in_thread
 from tare.base.clock import Nanos, now, rfc3339nano
 from tare.base.digest import Digest, hex_of, sha256
@@ -29,7 +29,7 @@ from tare.drivers.archive.client import Archiver
 from tare.drivers.snapshots import Snapshotter
 from tare.images import naming, records, removal
 from tare.images.documents import config_document, config_of_image, parse_platform
-from tare.images.layers import Layers, Lease, chain_of, settle
+from tare.images.layers import Layers, Lease, chain_of
 from tare.images.records import Image, ImageUse, Layer
 from tare.images.removal import Removal
 from tare.oci.image import parse_config
@@ -139,6 +139,10 @@ class Images:
             return self._images[Digest(image_id)]
         except KeyError:
             raise NotFound(f"No such image: {image_id}") from None
+
+    def find(self, image_id: Digest) -> Image | None:
+        """The image with exactly this ID, or None."""
+        return self._images.get(image_id)
 
     def references(self, image_id: Digest) -> list[Reference]:
         """Its tags and digest references, sorted."""
@@ -343,14 +347,18 @@ class Images:
         *,
         references: Iterable[Reference] = (),
         parent: Digest | None = None,
+        is_told: bool = True,
     ) -> Image:
-        """Record an image whose layers are leased, and its references. Survives a power cut when it returns."""
+        """Record an image whose layers are leased, and its references. Survives a power cut when it returns.
+
+        is_told: publish the tagging.
+        """
         known = {layer.chain_id: layer for layer in layers}
         image = _image_of(raw, known, parent=parent, tagged_at=0, imported_at=self._clock())
         wanted = [reference.with_default_tag() for reference in references]
-        return await settle(self._record(image, wanted), name="record image")
+        return await settle(self._record(image, wanted, is_told), name="record image")
 
-    async def _record(self, image: Image, references: list[Reference]) -> Image:
+    async def _record(self, image: Image, references: list[Reference], is_told: bool) -> Image:
         async with self._lock:
             at = self._clock()
             image = self._images.get(image.id, image)
@@ -366,7 +374,7 @@ class Images:
             self._images[image.id] = image
             for reference in references:
                 self._set_tag(reference, image.id)
-        for reference in references:
+        for reference in references if is_told else ():
             self.tell("tag", image, reference.familiar())
         return image
 
@@ -534,10 +542,13 @@ class Images:
         """Drop an operation's ingest directory."""
         self._snapshots.discard(ingest)
 
-    def tell(self, action: str, image: Image, name: str) -> None:
-        """Publish news about an image: Docker's action word and name attribute, with the image's labels."""
+    def tell(self, action: str, image: Image, name: str, *, about: str = "") -> None:
+        """Publish news about an image: Docker's action word and name attribute, with the image's labels.
+
+        about: what stands where the image's ID does otherwise; pull and push say the reference.
+        """
         attributes = {**(image.config.Labels or {}), "name": name}
-        self._publish(News(type="image", action=action, id=image.id, attributes=attributes))
+        self._publish(News(type="image", action=action, id=about or image.id, attributes=attributes))
 
 
 def _is_empty(fd: int) -> bool:

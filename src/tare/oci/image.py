@@ -51,6 +51,7 @@ class Descriptor(msgspec.Struct, frozen=True):
     size: int
     annotations: dict[str, str] | None = None
     platform: Platform | None = None
+    urls: list[str] | None = None  # of layers that registries may not hand out themselves
 
 
 class Manifest(msgspec.Struct, frozen=True):

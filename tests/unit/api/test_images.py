@@ -28,12 +28,12 @@ IMAGE = Image(
 
 
 def test_platform_is_json() -> None:
-    api._check_platform(IMAGE, "x", Query("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22amd64%22%7D"))
+    api.check_platform(IMAGE, "x", Query("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22amd64%22%7D"))
     with pytest.raises(NotFound, match="was found but does not match the specified platform"):
-        api._check_platform(IMAGE, "x", Query("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22vax%22%7D"))
+        api.check_platform(IMAGE, "x", Query("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22vax%22%7D"))
     for text in ("linux/amd64", "%7B%7D"):
         with pytest.raises(InvalidArgument):
-            api._check_platform(IMAGE, "x", Query(f"platform={text}"))
+            api.check_platform(IMAGE, "x", Query(f"platform={text}"))
 
 
 def test_targets() -> None:

@@ -33,3 +33,8 @@ def test_push_and_search(engine: Any, tare: Any) -> None:
     assert tare("push", "h:5/a:1") == (1, "", "denied\n")
     engine.answers["GET /images/search"] = (200, [{"name": "n", "description": "d\ne", "star_count": 3}])
     assert tare("search", "x")[1].splitlines()[1].split() == ["n", "d", "e", "3"]
+
+
+def test_tags_of_a_repository(engine: Any, tare: Any) -> None:
+    engine.answers["GET /tare/v1/tags/h:5/a/b"] = (200, {"Name": "h:5/a/b", "Tags": ["1", "2"]})
+    assert tare("image", "tags", "h:5/a/b")[:2] == (0, "1\n2\n")

@@ -36,3 +36,38 @@ def test_damage_is_said(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json"):
         registryauth.read_config(str(tmp_path))
+
+
+HELPER = """#!/bin/sh
+case $1 in
+    get) read -r server; cat "$0.$server" 2>/dev/null || { echo "credentials not found in native keychain"; exit 1; } ;;
+    store) cat >"$0.h:5" ;;
+    erase) read -r server; rm -f "$0.$server" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("key", ["credsStore", "credHelpers"])
+def test_a_credential_helper_keeps_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    program = tmp_path / "docker-credential-mine"
+    program.write_text(HELPER)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    where = str(tmp_path / "c")
+    registryauth.write_config(where, {key: "mine" if key == "credsStore" else {"h:5": "mine"}})
+    assert registryauth.credentials(where, "h:5") == {}
+    assert registryauth.store(where, "h:5", "me", password="pw", token="") == "mine"
+    assert "pw" not in (tmp_path / "c/config.json").read_text()
+    assert registryauth.credentials(where, "h:5") == {"serveraddress": "h:5", "username": "me", "password": "pw"}
+    registryauth.store(where, "h:5", "me", password="pw", token="tok")
+    assert registryauth.credentials(where, "h:5") == {"serveraddress": "h:5", "identitytoken": "tok"}
+    registryauth.erase(where, "h:5")
+    assert registryauth.credentials(where, "h:5") == {}
+    assert json.loads((tmp_path / "c/config.json").read_text())["auths"] == {}
+
+
+@pytest.mark.parametrize("name", ["../evil", "-x", "missing"])
+def test_a_helper_that_cannot_be_run(tmp_path: Path, name: str) -> None:
+    registryauth.write_config(str(tmp_path), {"credsStore": name})
+    with pytest.raises(ValueError, match="credential"):
+        registryauth.credentials(str(tmp_path), "h:5")

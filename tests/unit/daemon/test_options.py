@@ -151,6 +151,9 @@ def test_what_is_not_served_yet_is_refused_wherever_it_is_said(configured: Any, 
         ({"add-runtime": ["mine= "]}, "invalid value .* for --add-runtime"),
         ({"dns": ["name.example"]}, "is not an ip address"),
         ({"iptables": "perhaps"}, "expected true or false"),
+        ({"registry-mirror": ["mirror.example"]}, "invalid mirror"),
+        ({"insecure-registry": ["http://reg.example"]}, "should not contain '://'"),
+        ({"max-concurrent-downloads": 0}, "invalid max concurrent downloads: 0"),
     ],
 )
 def test_values_that_cannot_be(values: dict[str, Any], message: str) -> None:
@@ -162,7 +165,8 @@ def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None
     """None is silently ignored: each is a field of Options under its own or a longer name, or is refused."""
     renamed = {
         "host": "hosts", "dns-opt": "dns_options", "label": "labels",
-        "default-ulimit": "default_ulimits", "add-runtime": "runtimes",
+        "default-ulimit": "default_ulimits", "add-runtime": "runtimes", "registry-mirror": "registry_mirrors",
+        "insecure-registry": "insecure_registries", "trusted-realm": "trusted_realms", "certs-dir": "certificates",
     }  # fmt: skip
     fields = set(Options.__dataclass_fields__)
     for action in parser()._actions:
@@ -170,6 +174,23 @@ def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None
         if name in ("help", "config-file") or name in options._NOT_YET:
             continue
         assert renamed.get(name, name.replace("-", "_")) in fields, name
+
+
+def test_registries(configured: Any) -> None:
+    found = load(
+        [
+            *configured(
+                {
+                    "registry-mirrors": ["https://m.example", "quay.example=https://q.example"],
+                    "max-download-attempts": 2,
+                }
+            ),
+            *("--insecure-registry", "10.0.0.0/8", "--insecure-registry", "Old.example:5000"),
+        ]
+    )
+    assert found.registry_mirrors == (("docker.io", "https://m.example"), ("quay.example", "https://q.example"))
+    assert found.insecure_registries == ("10.0.0.0/8", "old.example:5000")
+    assert (found.max_concurrent_downloads, found.max_concurrent_uploads, found.max_download_attempts) == (3, 5, 2)
 
 
 def test_abbreviations_are_not_guessed(configured: Any, capsys: pytest.CaptureFixture[str]) -> None:

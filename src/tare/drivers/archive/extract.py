@@ -41,6 +41,7 @@ class Totals:
 
     entries: int = 0
     files_bytes: int = 0
+    has_root: bool = False  # the archive says who owns the root directory
     opaque: list[str] = field(default_factory=list)
 
 
@@ -113,6 +114,7 @@ class Extractor:
         if not parts:
             if entry.kind == tar.DIR and not self._merge:
                 self._late[()] = entry
+                self.totals.has_root = True
             return
         path, name = tuple(parts), parts[-1]
         if self._whiteouts and name.startswith(WHITEOUT):

@@ -68,7 +68,7 @@ class Options:
 class Result:
     """What was found out. Digests as `sha256:hex`; sizes in bytes. `blob_*` are empty without a blob.
 
-    `input_*` describe the bytes as they came, `plain_*` after decompression. `compression` is of the input.
+    `has_root`: the archive has an entry for its root. `input_*` describe the bytes as they came, `plain_*` after decompression. `compression` is of the input.
     """
 
     compression: str
@@ -81,6 +81,7 @@ class Result:
     blob_compression: str = ""
     entries: int = 0
     files_bytes: int = 0
+    has_root: bool = False
     opaque: list[str] = field(default_factory=list)
 
 
@@ -493,6 +494,7 @@ def unpack(input_fd: int, root_fd: int, blob_fd: int | None, options: Options) -
         plain_size=plain.size,
         entries=totals.entries,
         files_bytes=totals.files_bytes,
+        has_root=totals.has_root,
         opaque=totals.opaque,
     )
     if blob_fd is not None and options.blob == "write":

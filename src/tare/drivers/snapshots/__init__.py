@@ -76,6 +76,10 @@ class Snapshotter(Protocol):
         """Make `directory` with an empty tree to unpack a layer into; returns the tree's path (`directory/fs`)."""
         ...
 
+    def inherit_root(self, directory: Path, parent: str) -> None:
+        """Give the tree of a `begin` without parent the root attributes of a committed snapshot; synced. Raises NotFound."""
+        ...
+
     def mark_opaque(self, directory: Path, paths: list[str]) -> None:
         """Let directories in a tree made by `begin` hide what lies below them; synced. Relative paths."""
         ...

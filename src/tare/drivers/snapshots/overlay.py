@@ -198,6 +198,11 @@ class OverlaySnapshotter:
         make_root(tree, self._existing(parent) / "fs" if parent else None)
         return tree
 
+    def inherit_root(self, directory: Path, parent: str) -> None:
+        """See Snapshotter."""
+        take_attributes(directory / "fs", self._existing(parent) / "fs")
+        fsync_directory(directory / "fs")
+
     def mark_opaque(self, directory: Path, paths: list[str]) -> None:
         """See Snapshotter."""
         if not paths:
@@ -351,6 +356,11 @@ def make_root(directory: Path, like: Path | None) -> None:
     if like is None:
         os.chmod(directory, 0o755)
         return
+    take_attributes(directory, like)
+
+
+def take_attributes(directory: Path, like: Path) -> None:
+    """Owner, mode and times of another directory."""
     found = os.stat(like, follow_symlinks=False)
     os.chown(directory, found.st_uid, found.st_gid)
     os.chmod(directory, stat.S_IMODE(found.st_mode))

@@ -1,0 +1,116 @@
+"""Manifests as registries gave or took them: raw bytes, so that an image goes out under the digest it came in with.
+
+manifests    digest → media type, bytes, the image they describe, and the index that led there ("" for none)
+blob_homes   which repositories are known to have a blob, so that a registry can take it from there
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tare.base.digest import Digest
+from tare.oci import image as oci
+from tare.store.db import Database
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS manifests (
+    digest TEXT PRIMARY KEY, image TEXT NOT NULL, media_type TEXT NOT NULL, raw BLOB NOT NULL, led_by TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS manifests_of_image ON manifests (image);
+CREATE TABLE IF NOT EXISTS blob_homes (
+    blob TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (blob, repository)
+) WITHOUT ROWID;
+"""
+_MAX_HOMES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredManifest:
+    """One manifest of an image. led_by: digest of the index through which it was chosen, "" for none."""
+
+    digest: Digest
+    image: Digest
+    media_type: str
+    raw: bytes
+    led_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIndex:
+    """An index somebody pulled by; kept as long as a manifest below it is."""
+
+    digest: Digest
+    media_type: str
+    raw: bytes
+
+
+class Manifests:
+    """The tables. Reads and writes go through the database's thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def __repr__(self) -> str:
+        return "Manifests()"
+
+    async def sweep(self) -> None:
+        """At start: forget what describes images that are gone, and homes of blobs no layer has."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM manifests WHERE image NOT IN (SELECT id FROM images)")
+            db.execute("DELETE FROM blob_homes WHERE blob NOT IN (SELECT blob FROM layers)")
+
+        await self._db.write(work)
+
+    async def keep(
+        self, manifest: StoredManifest, *, index: StoredIndex | None = None, repository: str, blobs: Sequence[str]
+    ) -> None:
+        """Remember how a registry describes an image, and that the repository has the blobs."""
+
+        def work(db: sqlite3.Connection) -> None:
+            rows = [(manifest.digest, manifest.image, manifest.media_type, manifest.raw, manifest.led_by)]
+            if index is not None:
+                rows.append((index.digest, manifest.image, index.media_type, index.raw, ""))
+            db.executemany("INSERT OR REPLACE INTO manifests VALUES (?,?,?,?,?)", rows)
+            db.executemany("INSERT OR IGNORE INTO blob_homes VALUES (?,?)", [(blob, repository) for blob in blobs])
+
+        await self._db.write(work)
+
+    async def of_image(self, image: Digest) -> list[StoredManifest]:
+        """Every manifest (no index) known for the image."""
+
+        def work(db: sqlite3.Connection) -> list[StoredManifest]:
+            rows = db.execute(
+                "SELECT digest, image, media_type, raw, led_by FROM manifests WHERE image=? ORDER BY digest", (image,)
+            )
+            return [
+                StoredManifest(digest=row[0], image=row[1], media_type=row[2], raw=row[3], led_by=row[4])
+                for row in rows
+                if row[2] not in oci.INDEXES
+            ]
+
+        return await self._db.read(work)
+
+    async def homes(self, blob: Digest, *, domain: str) -> list[str]:
+        """Repositories (without their domain) of a registry that are known to have the blob."""
+        prefix = f"{domain}/"
+
+        def work(db: sqlite3.Connection) -> list[str]:
+            rows = db.execute(
+                "SELECT repository FROM blob_homes WHERE blob=? AND substr(repository, 1, ?) = ? ORDER BY repository LIMIT ?",
+                (blob, len(prefix), prefix, _MAX_HOMES),
+            )
+            return [row[0].removeprefix(prefix) for row in rows]
+
+        return await self._db.read(work)
+
+    async def has_left(self, blob: Digest, *, repository: str) -> None:
+        """The repository does not have the blob after all."""
+        await self._db.write(
+            lambda db: db.execute("DELETE FROM blob_homes WHERE blob=? AND repository=?", (blob, repository)) and None
+        )
+
+
+__all__ = ["Manifests", "StoredIndex", "StoredManifest"]
