@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tare.api import absent, archive, containers, execs, images, networks, registries, system, usage, volumes
+from tare.api import absent, archive, build, containers, execs, images, networks, registries, system, usage, volumes
 from tare.api.handler import Handler
 from tare.web.router import Route
 
@@ -63,6 +63,9 @@ ROUTES: list[Route[Handler]] = [
     # images
     Route("GET", "/images/json", images.list_images, "read"),
     Route("GET", "/images/get", images.save_images, "read"),
+    Route("POST", "/build", build.build_image, "admin"),
+    Route("POST", "/build/prune", build.prune_cache, "write", since=(1, 31)),
+    Route("POST", "/build/cancel", build.cancel, "write"),
     Route("POST", "/images/create", images.create_image, "admin"),
     Route("POST", "/images/load", images.load_images, "admin"),
     Route("POST", "/images/prune", images.prune_images, "write", since=(1, 25)),

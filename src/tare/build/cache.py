@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -63,7 +64,7 @@ class BuildCache:
         self._db = database
         self._clock = clock
         self._records: dict[str, Record] = {}
-        self._doing: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._doing: dict[str, asyncio.Future[None]] = {}
         self.in_use: set[str] = set()
 
     async def load(self) -> None:
@@ -92,7 +93,7 @@ class BuildCache:
         record = self._records.get(key)
         return record if record is not None and record.below == below else None
 
-    async def used(self, record: Record) -> None:
+    def used(self, record: Record) -> None:
         """Note that a build took it."""
         known = self._records.get(record.key)
         if known is not None:
@@ -103,13 +104,14 @@ class BuildCache:
         at = self._clock()
         await asyncio.wrap_future(self._put(replace(record, created_at=at, used_at=at)))
 
-    def _put(self, record: Record) -> asyncio.Future[None]:
+    def _put(self, record: Record) -> Future[None]:
         self._records[record.key] = record
         raw = msgspec.json.encode(record)
-        return self._db.submit(  # type: ignore[return-value]
-            lambda db: db.execute("INSERT OR REPLACE INTO build_cache VALUES (?,?)", (record.key, raw)) and None,
-            durable=False,
-        )
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO build_cache VALUES (?,?)", (record.key, raw))
+
+        return self._db.submit(write, durable=False)
 
     async def remove(self, keys: Iterable[str]) -> list[Record]:
         """Forget steps; those that a build uses now stay. The records that went."""
@@ -123,21 +125,34 @@ class BuildCache:
 
     # -- one at a time ------------------------------------------------------------------------------------------------
 
-    async def claim(self, key: str, below: str) -> Callable[[], None]:
-        """Wait until nobody does the step on `below`, then have it: call what this returns when it is done."""
-        place = (key, below)
-        while (busy := self._doing.get(place)) is not None:
+    async def claim(self, key: str) -> Claim:
+        """Wait until nobody does the step, then have it; call the claim when the step is done and remembered."""
+        waited = False
+        while (busy := self._doing.get(key)) is not None:
+            waited = True
             await asyncio.shield(busy)
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._doing[place] = mine
+        self._doing[key] = mine
 
         def release() -> None:
-            if self._doing.get(place) is mine:
-                del self._doing[place]
+            if self._doing.get(key) is mine:
+                del self._doing[key]
             if not mine.done():
                 mine.set_result(None)
 
-        return release
+        return Claim(release, waited)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to do a step. `waited`: somebody else has just done it."""
+
+    release: Callable[[], None]
+    waited: bool
+
+    def __call__(self) -> None:
+        """Let others have it."""
+        self.release()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tare.base.errors import InvalidArgument, NotFound
 from tare.build.ignore import Ignore, has_wildcards, ignore_of
@@ -159,6 +159,16 @@ class Layout:
     def items(self) -> list[Item]:
         """The entries, parents first."""
         return [self._items[path] for path in sorted(self._items, key=lambda path: path.split("/"))]
+
+    def with_owner(self, owner: Owner | None) -> Layout:
+        """The same layer, for sources whose owner is another."""
+        other = Layout(replace(self._wish, owner=owner), self._look)
+        other._items, other._fresh, other._places = self._items, self._fresh, self._places
+        return other
+
+    def add_directory(self, path: str) -> None:
+        """Lay out a directory, with those above it."""
+        self._enter(path)
 
     def add_group(self, tree: Tree, group: list[Chosen]) -> None:
         """Lay out what one source means. Raises InvalidArgument when a file is where a directory must be."""

@@ -93,6 +93,7 @@ class Container:
     finished_at: Nanos = NEVER
     restart_count: int = 0
     was_stopped_by_user: bool = False
+    build_id: str = ""  # of the build that this container is a step of; it does not outlive the daemon
 
     @property
     def is_running(self) -> bool:

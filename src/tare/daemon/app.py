@@ -25,6 +25,8 @@ from tare.aio import tasks
 from tare.api.app import server_options
 from tare.base import clock
 from tare.base.errors import InvalidArgument, TareError, Unavailable
+from tare.build.cache import SCHEMA as BUILD_SCHEMA
+from tare.build.cache import BuildCache
 from tare.containers import capabilities, records
 from tare.containers.execs import Execs
 from tare.containers.service import Containers
@@ -39,6 +41,7 @@ from tare.drivers.runtime.sessions import Sessions
 from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.drivers.volumes.local import LocalVolumes
+from tare.engine.builds.build import sweep as sweep_builds
 from tare.engine.engine import Engine, Settings
 from tare.engine.events import SCHEMA as EVENTS_SCHEMA
 from tare.engine.events import Events
@@ -201,6 +204,7 @@ async def build(options: Options) -> Engine:
             network_records.SCHEMA,
             volume_records.SCHEMA,
             EVENTS_SCHEMA,
+            BUILD_SCHEMA,
             _SCHEMA,
         ),
     )
@@ -226,6 +230,9 @@ async def build(options: Options) -> Engine:
         publish=events.publish,
         options=ImageOptions(allow_private_sources=options.allow_private_sources),
     )
+    build_cache = BuildCache(db)
+    await build_cache.load()
+    images.also_kept = build_cache.chains
     await images.restore({slot.container.id for slot in containers})
     transport = Transport(_registry_options(options))
     downloads, uploads = Downloads(options.data_root, slots=transport.options.downloads), Uploads(options.data_root)
@@ -276,10 +283,12 @@ async def build(options: Options) -> Engine:
         summaries=SummaryCache(),
         alarms=Alarms(),
         transport=transport,
+        build_cache=build_cache,
         pulls=Pulls(images, known, transport=transport, downloads=downloads),
         pushes=Pushes(images, known, transport=transport, uploads=uploads),
     )
     await restore(engine)
+    sweep_builds(engine)
     return engine
 
 

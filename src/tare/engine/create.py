@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 from msgspec import UNSET
@@ -34,13 +34,39 @@ async def create(
 
     Raises NotFound only for a missing image (W10), Conflict for the name, InvalidArgument for the rest.
     """
+    reference = config_of(body).Image
+    image = engine.images.resolve(reference) if reference else None
+    if image is None:
+        raise InvalidArgument("no image specified", hint="name an image, as in `tare run IMAGE`")
+    snapshot = hex_of(image.chain_id) if image.chain_id else None
+    base = Base(image_id=image.id, config=image.config, snapshot=snapshot)
+    async with engine.images.standing(image):
+        return await create_on(engine, body, base, name=name, version=version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What a container stands on: a snapshot (None for nothing) that stays meanwhile, and an image's configuration."""
+
+    image_id: str
+    config: ContainerConfig
+    snapshot: str | None
+
+
+async def create_on(
+    engine: Engine,
+    body: CreateBody,
+    base: Base,
+    *,
+    name: str = "",
+    version: tuple[int, int] = (1, 51),
+    build_id: str = "",
+) -> tuple[Container, list[str]]:
+    """As `create`, on files that need not be an image's. build_id: the build it is a step of."""
     own = config_of(body)
     container_id = ContainerId(random_id())
     chosen = engine.containers.choose_name(name, container_id)
-    image = engine.images.resolve(own.Image) if own.Image else None
-    if image is None:
-        raise InvalidArgument("no image specified", hint="name an image, as in `tare run IMAGE`")
-    config = merge(own, image.config)
+    config = merge(own, base.config)
     host_config = checks.adapt(
         _defaults(engine, body),
         facts=engine.host,
@@ -64,7 +90,7 @@ async def create(
         id=container_id,
         name=chosen,
         created_at=clock.now(),
-        image_id=image.id,
+        image_id=base.image_id,
         image_reference=own.Image,
         config=config,
         host_config=host_config,
@@ -72,10 +98,11 @@ async def create(
         mounts=tuple(mounts),
         asked_endpoints=endpoints,
         endpoints=endpoints,
+        build_id=build_id,
     )
-    async with engine.images.standing(image), undo_on_error("create") as undo:
+    async with undo_on_error("create") as undo:
         container = replace(container, mounts=await volumes.provide(engine, container_id, mounts, undo))
-        engine.snapshots.prepare(container_id, hex_of(image.chain_id) if image.chain_id else None)
+        engine.snapshots.prepare(container_id, base.snapshot)
         undo.push(engine.snapshots.remove, container_id)
         directory = directory_of(engine, container_id)
         directory.mkdir(mode=0o700)

@@ -8,15 +8,16 @@ from msgspec import UNSET, UnsetType
 
 from tare.base import clock
 from tare.base.errors import InvalidArgument, NotFound
+from tare.base.ids import is_full_id
 from tare.containers.view import summary
+from tare.engine.builds.prune import is_shared
 from tare.engine.engine import Engine, image_uses
 from tare.engine.listing import image_shown, sizes_of
 from tare.images import naming
 from tare.images.records import Image
 from tare.volumes.records import VolumeRecord
-from tare.wire.config import Empty
 from tare.wire.containers import ContainerSummary
-from tare.wire.df import DiskUsage
+from tare.wire.df import BuildCacheItem, DiskUsage
 from tare.wire.images import ImageSummary
 from tare.wire.volumes import VolumeBody, VolumeUsage
 
@@ -29,14 +30,31 @@ async def disk_usage(engine: Engine, types: Collection[str] = ()) -> DiskUsage:
         if kind not in TYPES:
             raise InvalidArgument(f"unknown object type: {kind}")
     wanted = set(types or TYPES)
-    build_cache: list[Empty] = []
     return DiskUsage(
         LayersSize=engine.images.layers_bytes() if "image" in wanted else 0,
         Images=_images(engine) if "image" in wanted else None,
         Containers=await _containers(engine) if "container" in wanted else None,
         Volumes=await _volumes(engine) if "volume" in wanted else None,
-        BuildCache=build_cache if "build-cache" in wanted else None,
+        BuildCache=_build_cache(engine) if "build-cache" in wanted else None,
     )
+
+
+def _build_cache(engine: Engine) -> list[BuildCacheItem]:
+    return [
+        BuildCacheItem(
+            ID=record.key,
+            Parents=[record.parent] if is_full_id(record.parent) else UNSET,
+            Type=record.kind,
+            Description=record.description,
+            InUse=record.key in engine.build_cache.in_use,
+            Shared=is_shared(engine, record),
+            Size=record.size_bytes,
+            CreatedAt=clock.rfc3339nano(record.created_at),
+            LastUsedAt=clock.rfc3339nano(record.used_at),
+            UsageCount=record.uses,
+        )
+        for record in engine.build_cache.records()
+    ]
 
 
 def _images(engine: Engine) -> list[ImageSummary]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tare.build.cache import BuildCache
 from tare.containers.container import Container
 from tare.containers.execs import Execs
 from tare.containers.service import Containers
@@ -74,6 +75,7 @@ class Engine:
     alarms: Alarms
     transport: Transport
     pulls: Pulls
+    build_cache: BuildCache
     pushes: Pushes
     pruning: set[str] = field(default_factory=set)  # kinds being pruned now (W77)
 

@@ -23,7 +23,7 @@ from tare.engine.engine import Engine
 from tare.engine.exits import handle_exit, supervise
 from tare.engine.prepare import wish_of
 from tare.engine.release import release
-from tare.engine.remove import remove_after_exit
+from tare.engine.remove import remove, remove_after_exit
 from tare.engine.start import restart_by_policy, restart_unhealthy
 from tare.networks.service import RunningContainer
 
@@ -59,6 +59,11 @@ async def _start_in_order(engine: Engine, due: list[Container]) -> None:
 
 async def _restore(engine: Engine, slot: Slot) -> None:
     container = slot.container
+    if container.build_id:  # nobody waits for this step any more
+        if container.is_running and _is_alive(container):
+            await _adopt(engine, slot)
+        await remove(engine, slot, force=True, volumes=True)
+        return
     if container.is_running:
         if _is_alive(container):
             await _adopt(engine, slot)

@@ -99,6 +99,15 @@ class ImageUse:
 
 def insert_image(db: sqlite3.Connection, image: Image) -> None:
     """Record an image with its layers; what is there already stays."""
+    insert_layers(db, image.layers)
+    db.execute(
+        "INSERT OR IGNORE INTO images VALUES (?,?,?,?,?)",
+        (image.id, image.raw, image.parent, image.tagged_at, image.imported_at),
+    )
+
+
+def insert_layers(db: sqlite3.Connection, layers: Iterable[Layer]) -> None:
+    """Record layers; what is there already stays."""
     db.executemany(
         "INSERT OR IGNORE INTO layers VALUES (?,?,?,?,?,?,?,?)",
         [
@@ -112,12 +121,8 @@ def insert_image(db: sqlite3.Connection, image: Image) -> None:
                 layer.plain_size,
                 layer.size_bytes,
             )
-            for layer in image.layers
+            for layer in layers
         ],
-    )
-    db.execute(
-        "INSERT OR IGNORE INTO images VALUES (?,?,?,?,?)",
-        (image.id, image.raw, image.parent, image.tagged_at, image.imported_at),
     )
 
 

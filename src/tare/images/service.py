@@ -29,6 +29,7 @@ from tare.drivers.archive.client import Archiver
 from tare.drivers.snapshots import Snapshotter
 from tare.images import naming, records, removal
 from tare.images.documents import config_document, config_of_image, parse_platform
+from tare.images.drafts import Drafts
 from tare.images.layers import Layers, Lease, chain_of
 from tare.images.records import Image, ImageUse, Layer
 from tare.images.removal import Removal
@@ -89,12 +90,17 @@ class Images:
         self._holds: dict[str, Digest] = {}
         self._lock = asyncio.Lock()
         self.layers = Layers(blobs=blobs, snapshots=snapshots, archiver=archiver, lock=self._lock)
+        self.drafts = Drafts(layers=self.layers, blobs=blobs, snapshots=snapshots, archiver=archiver, lock=self._lock)
+        self.also_kept: Callable[[], Iterable[Digest]] = tuple  # file systems somebody else stands on: the build cache
 
     def __repr__(self) -> str:
         return f"Images({len(self._images)} images, {len(self.layers.known)} layers, {len(self._tags)} tags)"
 
     async def restore(self, active: set[str]) -> None:
-        """Read the records and sweep what no record names. `active`: keys of the containers' snapshots, to keep."""
+        """Read the records and sweep what no record names. `active`: keys of the containers' snapshots, to keep.
+
+        What `also_kept` names is kept too.
+        """
         loaded = await self._db.read(records.load_all)
         for image_id, raw, parent, tagged_at, imported_at in loaded.images:
             self._images[image_id] = image = _image_of(
@@ -103,7 +109,7 @@ class Images:
             for layer in image.layers:
                 self.layers.known[layer.chain_id] = layer
         self._holds = {key: chain for key, chain in loaded.holds.items() if key in active}
-        for chain in self._holds.values():
+        for chain in [*self._holds.values(), *self.also_kept()]:
             above: Digest | None = chain
             while above is not None and (found := loaded.layers.get(above)) is not None:
                 self.layers.known[above] = found
@@ -481,6 +487,27 @@ class Images:
         await self._drop_files(layers)
         return done
 
+    async def keep_layers(self, top: Layer) -> None:
+        """Record a layer, and those below it, that no image has; `also_kept` says for whom."""
+        stack: list[Layer] = []
+        above: Digest | None = top.chain_id
+        while above is not None and (known := self.layers.known.get(above)) is not None:
+            stack.append(known)
+            above = known.parent
+        await self._db.write(lambda db: records.insert_layers(db, stack), durable=False)
+
+    async def collect(self, chains: Iterable[Digest]) -> int:
+        """Drop those file systems that nobody stands on any more, from the top down; the bytes freed."""
+        before = self.layers_bytes()
+        doomed: dict[Digest, None] = {}
+        for chain in chains:
+            above: Digest | None = chain
+            while above is not None and (known := self.layers.known.get(above)) is not None:
+                doomed[above] = None
+                above = known.parent
+        await finish(self._collect(list(doomed)), name="collect unused layers")
+        return before - self.layers_bytes()
+
     async def release(self, container_id: str) -> None:
         """The container is gone: drop the layers that were kept for it alone, if its image was removed before."""
         if container_id not in self._holds:
@@ -508,7 +535,7 @@ class Images:
         needed: set[Digest] = set()
         for image in self._images.values():
             needed.update(layer.chain_id for layer in image.layers)
-        for chain in [*self.layers.leases, *self._holds.values()]:
+        for chain in [*self.layers.leases, *self._holds.values(), *self.also_kept()]:
             above: Digest | None = chain
             while above is not None and above not in needed:
                 needed.add(above)

@@ -5,10 +5,27 @@ Source: moby/moby api/types/system/disk_usage.go.
 
 from __future__ import annotations
 
-from tare.wire.config import Empty, Wire
+from msgspec import UNSET, UnsetType
+
+from tare.wire.config import Wire
 from tare.wire.containers import ContainerSummary
 from tare.wire.images import ImageSummary
 from tare.wire.volumes import VolumeBody
+
+
+class BuildCacheItem(Wire, kw_only=True, frozen=True):
+    """One step the build cache remembers."""
+
+    ID: str
+    Parents: list[str] | UnsetType = UNSET
+    Type: str = "regular"
+    Description: str = ""
+    InUse: bool = False
+    Shared: bool = False
+    Size: int = 0
+    CreatedAt: str = ""
+    LastUsedAt: str | None = None
+    UsageCount: int = 0
 
 
 class DiskUsage(Wire, kw_only=True, frozen=True):
@@ -18,4 +35,4 @@ class DiskUsage(Wire, kw_only=True, frozen=True):
     Images: list[ImageSummary] | None = None
     Containers: list[ContainerSummary] | None = None
     Volumes: list[VolumeBody] | None = None
-    BuildCache: list[Empty] | None = None
+    BuildCache: list[BuildCacheItem] | None = None

@@ -1,0 +1,192 @@
+"""The build endpoints: Docker's query names to `Wanted` and back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from tare.base import clock
+from tare.base.errors import InvalidArgument, NotImplementedYet
+from tare.base.reference import Reference, parse_reference
+from tare.build.cache import Budget, refuse_unknown
+from tare.engine.builds import build as building
+from tare.engine.builds.prune import prune
+from tare.engine.builds.request import Wanted
+from tare.engine.engine import Engine
+from tare.engine.prune import until_of
+from tare.registry.credentials import ANONYMOUS, Credentials, from_document
+from tare.web.message import Answer, Query, Request, Stream, json_response, no_content
+from tare.wire.config import HostConfig, Ulimit
+from tare.wire.filters import parse_filters
+
+T = TypeVar("T")
+
+_HUB = "https://index.docker.io/v1/"
+_MAX_SECRETS = 64 * 1024
+
+
+async def build_image(engine: Engine, request: Request) -> Answer:
+    """POST /build: W45 to W50. What is wrong before the first step is a status, what fails later a message."""
+    query = request.query
+    remote = query.text("remote")
+    if remote in ("client-session",) or query.text("version") == "2":
+        raise NotImplementedYet(
+            "builds over a session (BuildKit's client protocol) are not served",
+            hint="use the classic endpoint: DOCKER_BUILDKIT=0; it takes the whole Dockerfile language",
+        )
+    if remote and not remote.startswith(("http://", "https://")):
+        raise NotImplementedYet(f"a build context by git is not served yet: {remote[:200]}")
+    wanted = wanted_of(query, request.headers)
+    source = None if remote else aiter(request.body)
+    stream = await building.begin(engine, wanted, source, remote=remote, client_id=query.text("buildid"))
+    return Stream(stream)
+
+
+def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
+    """The request in our terms. Raises InvalidArgument."""
+    if query.flag("squash"):
+        raise InvalidArgument("squash is only supported with experimental mode")
+    if query.text("outputs"):
+        raise NotImplementedYet("build outputs other than an image are not served yet")
+    arguments = {
+        name: value for name, value in _json(query, "buildargs", dict[str, str | None]).items() if value is not None
+    }
+    epoch = arguments.get("SOURCE_DATE_EPOCH", "")
+    if epoch and not epoch.isdecimal():
+        raise InvalidArgument(f"invalid SOURCE_DATE_EPOCH: {epoch[:100]}")
+    tags: list[Reference] = []
+    for text in query.all("t"):
+        reference = parse_reference(text)
+        if reference.digest:
+            raise InvalidArgument("build tag cannot contain a digest")
+        if reference.with_default_tag() not in tags:
+            tags.append(reference.with_default_tag())
+    return Wanted(
+        dockerfile=query.text("dockerfile"),
+        tags=tuple(tags),
+        arguments=arguments,
+        labels=_json(query, "labels", dict[str, str]),
+        target=query.text("target"),
+        platform=query.text("platform"),
+        host=_host(query),
+        quiet=query.flag("q"),
+        pull=query.flag("pull"),
+        no_cache=query.flag("nocache"),
+        no_cache_stages=frozenset(name for text in query.all("nocachefilter") for name in text.split(",") if name),
+        epoch_ns=int(epoch) * 1_000_000_000 if epoch else None,
+        secrets=_secrets(headers),
+        contexts=_contexts(query),
+        credentials=_credentials(headers),
+    )
+
+
+def _json(query: Query, name: str, kind: type[T]) -> T:
+    text = query.text(name) or "{}"
+    try:
+        return msgspec.json.decode(text.encode("utf-8", "surrogatepass"), type=kind)
+    except (msgspec.MsgspecError, UnicodeError):
+        raise InvalidArgument(f"invalid JSON in {name}") from None
+
+
+def _contexts(query: Query) -> dict[str, str]:
+    found = _json(query, "contexts", dict[str, str])
+    return {name: text.removeprefix("docker-image://") for name, text in found.items()}
+
+
+def _host(query: Query) -> HostConfig:
+    """Limits and network for RUN steps."""
+    limits: list[Ulimit] = []
+    if query.text("ulimits"):
+        try:
+            limits = msgspec.json.decode(query.text("ulimits").encode(), type=list[Ulimit])
+        except msgspec.MsgspecError:
+            raise InvalidArgument("invalid JSON in ulimits") from None
+    security = query.all("securityopt")
+    return HostConfig(
+        Memory=query.integer("memory", 0) or 0,
+        MemorySwap=query.integer("memswap", 0) or 0,
+        CpuShares=query.integer("cpushares", 0) or 0,
+        CpuPeriod=query.integer("cpuperiod", 0) or 0,
+        CpuQuota=query.integer("cpuquota", 0) or 0,
+        CpusetCpus=query.text("cpusetcpus"),
+        CpusetMems=query.text("cpusetmems"),
+        CgroupParent=query.text("cgroupparent"),
+        ShmSize=query.integer("shmsize", 0) or 0,
+        NetworkMode=query.text("networkmode") or "default",
+        ExtraHosts=query.all("extrahosts") or None,
+        Ulimits=limits or None,
+        SecurityOpt=security or None,
+    )
+
+
+def _decoded(text: str) -> Any:
+    """Base64 in either alphabet, padded or not, around JSON (W49). Raises ValueError."""
+    packed = text.replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return msgspec.json.decode(base64.b64decode(packed + "=" * (-len(packed) % 4)))
+    except (binascii.Error, msgspec.MsgspecError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _secrets(headers: Mapping[str, str]) -> dict[str, bytes]:
+    text = headers.get("x-tare-secrets", "")
+    if not text:
+        return {}
+    if len(text) > _MAX_SECRETS:
+        raise InvalidArgument("the secrets of a build may have 48 KiB together")
+    try:
+        found = _decoded(text)
+        return {str(name): base64.b64decode(str(value)) for name, value in dict(found).items()}
+    except (ValueError, TypeError, binascii.Error):
+        raise InvalidArgument("the secrets of the build cannot be read") from None
+
+
+def _credentials(headers: Mapping[str, str]) -> Callable[[Reference], Credentials]:
+    """Credentials by registry, from the client's X-Registry-Config; what cannot be read is nobody (W49)."""
+    try:
+        known = _decoded(headers.get("x-registry-config", "") or "e30")
+    except ValueError:
+        known = {}
+
+    def of(reference: Reference) -> Credentials:
+        if not isinstance(known, dict):
+            return ANONYMOUS
+        names = (_HUB, "docker.io") if reference.domain == "docker.io" else (reference.domain,)
+        return next((from_document(known[name]) for name in names if name in known), ANONYMOUS)
+
+    return of
+
+
+async def cancel(engine: Engine, request: Request) -> Answer:
+    """POST /build/cancel."""
+    del engine
+    client_id = request.query.text("id")
+    if not client_id:
+        raise InvalidArgument("build ID not provided")
+    building.cancel(client_id)
+    return no_content(200)
+
+
+async def prune_cache(engine: Engine, request: Request) -> Answer:
+    """POST /build/prune."""
+    query = request.query
+    filters = parse_filters(query.text("filters"), _PRUNE)
+    refuse_unknown(filters)
+    until = until_of({"until": filters["until"]}, clock.now()) if filters.get("until") else 0
+    budget = Budget(
+        everything=query.flag("all"),
+        reserved_bytes=query.integer("reserved-space", query.integer("keep-storage", 0)) or 0,
+        max_bytes=query.integer("max-used-space", 0) or 0,
+        older_ns=until or None,
+        ids=tuple(filters.get("id", ())),
+        kinds=tuple(filters.get("type", ())),
+    )
+    deleted, freed = await prune(engine, budget)
+    return json_response({"CachesDeleted": deleted or None, "SpaceReclaimed": freed})
+
+
+_PRUNE = frozenset({"until", "id", "parent", "type", "description", "inuse", "shared", "private", "unused-for"})

@@ -1,0 +1,293 @@
+"""`build`: a context and a Dockerfile become an image, told step by step in the classic builder's words."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tare.aio.tasks import finish, spawn
+from tare.aio.threads import in_thread
+from tare.base import clock
+from tare.base.clock import Nanos, rfc3339nano
+from tare.base.errors import TareError
+from tare.base.ids import random_id
+from tare.build import evaluate
+from tare.build.evaluate import Given
+from tare.build.evaluate import Platform as BuildPlatform
+from tare.build.instructions import Program, needed, parse_program, sources_of
+from tare.drivers import trees
+from tare.engine.builds.context import Context, receive
+from tare.engine.builds.request import Build, StepFailed, Wanted
+from tare.engine.builds.stages import Stages, Standing
+from tare.engine.engine import Engine
+from tare.images.documents import config_document, host_architecture, parse_platform
+from tare.images.layers import Lease
+from tare.images.records import Image, Layer
+from tare.images.sources import open_url, url_chunks
+from tare.wire.changes import set_labels
+from tare.wire.errors import text_of
+from tare.wire.jsonmessage import failure, message
+
+log = logging.getLogger(__name__)
+
+_QUEUE_HIGH, _QUEUE_LOW = 1000, 500  # messages: past the first a step's output waits for the client
+
+_running: dict[str, asyncio.Task[None]] = {}
+"""Builds by the id their client gave them, for `cancel`."""
+
+
+class BuildStream:
+    """The messages of a build. Whoever has it must iterate it or `aclose` it: the build ends with it."""
+
+    def __init__(self, work: _Work, client_id: str) -> None:
+        self._work = work
+        self._task = spawn(work.run(), name="build", is_awaited=True)
+        self._client_id = client_id
+        if client_id:
+            _running[client_id] = self._task
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        item = await self._work.messages.get()
+        if self._work.messages.qsize() < _QUEUE_LOW:
+            self._work.has_room.set()
+        if item is None:
+            await self._ended()
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        """The client is gone: end the build and wait until nothing of it is left."""
+        self._task.cancel()
+        await finish(self._ended(), name="end of build")
+
+    async def _ended(self) -> None:
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self._client_id and _running.get(self._client_id) is self._task:
+            del _running[self._client_id]
+
+
+def cancel(client_id: str) -> None:
+    """End the build its client called `client_id`. Idempotent."""
+    task = _running.get(client_id)
+    if task is not None:
+        task.cancel()
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A Dockerfile with what the request says about it."""
+
+    program: Program
+    given: Given
+    arguments: dict[str, str]
+    bases: list[str]
+    stages: list[int]
+
+
+def _plan(dockerfile: bytes, wanted: Wanted) -> _Plan:
+    program = parse_program(dockerfile)
+    host = BuildPlatform(architecture=host_architecture())
+    parts = parse_platform(wanted.platform)
+    target = BuildPlatform(system=parts[0], architecture=parts[1], variant=parts[2]) if parts else host
+    given = Given(arguments=wanted.arguments, build=host, target=target, target_stage=wanted.target or "default")
+    arguments = evaluate.global_arguments(program, given)
+    bases = [evaluate.base_of(program, stage.number, arguments, given)[0] for stage in program.stages]
+    return _Plan(program, given, arguments, bases, needed(program, wanted.target, bases))
+
+
+async def begin(
+    engine: Engine, wanted: Wanted, source: AsyncIterator[bytes] | None, *, remote: str = "", client_id: str = ""
+) -> BuildStream:
+    """Take the context in and understand the Dockerfile; the stream that is returned builds.
+
+    source: the context as a tar, None when `remote`, a URL, has it. Raises InvalidArgument (DockerfileError with the
+    line), NotFound (no Dockerfile), Unavailable. Nothing is left when it raises.
+    """
+    build_id = random_id()
+    directory = engine.settings.data_root / "builds" / build_id
+    directory.mkdir(mode=0o700, parents=True)
+    try:
+        if source is None:
+            options = engine.images.options
+            response = await in_thread(lambda: open_url(remote, allow_private=options.allow_private_sources))
+            source = url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
+        context = await receive(
+            engine.archiver, directory, source, dockerfile=wanted.dockerfile, is_remote=bool(remote)
+        )
+        try:
+            plan = _plan(context.dockerfile, wanted)
+        except BaseException:
+            context.spool.close()
+            raise
+    except BaseException:
+        trees.discard(directory)
+        raise
+    return BuildStream(_Work(engine, wanted, build_id, context, plan), client_id)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One build from its plan to its end."""
+
+    engine: Engine
+    wanted: Wanted
+    build_id: str
+    context: Context
+    plan: _Plan
+    messages: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
+    has_room: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, text: str) -> None:
+        """A piece of text for the client."""
+        if not self.wanted.quiet:
+            self.say(message(stream=text))
+
+    def say(self, data: bytes) -> None:
+        """A message for the client."""
+        self.messages.put_nowait(data)
+        if self.messages.qsize() > _QUEUE_HIGH:
+            self.has_room.clear()
+
+    async def room(self) -> None:
+        """Wait while the client is slow to take what it was told."""
+        await self.has_room.wait()
+
+    async def run(self) -> None:
+        """Build. The last message tells an error; the queue ends with None."""
+        last: bytes | None = None
+        self.has_room.set()
+        try:
+            async with self.engine.images.lease() as lease:
+                build = self._build(lease)
+                try:
+                    await self._run(build)
+                finally:
+                    await finish(self._clear(build), name="clear build")
+        except StepFailed as error:
+            last = failure(error.message, code=error.code)
+        except TareError as error:
+            last = failure(text_of(error))
+        except asyncio.CancelledError:
+            last = failure("build cancelled")
+            raise
+        except Exception:
+            log.exception("build failed")
+            last = failure("build failed because of an internal error: see the daemon's log")
+        finally:
+            if last is not None:
+                self.messages.put_nowait(last)
+            self.messages.put_nowait(None)
+
+    def _build(self, lease: Lease) -> Build:
+        plan = self.plan
+        stood_on: set[int] = set()
+        for number in plan.stages:
+            for name in (plan.bases[number], *sources_of(plan.program.stages[number])):
+                found = plan.program.find(name, before=number)
+                if found is not None:
+                    stood_on.add(found.number)
+        return Build(
+            engine=self.engine,
+            wanted=self.wanted,
+            build_id=self.build_id,
+            directory=self.engine.settings.data_root / "builds" / self.build_id,
+            context=self.context,
+            program=plan.program,
+            given=plan.given,
+            arguments=plan.arguments,
+            bases=plan.bases,
+            stood_on=frozenset(stood_on),
+            lease=lease,
+            tell=self.tell,
+            status=self.say,
+            room=self.room,
+            steps=sum(1 + len(plan.program.stages[number].body) for number in plan.stages),
+            started_ns=clock.now(),
+        )
+
+    async def _run(self, build: Build) -> None:
+        stages = Stages(build)
+        try:
+            tasks = [stages.stage(number) for number in self.plan.stages]
+            await _all(tasks)
+            result = await tasks[-1]
+            unused = build.given.unused()
+            if unused:
+                self.tell(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
+            image = await self._image(build, result)
+            if build.pending:
+                await asyncio.gather(*build.pending)
+        finally:
+            await finish(stages.stop(), name="stop stages")
+        if self.wanted.quiet:
+            self.say(message(stream=f"{image.id}\n"))
+            return
+        self.say(message(aux={"ID": image.id}))
+        self.tell(f"Successfully built {image.id[7:19]}\n")
+        for reference in self.wanted.tags:
+            self.tell(f"Successfully tagged {reference.familiar()}\n")
+
+    async def _image(self, build: Build, result: Standing) -> Image:
+        layers: list[Layer] = [await draft.made for draft in result.drafts]
+        config = (
+            set_labels(result.state.config, self.wanted.labels.items()) if self.wanted.labels else result.state.config
+        )
+        config = msgspec.structs.replace(config, Hostname="", Domainname="", Image="")
+        base = result.base
+        platform = parse_platform(self.wanted.platform)
+        if base is not None:
+            platform = (base.document.os, base.document.architecture, base.document.variant)
+        raw = config_document(
+            config,
+            created=rfc3339nano(Nanos(build.now_ns)),
+            layers=layers,
+            history=list(result.history),
+            platform=platform,
+            author=result.state.author,
+        )
+        return await build.engine.images.add_image(raw, layers, references=self.wanted.tags)
+
+    async def _clear(self, build: Build) -> None:
+        """Take away what the build had; what it made is recorded first, so that it is found again."""
+        await asyncio.gather(*build.pending, return_exceptions=True)
+        for draft in build.drafts:
+            await asyncio.gather(draft.made, return_exceptions=True)
+            build.engine.images.drafts.drop(draft)
+        build.engine.build_cache.in_use.difference_update(build.keys)
+        for spool in (build.context.spool, *build.spools):
+            spool.close()
+        await in_thread(trees.discard, build.directory)
+        shutil.rmtree(build.engine.settings.exec_root / "builds" / build.build_id, ignore_errors=True)
+
+
+async def _all(tasks: list[asyncio.Task[Standing]]) -> None:
+    """Wait for all; the first failure ends the waiting. A failure that only repeats another stage's is that one's."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+def sweep(engine: Engine) -> None:
+    """At start: what builds of a daemon that is gone left behind."""
+    for directory in (engine.settings.data_root / "builds", engine.settings.exec_root / "builds"):
+        if not directory.is_dir():
+            continue
+        for path in directory.iterdir():
+            engine.snapshots.unmount(path)
+            for place in path.iterdir() if path.is_dir() else ():
+                engine.snapshots.unmount(place)
+            trees.discard(path)
+    if not (engine.settings.data_root / "builds").is_dir():
+        (engine.settings.data_root / "builds").mkdir(mode=0o700)
+
+
+__all__ = ["BuildStream", "begin", "cancel", "sweep"]

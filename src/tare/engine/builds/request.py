@@ -1,0 +1,89 @@
+"""What a client asks of a build, and the running build that its stages share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tare.base.errors import TareError
+from tare.base.reference import Reference
+from tare.build.evaluate import Given
+from tare.build.instructions import Program
+from tare.engine.builds.context import Context, Spool
+from tare.engine.engine import Engine
+from tare.images.drafts import Draft
+from tare.images.layers import Lease
+from tare.registry.credentials import Credentials
+from tare.wire.config import HostConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The request. `host` holds limits, network and such for RUN steps; `epoch_ns` is SOURCE_DATE_EPOCH.
+
+    credentials: for the registry of a reference. secrets: by id; their bytes never go anywhere but into mounts.
+    contexts: named contexts, each the reference of an image.
+    """
+
+    dockerfile: str = ""
+    tags: tuple[Reference, ...] = ()
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    platform: str = ""
+    host: HostConfig = field(default_factory=HostConfig)
+    quiet: bool = False
+    pull: bool = False
+    no_cache: bool = False
+    no_cache_stages: frozenset[str] = frozenset()
+    epoch_ns: int | None = None
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    credentials: Callable[[Reference], Credentials] = field(repr=False, default=lambda _: Credentials())
+
+
+class StepFailed(TareError):
+    """A RUN ended with an exit status that is not 0. `code` becomes the client's own."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(slots=True, eq=False)
+class Build:
+    """A build under way. `tell` sends a piece of text to the client, `status` a progress message."""
+
+    engine: Engine
+    wanted: Wanted
+    build_id: str
+    directory: Path
+    context: Context
+    program: Program
+    given: Given
+    arguments: Mapping[str, str]
+    bases: list[str]
+    stood_on: frozenset[int]  # stages whose files other stages take
+    lease: Lease
+    tell: Callable[[str], None]
+    status: Callable[[bytes], None]
+    room: Callable[[], Awaitable[None]]  # returns when the client has taken most of what it was told
+    steps: int = 0
+    step: int = 0
+    started_ns: int = 0
+    drafts: list[Draft] = field(default_factory=list)
+    pending: list[asyncio.Task[None]] = field(default_factory=list)
+    spools: list[Spool] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+
+    @property
+    def now_ns(self) -> int:
+        """The time that what the build makes gets: SOURCE_DATE_EPOCH, or when it began."""
+        return self.started_ns if self.wanted.epoch_ns is None else self.wanted.epoch_ns
+
+    def announce(self, text: str) -> None:
+        """`Step 2/5 : RUN make`."""
+        self.step += 1
+        self.tell(f"Step {self.step}/{self.steps} : {text}\n")

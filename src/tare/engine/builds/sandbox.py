@@ -1,0 +1,276 @@
+"""A RUN step: a real container on the files of the step before; what it leaves becomes a draft."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from tare.aio.tasks import finish, spawn
+from tare.base.errors import InvalidArgument, NotFound
+from tare.build.evaluate import SCRIPT_PATH, RunStep
+from tare.build.instructions import Run
+from tare.build.mounts import Mount
+from tare.containers.hub import Subscriber
+from tare.drivers import linux, trees
+from tare.engine.builds.compose import compose_tree
+from tare.engine.builds.request import Build, StepFailed
+from tare.engine.create import Base, create_on
+from tare.engine.remove import remove
+from tare.engine.start import start
+from tare.images.drafts import Draft
+from tare.wire.config import ContainerConfig, CreateBody, LogSettings
+from tare.wire.config import Mount as WireMount
+
+_locks: dict[str, asyncio.Lock] = {}
+
+
+async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, sources: Sources) -> Draft | None:
+    """Run the step. The draft of what it changed, None if it changed nothing. Raises StepFailed, TareError."""
+    engine = build.engine
+    await ready(build, below)
+    async with AsyncExitStack() as stack:
+        mounts, extra = await _mounts(build, run, step, sources, stack)
+        body = _body(build, step, mounts, extra)
+        base = Base(
+            image_id=f"sha256:{build.build_id}",
+            config=ContainerConfig(),
+            snapshot=below.snapshot if below is not None else None,
+        )
+        container, _ = await create_on(engine, body, base, build_id=build.build_id)
+        slot = engine.containers.find(container.id)
+        try:
+            build.tell(f" ---> Running in {container.id[:12]}\n")
+            subscriber = slot.hub.subscribe()
+            reading = spawn(_relay(build, subscriber), name="output of a build step", is_awaited=True)
+            try:
+                ended = slot.wait("next-exit")
+                await start(engine, slot)
+                outcome = await ended
+                await reading
+            finally:
+                slot.hub.unsubscribe(subscriber)
+                reading.cancel()
+            if outcome.exit_code:
+                words = " ".join(step.argv)
+                raise StepFailed(
+                    f"The command '{words}' returned a non-zero code: {outcome.exit_code}", code=outcome.exit_code
+                )
+            await slot.stopped.wait()
+            if engine.images.drafts.is_empty(container.id):
+                return None
+            return engine.images.drafts.seal(build.lease, container.id, below, newest_ns=build.wanted.epoch_ns)
+        finally:
+            await finish(remove(engine, slot, force=True, volumes=True), name="remove build step")
+            build.tell(f" ---> Removed intermediate container {container.id[:12]}\n")
+
+
+async def ready(build: Build, below: Draft | None) -> None:
+    """Make sure that the files of a draft are there to be mounted."""
+    if below is not None and (layer := below.layer) is not None:
+        await build.engine.images.layers.make_ready(layer.chain_id)
+
+
+async def _relay(build: Build, subscriber: Subscriber) -> None:
+    decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in (1, 2)}
+    while packets := await subscriber.read():
+        for stream, data in packets:
+            text = decoders[stream].decode(data)
+            if text:
+                build.tell(text)
+        await build.room()
+
+
+def _body(build: Build, step: RunStep, mounts: list[WireMount], extra: list[str]) -> CreateBody:
+    host = build.wanted.host
+    network = host.NetworkMode if step.network == "default" else step.network
+    host = msgspec.structs.replace(
+        host,
+        NetworkMode=network or "default",
+        Privileged=step.is_privileged,
+        Mounts=mounts,
+        LogConfig=LogSettings(Type="none"),
+    )
+    named = {entry.partition("=")[0] for entry in step.environment}
+    environment = [*step.environment, *step.arguments, *step.hidden, *extra]
+    if "HOME" not in named and step.user in ("", "root", "0"):
+        environment.append("HOME=/root")
+    return CreateBody(
+        Cmd=list(step.argv),
+        Entrypoint=[],
+        Env=environment,
+        WorkingDir=step.workdir,
+        User=step.user,
+        HostConfig=host,
+        AttachStdout=True,
+        AttachStderr=True,
+    )
+
+
+class Sources:
+    """Where files of other stages, images and contexts are found; `stages.py` fills it in."""
+
+    async def draft_of(self, name: str) -> Draft | None:
+        """The file system called `name`: a stage, a named context, an image. None for an empty one."""
+        raise NotImplementedError
+
+    async def key_of(self, name: str) -> str:
+        """What decides its content."""
+        raise NotImplementedError
+
+
+async def _mounts(
+    build: Build, run: Run, step: RunStep, sources: Sources, stack: AsyncExitStack
+) -> tuple[list[WireMount], list[str]]:
+    """The mounts of a step for the container, and variables that hold secrets."""
+    made: list[WireMount] = []
+    extra: list[str] = []
+    if step.script:
+        place = _own_file(build, stack, step.script.encode(), mode=0o755)
+        made.append(_bind(place, SCRIPT_PATH, writable=False))
+    for mount in step.mounts:
+        if mount.kind == "tmpfs":
+            made.append(_tmpfs(mount))
+        elif mount.kind == "secret":
+            extra += _secret(build, run, mount, stack, made)
+        elif mount.kind == "ssh":
+            if mount.required:
+                raise run.line.error("ssh agents are not forwarded by this engine yet: use a secret mount for a key")
+        elif mount.kind == "cache":
+            made.append(_bind(await _cache(build, mount, stack), mount.target, writable=mount.writable))
+        else:
+            path = await stack.enter_async_context(_bound(build, mount, sources))
+            made.append(_bind(path, mount.target, writable=mount.writable))
+    return made, extra
+
+
+def _bind(source: str, target: str, *, writable: bool) -> WireMount:
+    return WireMount(Type="bind", Source=source, Target=target, ReadOnly=not writable)
+
+
+def _tmpfs(mount: Mount) -> WireMount:
+    body: dict[str, object] = {"Type": "tmpfs", "Target": mount.target}
+    if mount.size:
+        body["TmpfsOptions"] = {"SizeBytes": mount.size}
+    return msgspec.convert(body, WireMount)
+
+
+def _own_file(build: Build, stack: AsyncExitStack, data: bytes, *, mode: int, uid: int = 0, gid: int = 0) -> str:
+    """A file of this step outside of its file system, gone after it. In memory where exec-root is."""
+    directory = build.engine.settings.exec_root / "builds" / build.build_id
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / secrets.token_hex(8)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    stack.callback(path.unlink)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        os.fchown(fd, uid, gid)
+        os.fchmod(fd, mode)
+    return str(path)
+
+
+def _secret(build: Build, run: Run, mount: Mount, stack: AsyncExitStack, made: list[WireMount]) -> list[str]:
+    data = build.wanted.secrets.get(mount.id)
+    if data is None:
+        if mount.required:
+            raise run.line.error(f"secret {mount.id}: not found: give it with --secret id={mount.id},src=FILE")
+        return []
+    if mount.target:
+        path = _own_file(build, stack, data, mode=mount.mode, uid=mount.uid, gid=mount.gid)
+        made.append(_bind(path, mount.target, writable=False))
+    return [f"{mount.env}={data.decode('utf-8', 'surrogateescape')}"] if mount.env else []
+
+
+async def _cache(build: Build, mount: Mount, stack: AsyncExitStack) -> str:
+    """The directory of a cache mount, which stays after the build."""
+    if mount.origin:
+        raise InvalidArgument("a cache mount that begins with the files of an image (from=) is not served yet")
+    name = hashlib.sha256(f"{mount.id}\0{mount.uid}:{mount.gid}".encode()).hexdigest()
+    root = build.engine.settings.data_root / "buildcache"
+    directory = root / name
+    if mount.sharing == "private":
+        number = 0
+        while _locks.setdefault(f"{directory}", asyncio.Lock()).locked():
+            number += 1
+            directory = root / f"{name}-{number}"
+    if mount.sharing != "shared":
+        await stack.enter_async_context(_locks.setdefault(f"{directory}", asyncio.Lock()))
+    if not directory.exists():
+        root.mkdir(mode=0o700, exist_ok=True)
+        fresh = root / f".new-{secrets.token_hex(8)}"
+        fresh.mkdir()
+        os.chown(fresh, mount.uid, mount.gid)
+        os.chmod(fresh, mount.mode)
+        os.rename(fresh, directory)
+    return str(directory)
+
+
+@asynccontextmanager
+async def _bound(build: Build, mount: Mount, sources: Sources) -> AsyncIterator[str]:
+    """A directory or file of the context, a stage or an image, as a path that can be mounted."""
+    if mount.origin:
+        draft = await sources.draft_of(mount.origin)
+        async with mounted(build, draft, writable=mount.writable) as root:
+            yield inside(root, mount.source, what=mount.origin)
+        return
+    async with unpacked(build) as root:
+        yield inside(root, mount.source, what="the build context")
+
+
+@asynccontextmanager
+async def mounted(build: Build, draft: Draft | None, *, writable: bool = False) -> AsyncIterator[Path]:
+    """The files of a draft, mounted at a place of ours; what is written there is thrown away."""
+    engine = build.engine
+    await ready(build, draft)
+    place = build.directory / secrets.token_hex(8)
+    place.mkdir(mode=0o700)
+    key = hashlib.sha256(os.fsencode(place)).hexdigest()
+    engine.snapshots.prepare(key, draft.snapshot if draft is not None else None)
+    try:
+        if writable or draft is None:
+            engine.snapshots.mount(key, place)
+        else:
+            engine.snapshots.view(draft.snapshot, place)
+        try:
+            yield place
+        finally:
+            engine.snapshots.unmount(place)
+    finally:
+        engine.snapshots.remove(key)
+
+
+@asynccontextmanager
+async def unpacked(build: Build) -> AsyncIterator[Path]:
+    """The whole context as files, in a directory of this step's own."""
+    place = build.directory / secrets.token_hex(8)
+    place.mkdir(mode=0o755)
+    try:
+        await compose_tree(build, build.context.spool, place)
+        yield place
+    finally:
+        trees.discard(place)
+
+
+def inside(root: Path, path: str, *, what: str) -> str:
+    """Where a path inside of `root` leads, links followed and never out of it. Raises NotFound."""
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = linux.open_in_root(fd, path.lstrip("/") or ".", os.O_PATH)
+        try:
+            return os.readlink(f"/proc/self/fd/{found}")
+        finally:
+            os.close(found)
+    except FileNotFoundError:
+        raise NotFound(f"{path} is not in {what}") from None
+    finally:
+        os.close(fd)
+
+
+__all__ = ["Sources", "execute", "inside", "mounted", "ready", "unpacked"]
