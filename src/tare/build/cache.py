@@ -102,7 +102,7 @@ class BuildCache:
     async def add(self, record: Record) -> None:
         """Remember a step."""
         at = self._clock()
-        await asyncio.wrap_future(self._put(replace(record, created_at=at, used_at=at)))
+        await asyncio.wrap_future(self._put(replace(record, created_at=record.created_at or at, used_at=at)))
 
     def _put(self, record: Record) -> Future[None]:
         self._records[record.key] = record

@@ -241,13 +241,14 @@ class _Work:
             set_labels(result.state.config, self.wanted.labels.items()) if self.wanted.labels else result.state.config
         )
         config = msgspec.structs.replace(config, Hostname="", Domainname="", Image="")
+        created = Nanos(build.now_ns) if self.wanted.epoch_ns is not None or not result.at_ns else result.at_ns
         base = result.base
         platform = parse_platform(self.wanted.platform)
         if base is not None:
             platform = (base.document.os, base.document.architecture, base.document.variant)
         raw = config_document(
             config,
-            created=rfc3339nano(Nanos(build.now_ns)),
+            created=rfc3339nano(created),
             layers=layers,
             history=list(result.history),
             platform=platform,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from tare.aio.tasks import spawn
-from tare.base.clock import rfc3339nano
+from tare.base.clock import NEVER, Nanos, rfc3339nano
 from tare.base.digest import Digest, parse_digest
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.reference import Reference, parse_reference
@@ -23,6 +23,7 @@ from tare.build.evaluate import CopyStep, Evaluator, RunStep, StageState
 from tare.build.instructions import SCRATCH, Arg, Copy, Instruction, Pairs, Plain, Run, Stage, parse_trigger
 from tare.engine.builds import copy, sandbox
 from tare.engine.builds.request import Build
+from tare.images import naming
 from tare.images.documents import parse_platform
 from tare.images.drafts import Draft, done
 from tare.images.records import Image
@@ -43,6 +44,7 @@ class Standing:
     key: str = SCRATCH
     history: tuple[dict[str, object], ...] = ()
     base: Image | None = None
+    at_ns: Nanos = NEVER  # when what it holds was made: an all cached build gives the same image again
 
     @property
     def top(self) -> Draft | None:
@@ -103,7 +105,14 @@ class Stages(sandbox.Sources):
             drafts.append(done(known))
         history = tuple(_plain(entry) for entry in image.document.history or ())
         state = evaluate.begin(image.config, author=image.document.author)
-        return Standing(state=state, drafts=tuple(drafts), key=f"image {image.id}", history=history, base=image)
+        return Standing(
+            state=state,
+            drafts=tuple(drafts),
+            key=f"image {image.id}",
+            history=history,
+            base=image,
+            at_ns=Nanos(naming.created_ns(image)),
+        )
 
     async def _pull(self, name: str, platform: str) -> Image:
         build = self._build
@@ -209,7 +218,7 @@ class _Stage:
                 return await copy.make_directory(self._build, path, here.top, eager=eager)
 
             return await self._do(after, key, told, make)
-        return replace(here, state=state, history=(*here.history, self._entry(told, empty=True)))
+        return replace(here, state=state, history=(*here.history, self._entry(here.at_ns, told, empty=True)))
 
     async def _run(self, here: Standing, run: Run) -> Standing:
         step: RunStep = self._evaluator.run(here.state, run)
@@ -253,7 +262,8 @@ class _Stage:
         async def make() -> Draft | None:
             return await copy.lay(build, step, gathered, here.top, self._stages, eager=eager)
 
-        told = f"{instruction.line.keyword} {' '.join((*instruction.line.flags, *step.sources, step.target))}"
+        names = [*step.sources, *(f"<<{name}" for name, _ in step.files)]
+        told = f"{instruction.line.keyword} {' '.join((*instruction.line.flags, *names, step.target))}"
         return await self._do(here, key, told, make)
 
     # -- the cache ----------------------------------------------------------------------------------------------------
@@ -285,7 +295,7 @@ class _Stage:
         build.pending.append(
             spawn(self._remember(here, key, told, draft, release), name="remember build step", is_awaited=True)
         )
-        return self._after(here, key, told, draft)
+        return self._after(here, key, told, draft, build.now_ns)
 
     async def _cached(self, here: Standing, key: str, told: str) -> Standing | None:
         build = self._build
@@ -303,16 +313,19 @@ class _Stage:
             draft = done(layer)
         build.tell(" ---> Using cache\n")
         build.engine.build_cache.used(record)
-        return self._after(here, key, told, draft)
+        return self._after(here, key, told, draft, record.created_at)
 
-    def _after(self, here: Standing, key: str, told: str, draft: Draft | None) -> Standing:
-        entry = self._entry(told, empty=draft is None)
+    def _after(self, here: Standing, key: str, told: str, draft: Draft | None, at_ns: int) -> Standing:
+        at = Nanos(at_ns if self._build.wanted.epoch_ns is None else self._build.wanted.epoch_ns)
+        entry = self._entry(at, told, empty=draft is None)
         drafts = (*here.drafts, draft) if draft is not None else here.drafts
-        return replace(here, drafts=drafts, key=key, history=(*here.history, entry))
+        return replace(here, drafts=drafts, key=key, history=(*here.history, entry), at_ns=at)
 
-    def _entry(self, told: str, *, empty: bool) -> dict[str, object]:
+    def _entry(self, at: Nanos, told: str, *, empty: bool) -> dict[str, object]:
+        if at == NEVER or self._build.wanted.epoch_ns is not None:
+            at = Nanos(self._build.now_ns)
         entry: dict[str, object] = {
-            "created": rfc3339nano(self._build.now_ns),
+            "created": rfc3339nano(at),
             "created_by": told,
             "comment": COMMENT,
         }
@@ -336,6 +349,7 @@ class _Stage:
                     below=below,
                     description=told[:1000],
                     size_bytes=layer.size_bytes if layer is not None else 0,
+                    created_at=Nanos(self._build.now_ns),
                 )
             )
         finally:
