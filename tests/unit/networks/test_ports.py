@@ -1,11 +1,11 @@
 """From PortBindings to what is published, and back."""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
 from tare.base.errors import InvalidArgument
-from tare.networks.ports import PortWish, Published, bindings, published_of, wishes
+from tare.networks.ports import PortWish, Published, bindings, host_ips, owners, published_of, wishes
 from tare.wire.config import ContainerConfig, Empty, HostConfig, PortBinding
 
 
@@ -45,7 +45,6 @@ def test_an_empty_list_and_publish_all_mean_any_port():
         {"80/tcp": [PortBinding(HostPort="70000")]},
         {"80/tcp": [PortBinding(HostPort="90-80")]},
         {"80/tcp": [PortBinding(HostIp="nowhere")]},
-        {"80/tcp": [PortBinding(HostIp="::1")]},
     ],
 )
 def test_refusals(given):
@@ -67,3 +66,25 @@ def test_there_and_back():
     assert sorted(published_of(shown), key=lambda entry: entry.host_port) == sorted(
         published, key=lambda entry: entry.host_port
     )
+
+
+def test_both_families_where_nobody_says_which():
+    wish = PortWish(protocol="tcp", port=80)
+    assert [str(ip) for ip in host_ips(wish, "0.0.0.0")] == ["0.0.0.0", "::"]
+    assert [str(ip) for ip in host_ips(wish, "127.0.0.1")] == ["127.0.0.1"]
+    one = PortWish(protocol="tcp", port=80, host_ip=IPv6Address("::1"))
+    assert [str(ip) for ip in host_ips(one, "0.0.0.0")] == ["::1"]
+
+
+def test_whose_a_published_port_is():
+    given = wanted({"80/tcp": [PortBinding(HostPort=""), PortBinding(HostPort="8080")]})
+    published = [
+        Published(protocol="tcp", port=80, host_ip=ip, host_port=number)
+        for number in (32768, 8080)
+        for ip in (IPv4Address("0.0.0.0"), IPv6Address("::"))
+    ]
+    found = owners(given, published, "0.0.0.0")
+    assert [(wish.first, [entry.host_port for entry in mine]) for wish, mine in found] == [
+        (8080, [8080, 8080]),
+        (0, [32768, 32768]),
+    ]
