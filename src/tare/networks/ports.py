@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from tare.base.errors import InvalidArgument
+from tare.base.errors import Conflict, InvalidArgument, NotFound
 from tare.wire.config import ContainerConfig, HostConfig, PortBinding
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -178,3 +178,69 @@ def published_of(ports: Mapping[str, list[PortBinding] | None]) -> list[Publishe
         for name, found in ports.items()
         for binding in found or ()
     ]
+
+
+Bindings = Mapping[str, list[PortBinding] | None]
+
+
+def edited(
+    asked: Bindings, *, add: Bindings, remove: Bindings, published: Bindings
+) -> dict[str, list[PortBinding] | None]:
+    """`PortBindings` after some were taken away, then some added.
+
+    remove: an empty list takes every binding of a port away; HostIp "" means any. An ephemeral binding is named by
+    the number it got, which `published` (`NetworkSettings.Ports`) tells. Raises NotFound, Conflict, InvalidArgument.
+    """
+    found = {_key(name): list(given or [PortBinding()]) for name, given in asked.items()}
+    for name, gone in remove.items():
+        key = _key(name)
+        if key not in found:
+            raise NotFound(f"port {key} is not published")
+        for binding in gone or list(found[key]):
+            _take(found[key], binding, key, list(published.get(key) or ()))
+        if not found[key]:
+            del found[key]
+    for name, new in add.items():
+        present = found.setdefault(_key(name), [])
+        for binding in new or [PortBinding()]:
+            if _range(binding.HostPort)[0] and binding in present:
+                raise Conflict(f"port {_key(name)} is published at {_where(binding)} already")
+            present.append(binding)
+    return dict(found)
+
+
+def _key(name: str) -> str:
+    port, protocol = parse_port(name)
+    return f"{port}/{protocol}"
+
+
+def _where(binding: PortBinding) -> str:
+    return f"{binding.HostIp}:{binding.HostPort}" if binding.HostIp else binding.HostPort
+
+
+def _take(present: list[PortBinding], gone: PortBinding, key: str, published: Sequence[PortBinding]) -> None:
+    fitting = [binding for binding in present if gone.HostIp in ("", binding.HostIp)]
+    for binding in fitting:
+        if binding.HostPort == gone.HostPort:
+            present.remove(binding)
+            return
+    number = _range(gone.HostPort)[0]
+    if number and any(entry.HostPort == gone.HostPort for entry in published):
+        for binding in fitting:
+            first, last = _range(binding.HostPort)
+            if first and not first <= number <= last:
+                continue
+            present.remove(binding)
+            _pin(present, binding, gone.HostPort, published)
+            return
+    raise NotFound(f"port {key} is not published at {_where(gone)}")
+
+
+def _pin(present: list[PortBinding], like: PortBinding, gone: str, published: Sequence[PortBinding]) -> None:
+    """Others that asked for any number keep those they got: which one was meant must not be guessed later."""
+    numbers = dict.fromkeys(entry.HostPort for entry in published if entry.HostPort != gone)
+    taken = {binding.HostPort for binding in present}
+    free = [number for number in numbers if number not in taken]
+    for place, binding in enumerate(present):
+        if binding == like and free:
+            present[place] = PortBinding(HostIp=binding.HostIp, HostPort=free.pop(0))

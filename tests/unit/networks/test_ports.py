@@ -4,8 +4,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from tare.base.errors import InvalidArgument
-from tare.networks.ports import PortWish, Published, bindings, host_ips, owners, published_of, wishes
+from tare.base.errors import Conflict, InvalidArgument, NotFound
+from tare.networks.ports import PortWish, Published, bindings, edited, host_ips, owners, published_of, wishes
 from tare.wire.config import ContainerConfig, Empty, HostConfig, PortBinding
 
 
@@ -88,3 +88,29 @@ def test_whose_a_published_port_is():
         (8080, [8080, 8080]),
         (0, [32768, 32768]),
     ]
+
+
+def test_bindings_are_edited():
+    asked = {"80": [PortBinding(HostPort="8080"), PortBinding(HostIp="127.0.0.1")], "53/udp": []}
+    shown = {"80/tcp": [PortBinding(HostIp="127.0.0.1", HostPort="32768")]}
+    found = edited(
+        asked,
+        add={"81": [PortBinding(HostPort="9")]},
+        remove={"80/tcp": [PortBinding(HostPort="32768")], "53/udp": []},
+        published=shown,
+    )
+    assert found == {"80/tcp": [PortBinding(HostPort="8080")], "81/tcp": [PortBinding(HostPort="9")]}
+    with pytest.raises(NotFound, match="port 90/tcp is not published"):
+        edited(asked, add={}, remove={"90": []}, published=shown)
+    with pytest.raises(NotFound, match="port 80/tcp is not published at 9999"):
+        edited(asked, add={}, remove={"80": [PortBinding(HostPort="9999")]}, published=shown)
+    with pytest.raises(Conflict, match="is published at 8080 already"):
+        edited(asked, add={"80": [PortBinding(HostPort="8080")]}, remove={}, published=shown)
+
+
+def test_of_two_ephemeral_ones_the_other_keeps_its_number():
+    shown = {"80/tcp": [PortBinding(HostIp="0.0.0.0", HostPort=number) for number in ("32768", "32769")]}
+    found = edited(
+        {"80": [PortBinding(), PortBinding()]}, add={}, remove={"80": [PortBinding(HostPort="32768")]}, published=shown
+    )
+    assert found == {"80/tcp": [PortBinding(HostPort="32769")]}
