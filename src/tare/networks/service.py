@@ -212,6 +212,7 @@ class Networks:
 
     async def _erase(self, record: NetworkRecord) -> None:
         await self._database.write(lambda connection: records.delete(connection, record.id))
+        self._watcher.forget(record)
         is_shared = any(other.parent == record.parent for other in self._networks.values() if other.id != record.id)
         await in_thread(self._wiring.remove, record, keeps_parent=is_shared)
 

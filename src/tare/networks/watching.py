@@ -127,7 +127,6 @@ class Watcher:
                     continue
                 log.warning("bridge %s or its rules were taken away: they are made again", record.bridge)
                 await self._publisher.restore(self._wiring.rules(record))
-                await self.learn(record)
         for held in list(self._held.values()):
             await self._mend_ends(held, losses)
         if losses.firewalls:
@@ -135,7 +134,10 @@ class Watcher:
             await in_thread(self._wiring.accept_forwarding, bridges)
 
     async def learn(self, record: NetworkRecord) -> None:
-        """The rules of this bridge are as they should be: remember how that looks."""
+        """The rules of this bridge have just been made for the first time: remember how that looks.
+
+        Not again when they were mended: somebody may be taking them away at that moment.
+        """
         self._shapes[record.bridge] = await in_thread(self._wiring.driver.shape, record.bridge)
 
     def forget(self, record: NetworkRecord) -> None:
@@ -144,10 +146,7 @@ class Watcher:
 
     async def _is_whole(self, record: NetworkRecord) -> bool:
         known = self._shapes.get(record.bridge)
-        if known is None:
-            await self.learn(record)
-            return bool(self._shapes[record.bridge])
-        return known == await in_thread(self._wiring.driver.shape, record.bridge)
+        return bool(known) and known == await in_thread(self._wiring.driver.shape, record.bridge)
 
     async def _mend_ends(self, held: Held, losses: Losses) -> None:
         for network_id, outside in list(held.outside.items()):

@@ -82,6 +82,7 @@ class BridgeDriver:
         self._namespaces = Namespaces()
         self._lock = threading.RLock()
         self._is_closed = False
+        self._macs: dict[str, str] = {}
         self._home: NetNamespace | None = None
         try:
             if home is None:
@@ -139,12 +140,13 @@ class BridgeDriver:
         with self._lock:
             link = self._netlink.link(check_bridge_name(name))
             if link is None:
-                mac = "02:42:" + secrets.token_bytes(4).hex(":")
-                self._netlink.create_bridge(name, mac=mac, mtu=mtu)
+                # One that was taken away comes back with its mac: its containers remember that of their gateway.
+                self._netlink.create_bridge(name, mac=self._macs.get(name) or random_mac(), mtu=mtu)
                 link = self._netlink.link(name)
                 if link is None:
                     raise InternalError(f"bridge {name} went away while it was made")
             _check_is_bridge(link)
+            self._macs[name] = link.mac
             present = {a.interface for a in self._netlink.addresses() if a.index == link.index}
             if any(address.version == 6 for address in addresses):
                 self._at_home(lambda: switch_ipv6_on(name))
