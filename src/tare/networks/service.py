@@ -26,7 +26,7 @@ from tare.base.ids import random_id
 from tare.base.news import News, Publish
 from tare.drivers.network.bridge import NAME_SERVER, BridgeDriver, Plug, mac_for, random_mac
 from tare.drivers.network.netns import NetNamespace, check_network_namespace
-from tare.networks import definition, ipam, plugging, ports, records, texts
+from tare.networks import definition, ipam, parents, plugging, ports, records, texts
 from tare.networks import plan as planning
 from tare.networks.attachment import Attachment as Attachment
 from tare.networks.attachment import FileTexts, addresses_of, dns_names
@@ -339,7 +339,7 @@ class Networks:
             asked,
             **identity,
             **plugging.addresses(network, address, address6),
-            MacAddress=endpoint.mac or (mac_for(address) if address is not None else random_mac()),
+            MacAddress=_mac(endpoint, address),
             DNSNames=None if network.is_predefined else names,
         )
         reflects = bool(wish.host.PortBindings) or wish.host.PublishAllPorts
@@ -441,7 +441,7 @@ class Networks:
             if network.id in held.gateways.values():
                 await self._exposer.withdraw(held, keep=True)
             held.outside.pop(network.id, None)
-            await in_thread(self._driver.unplug_running, namespace, settings.MacAddress)
+            await in_thread(self._driver.unplug_running, namespace, settings.MacAddress, addresses_of([settings]))
             await self._refit(held, rest, namespace)
         finally:
             namespace.close()
@@ -482,8 +482,16 @@ class Networks:
         network = self._networks.get(held.gateways.get(version, ""))
         if network is not None:
             gateway = network.gateway if version == 4 else network.gateway6
-            mac = held.attachment.endpoints[network.name].MacAddress
-            await in_thread(self._driver.set_gateway, namespace, mac, gateway, version=version)
+            settings = held.attachment.endpoints[network.name]
+            await in_thread(
+                self._driver.set_gateway,
+                namespace,
+                settings.MacAddress,
+                gateway,
+                version=version,
+                addresses=addresses_of([settings]),
+                is_direct=parents.routes_directly(network),
+            )
 
     def _gateways_of(self, endpoints: Mapping[str, EndpointSettings]) -> dict[int, str]:
         """For each family the id of the network that carries the default route."""
@@ -609,3 +617,10 @@ class Networks:
             f"Chain {chain} drops forwarded packets: its owner has to let {self._options.bridge} through"
             for chain in self._driver.forward_drops()
         ]
+
+
+def _mac(endpoint: EndpointPlan, address: IPv4Address | None) -> str:
+    """An ipvlan has its parent's."""
+    if endpoint.network.driver == "ipvlan":
+        return ""
+    return endpoint.mac or (mac_for(address) if address is not None else random_mac())

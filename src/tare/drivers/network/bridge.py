@@ -358,26 +358,39 @@ class BridgeDriver:
                 return ""
             return next((link.name for link in self._netlink.links() if link.index == inside.peer), "")
 
-    def unplug_running(self, namespace: NetNamespace, mac: str) -> None:
-        """Cut the connection with this mac off a running container. Idempotent."""
+    def unplug_running(self, namespace: NetNamespace, mac: str, addresses: Collection[str] = ()) -> None:
+        """Cut the connection with this mac, or else with these addresses, off a running container. Idempotent."""
         with self._lock:
-            for link in namespace.netlink.links():
-                if link.mac == mac and link.kind in ("veth", "macvlan", "ipvlan"):
-                    namespace.netlink.delete_link(link.name)
+            link = _find(namespace.netlink, mac, addresses)
+            if link is not None and link.kind in ("veth", "macvlan", "ipvlan"):
+                namespace.netlink.delete_link(link.name)
 
-    def set_gateway(self, namespace: NetNamespace, mac: str, gateway: IPAddress | None, *, version: int = 4) -> None:
-        """Let the default route of a running container go by the interface with this mac; None: there is none."""
+    def set_gateway(
+        self,
+        namespace: NetNamespace,
+        mac: str,
+        gateway: IPAddress | None,
+        *,
+        version: int = 4,
+        addresses: Collection[str] = (),
+        is_direct: bool = False,
+    ) -> None:
+        """Let the default route of a running container go by the interface with this mac, or else these addresses.
+
+        gateway None: there is none, unless the link itself is_direct.
+        """
         with self._lock:
             inside = namespace.netlink
             for route in inside.routes():
                 if not route.destination.prefixlen and route.destination.version == version:
                     inside.delete_route(route)
-            if gateway is None:
+            if gateway is None and not is_direct:
                 return
-            link = next((link for link in inside.links() if link.mac == mac), None)
+            link = _find(inside, mac, addresses)
             if link is None:
                 raise NotFound(f"no interface with mac {mac} in the container")
-            inside.add_route(Route(destination=_EVERYWHERE[gateway.version], gateway=gateway, index=link.index))
+            way = None if is_direct else gateway
+            inside.add_route(Route(destination=_EVERYWHERE[version], gateway=way, index=link.index))
 
     def name_sockets(self, namespace: NetNamespace, *, is_new: bool) -> tuple[socket.socket, socket.socket]:
         """Where a container asks for names: udp and tcp sockets behind 127.0.0.11:53 inside, the caller closes them.
@@ -436,6 +449,15 @@ class BridgeDriver:
             inside.add_route(Route(destination=_EVERYWHERE[gateway.version], gateway=gateway, index=link.index))
         for version in plug.direct:
             inside.add_route(Route(destination=_EVERYWHERE[version], index=link.index))
+
+
+def _find(inside: Netlink, mac: str, addresses: Collection[str]) -> Link | None:
+    """The interface of an endpoint: by its mac, and where its parent lends it another (passthru, ipvlan) by address."""
+    links = inside.links()
+    if (found := next((link for link in links if mac and link.mac == mac), None)) is not None:
+        return found
+    indexes = {address.index for address in inside.addresses() if str(address.interface.ip) in addresses}
+    return next((link for link in links if link.index in indexes), None)
 
 
 def _check_is_bridge(link: Link) -> None:
