@@ -3,7 +3,7 @@
 We own the tables named `tare-<bridge>` (families ip and ip6). What nft cannot do: an `accept` of ours ends only our
 chain; a `drop` in anybody else's chain at the same hook stands. Where a firewall, or dockerd by its iptables FORWARD
 policy, drops forwarded traffic, `accept_forwarding` puts one pair of rules at the end of that chain, marked by the
-comment `tare-<bridge>` and taken out again by `forget_forwarding`: see docs/adr/forward-policy.md.
+comment `tare-<bridge>` and taken out again by `forget_forwarding`: see docs/adr/0010-forward-policy-of-others.md.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tare.base.errors import InternalError, InvalidArgument, NotFound, Unavailable
+from tare.drivers.network.elements import Element, Elements, cells
 
 PREFIX = "tare-"
 _JSON = 1 << 4
@@ -199,6 +200,18 @@ def publish_command(rules: BridgeRules, publication: Publication, *, present: bo
     return f"{verb} element {family} {rules.table} {name} {{ {key} : {publication.address} . {publication.port} }}\n"
 
 
+def _element(rules: BridgeRules, publication: Publication) -> Element:
+    """What `publish_command` says, for the kernel itself."""
+    where = () if publication.host_ip is None else (publication.host_ip,)
+    return Element(
+        version=publication.address.version,
+        table=rules.table,
+        name="published" if publication.host_ip is None else "published_on",
+        key=cells(*where, publication.protocol, publication.host_port),
+        data=cells(publication.address, publication.port),
+    )
+
+
 def acceptance_commands(place: ForwardDrop, bridge: str) -> str:
     """Rules of ours in somebody's chain that drops what `bridge` forwards; our own table has judged it already.
 
@@ -249,6 +262,7 @@ class Nft:
         self._context: int | None = library.nft_ctx_new(0)
         if not self._context:
             raise Unavailable("libnftables cannot be used here")
+        self._elements = Elements()
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
         self._lock = threading.Lock()
@@ -288,9 +302,11 @@ class Nft:
 
     def publish(self, rules: BridgeRules, publications: Iterable[Publication], *, present: bool) -> None:
         """Add or delete published ports, all or none."""
-        commands = "".join(publish_command(rules, publication, present=present) for publication in publications)
-        if commands:
-            self.run(commands)
+        elements = [_element(rules, publication) for publication in publications]
+        with self._lock:
+            if self._context is None:
+                raise Unavailable("the packet filter is closed")
+            self._elements.change(elements, present=present)
 
     def tables(self) -> set[str]:
         """Names of our tables."""
@@ -330,6 +346,7 @@ class Nft:
             if self._context is not None:
                 self._library.nft_ctx_free(self._context)
                 self._context = None
+                self._elements.close()
 
 
 def _forward_drop(where: str, chain: _Chain, rules: Sequence[_Rule]) -> ForwardDrop | None:
