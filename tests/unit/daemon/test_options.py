@@ -207,5 +207,5 @@ def test_the_tcp_sockets_that_containers_must_not_reach() -> None:
 def test_options_of_ipv6() -> None:
     found = load(["--ipv6", "--fixed-cidr-v6", "fd00:1::/64", "--forward-accept=false"])
     assert (found.ipv6, found.fixed_cidr_v6, found.forward_accept) == (True, "fd00:1::/64", False)
-    with pytest.raises(InvalidArgument, match="invalid value for --fixed-cidr-v6: 10.0.0.0/8"):
+    with pytest.raises(InvalidArgument, match="invalid value for --fixed-cidr-v6"):
         load(["--fixed-cidr-v6", "10.0.0.0/8"])
