@@ -206,4 +206,4 @@ def test_a_link_is_taken_away(engine_host: str) -> None:
     own = docker(engine_host, "rm", "--link", "/front")
     assert "cannot remove the default link name of the container" in own.stderr
     out(engine_host, "restart", "-t", "0", "front")
-    assert "db" not in out(engine_host, "exec", "front", "cat", "/etc/hosts")
+    assert "store" not in out(engine_host, "exec", "front", "cat", "/etc/hosts")

@@ -137,8 +137,14 @@ class Publisher:
 
     async def restore(self, rules: BridgeRules) -> None:
         """Make the rules of a bridge again, with everything that is published by them."""
+        await self.restore_all([rules])
+
+    async def restore_all(self, wanted: Sequence[BridgeRules]) -> None:
+        """The same for several bridges at once, all or none."""
         async with self._lock:
-            await in_thread(self._driver.apply_rules, rules, list(self._mapped.get(rules.bridge, ())))
+            await in_thread(
+                self._driver.apply_all, [(rules, list(self._mapped.get(rules.bridge, ()))) for rules in wanted]
+            )
 
     # --- the packet filter
 

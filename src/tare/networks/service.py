@@ -26,6 +26,7 @@ from tare.base.ids import random_id
 from tare.base.news import News, Publish
 from tare.drivers.network.bridge import NAME_SERVER, BridgeDriver, Plug, mac_for, random_mac
 from tare.drivers.network.netns import NetNamespace, check_network_namespace
+from tare.drivers.network.nft import BridgeRules
 from tare.networks import definition, ipam, parents, plugging, ports, records, texts
 from tare.networks import plan as planning
 from tare.networks.attachment import Attachment as Attachment
@@ -92,24 +93,27 @@ class Networks:
         else:
             known.pop("bridge", None)
         self._networks.update({record.id: record for record in known.values()})
+        made: list[BridgeRules] = []
         for record in self._networks.values():
             if record.has_links and not record.is_predefined:
                 try:
-                    await self._make(record)
+                    await in_thread(self._wiring.make, record)
                 except TareError:
                     log.exception("network %s cannot be brought back", record.name)
+                else:
+                    made += [self._wiring.rules(record)] if record.bridge else []
+        await self._publisher.restore_all(made)
         if self._options.iptables:
             bridges = [record.bridge for record in self._networks.values() if record.bridge]
             await in_thread(self._wiring.accept_forwarding, bridges)
             self._watcher.start()
+            await self._watcher.learn_all()
 
     async def _make(self, record: NetworkRecord) -> None:
         """The link and the rules of a network."""
         await in_thread(self._wiring.make, record)
         if record.bridge:
             await self._publisher.restore(self._wiring.rules(record))
-            if self._options.iptables:
-                await self._watcher.learn(record)
 
     async def _start_bridge(self, old: NetworkRecord | None) -> NetworkRecord:
         record = await in_thread(self._wiring.default_network, old)
@@ -194,7 +198,9 @@ class Networks:
             await self._keep(record)
             try:
                 await self._make(record)
-                await in_thread(self._wiring.accept_forwarding, [record.bridge] if record.bridge else [])
+                if record.bridge and self._options.iptables:
+                    await self._watcher.learn(record)
+                    await in_thread(self._wiring.accept_forwarding, [record.bridge])
             except BaseException:
                 await self._erase(record)
                 raise

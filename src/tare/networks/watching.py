@@ -140,6 +140,10 @@ class Watcher:
         """
         self._shapes[record.bridge] = await in_thread(self._wiring.driver.shape, record.bridge)
 
+    async def learn_all(self) -> None:
+        """The same for every network there is, when the engine starts."""
+        self._shapes.update(await in_thread(self._wiring.driver.shapes))
+
     def forget(self, record: NetworkRecord) -> None:
         """The network is going away."""
         self._shapes.pop(record.bridge, None)

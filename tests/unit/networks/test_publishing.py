@@ -31,6 +31,10 @@ class Filter:
     def apply_rules(self, rules, publications):
         self.mapped = {(entry.host_ip, entry.host_port, entry.port) for entry in publications}
 
+    def apply_all(self, wanted):
+        for rules, publications in wanted:
+            self.apply_rules(rules, publications)
+
     def flush_flows(self, ports):
         pass
 

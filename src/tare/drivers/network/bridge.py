@@ -15,7 +15,7 @@ import logging
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -217,16 +217,25 @@ class BridgeDriver:
             return {link.name for link in self._netlink.links()}
 
     def apply_rules(self, rules: BridgeRules, publications: Iterable[Publication] = ()) -> None:
-        """Make or replace the rules of a bridge and what is published by them; without nftables does nothing.
+        """Make or replace the rules of a bridge and what is published by them; without nftables does nothing."""
+        self.apply_all([(rules, publications)])
+
+    def apply_all(self, wanted: Sequence[tuple[BridgeRules, Iterable[Publication]]]) -> None:
+        """`apply_rules` for several at once: libnftables reads everything the host has each time.
 
         The host may reach published ports by its loopback address: the kernel routes those only where
         `route_localnet` says so; the rules keep containers from using that.
         """
-        if self._nft is None:
+        if self._nft is None or not wanted:
             return
-        self._nft.apply(rules, publications)
-        path = Path(f"/proc/sys/net/ipv4/conf/{check_bridge_name(rules.bridge)}/route_localnet")
-        self._at_home(lambda: _switch_on(path))
+        self._nft.apply(*wanted)
+        names = [check_bridge_name(rules.bridge) for rules, _ in wanted]
+
+        def let_in() -> None:
+            for name in names:
+                _switch_on(Path(f"/proc/sys/net/ipv4/conf/{name}/route_localnet"))
+
+        self._at_home(let_in)
 
     def _at_home(self, work: Callable[[], object]) -> None:
         """Do something in the network namespace this driver works in."""
@@ -249,6 +258,10 @@ class BridgeDriver:
             return self._nft.shape(bridge)
         except NotFound:
             return ""
+
+    def shapes(self) -> dict[str, str]:
+        """`shape` of every bridge of ours."""
+        return self._nft.shapes() if self._nft is not None else {}
 
     def forward_drops(self) -> list[str]:
         """Chains of others that stop forwarded packets, as `family table chain`; empty without nftables."""

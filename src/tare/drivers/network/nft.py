@@ -286,14 +286,26 @@ class Nft:
             raise InternalError(f"nftables: {first}")
         return str(output)
 
-    def apply(self, rules: BridgeRules, publications: Iterable[Publication] = ()) -> None:
-        """Make or replace our tables for a bridge, with these ports published."""
-        self.run(ruleset(rules, publications))
+    def apply(self, *wanted: tuple[BridgeRules, Iterable[Publication]]) -> None:
+        """Make or replace our tables for these bridges, each with what is published there: all or none."""
+        self.run("".join(ruleset(rules, publications) for rules, publications in wanted))
 
     def shape(self, bridge: str) -> str:
         """Our tables of a bridge as text, without what is published and counted. Raises NotFound."""
         table = PREFIX + check_bridge_name(bridge)
         return "".join(self.run(f"list table {family} {table}\n", flags=_SHAPE) for family in FAMILIES.values())
+
+    def shapes(self) -> dict[str, str]:
+        """`shape` of every bridge of ours, by its name, by one look at everything."""
+        found: dict[str, str] = {}
+        text = self.run("list ruleset\n", flags=_SHAPE)
+        for table in text.split("\ntable ") if text else ():
+            words = table.removeprefix("table ").split(None, 2)
+            if len(words) > 1 and words[0] in FAMILIES.values() and words[1].startswith(PREFIX):
+                name = words[1].removeprefix(PREFIX)
+                whole = table if table.startswith("table ") else f"table {table}"
+                found[name] = found.get(name, "") + whole.rstrip("\n") + "\n"
+        return found
 
     def remove(self, bridge: str) -> None:
         """Delete our tables for a bridge; none is as good."""
