@@ -49,7 +49,7 @@ def endpoint(driver, last, **changes):
         "interface": "eth0",
         "mac": mac_for(address),
         "addresses": (IPv4Interface(f"{address}/24"),),
-        "gateway": GATEWAY.ip,
+        "gateways": (GATEWAY.ip,),
     }
     namespace = driver.namespace()
     driver.plug(namespace, Plug(**(plug | changes)))

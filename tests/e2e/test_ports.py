@@ -85,9 +85,10 @@ def test_reachable_from_everywhere(engine_host: str, network: str) -> None:
     out(engine_host, "network", "create", "far")
     web(engine_host, "server", "--network", network, "-p", "80")
     port = port_of(engine_host, "server")
-    assert out(engine_host, "port", "server", "80") == f"0.0.0.0:{port}"
+    assert out(engine_host, "port", "server", "80") == f"0.0.0.0:{port}\n[::]:{port}"
+    assert fetch("[::1]", port) == "hello"
     shown = out(engine_host, "ps", "--format", "{{.Ports}}", "--filter", "name=server")
-    assert shown == f"0.0.0.0:{port}->80/tcp"
+    assert shown == f"0.0.0.0:{port}->80/tcp, [::]:{port}->80/tcp"
     config = json.loads(out(engine_host, "network", "inspect", network))[0]["IPAM"]["Config"][0]
     assert fetch("127.0.0.1", port) == "hello"
     assert fetch(config["Gateway"], port) == "hello"

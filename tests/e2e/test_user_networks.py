@@ -130,7 +130,7 @@ def test_subnets_gateways_ranges_and_static_addresses(engine_host: str) -> None:
         (["-d", "overlay", "x"], "This node is not a swarm manager"),
         (["--subnet", "10.222.0.0/25", "x"], "Pool overlaps with other one on this address space"),
         (["--subnet", "10.223.0.0/24", "--gateway", "10.1.1.1", "x"], "10.1.1.1"),
-        (["--ipv6", "x"], "IPv6 networks are not served"),
+        (["--ipv4=false", "x"], "IPv4 or IPv6 must be enabled"),
         (["-o", "com.docker.network.driver.mtu=x", "x"], "failed to parse com.docker.network.driver.mtu value: x"),
     ],
 )

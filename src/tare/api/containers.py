@@ -17,7 +17,7 @@ from tare.engine import attach as attach_verb
 from tare.engine import commit as commit_verb
 from tare.engine import create as create_verb
 from tare.engine import export as export_verb
-from tare.engine import listing, logs, prune, remove, rename, rotation, start, stop
+from tare.engine import links, listing, logs, prune, remove, rename, rotation, start, stop
 from tare.engine import restart as restart_verb
 from tare.engine.engine import Engine, files_of
 from tare.web import websocket
@@ -131,7 +131,8 @@ async def unpause(engine: Engine, request: Request) -> Answer:
 async def delete(engine: Engine, request: Request) -> Answer:
     """`DELETE /containers/{id}`."""
     if request.query.flag("link"):
-        raise InvalidArgument("removing a link is not served by this version yet")
+        await tasks.finish(links.remove(engine, request.params["id"]), name="remove link")
+        return no_content()
     slot = engine.containers.find(request.params["id"])
     await tasks.finish(
         remove.remove(engine, slot, force=request.query.flag("force"), volumes=request.query.flag("v")), name="remove"

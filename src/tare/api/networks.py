@@ -19,6 +19,7 @@ from tare.wire.config import EndpointSettings
 from tare.wire.filters import Filters, flag, labels_match, parse_filters
 from tare.wire.networks import (
     IPAM,
+    ConfigReference,
     EndpointResource,
     IPAMConfig,
     NetworkConnect,
@@ -100,6 +101,10 @@ def resource(network: NetworkRecord, members: Sequence[Member] = ()) -> NetworkR
         Id=network.id,
         Created=clock.rfc3339nano(network.created_at),
         Driver=network.driver,
+        EnableIPv4=network.ipv4,
+        EnableIPv6=network.ipv6,
+        ConfigOnly=network.config_only,
+        ConfigFrom=ConfigReference(Network=network.config_from),
         IPAM=IPAM(Options=network.ipam_options or None, Config=[_pool(pool) for pool in network.pools]),
         Internal=network.internal,
         Attachable=network.attachable,

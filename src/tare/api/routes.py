@@ -47,7 +47,7 @@ ROUTES: list[Route[Handler]] = [
     Route("POST", "/containers/{id}/attach", containers.attach, "admin"),
     Route("GET", "/containers/{id}/attach/ws", containers.attach_websocket, "admin"),
     Route("POST", "/containers/{id}/wait", containers.wait, "read"),
-    Route("DELETE", "/containers/{id}", containers.delete, "write"),
+    Route("DELETE", "/containers/{id:*}", containers.delete, "write"),
     Route("GET", "/containers/{id}/checkpoints", absent.checkpoints, "read"),
     Route("POST", "/containers/{id}/checkpoints", absent.checkpoints, "write"),
     Route("GET", "/containers/{id}/top", usage.top, "read"),
@@ -98,6 +98,7 @@ ROUTES: list[Route[Handler]] = [
     # what Docker has not
     Route("GET", "/tare/v1/events", system.audit, "admin"),
     Route("GET", "/tare/v1/tags/{name:*}", registries.remote_tags, "read"),
+    Route("POST", "/tare/v1/containers/{id}/ports", usage.change_ports, "write"),
     Route("DELETE", "/tare/v1/containers/{id}/logs", containers.clear_logs, "write"),
     # what Docker has and this engine answers for in words
     Route("GET", "/plugins", absent.plugins, "read"),

@@ -8,10 +8,12 @@ import msgspec
 
 from tare.aio import tasks
 from tare.api.handler import read_json
-from tare.engine import edit, stats
+from tare.base.errors import InvalidArgument
+from tare.containers.view import ports_map
+from tare.engine import edit, ports, stats
 from tare.engine.engine import Engine
 from tare.web.message import Answer, Request, Stream, json_response
-from tare.wire.config import UpdateBody
+from tare.wire.config import PortsBody, PortsChanged, UpdateBody
 
 _HAS_ONE_SHOT = (1, 41)
 
@@ -35,6 +37,16 @@ async def stats_(engine: Engine, request: Request) -> Answer:
             yield msgspec.json.encode(sample) + b"\n"
 
     return Stream(lines())
+
+
+async def change_ports(engine: Engine, request: Request) -> Answer:
+    """`POST /tare/v1/containers/{id}/ports`: not in Docker."""
+    slot = engine.containers.find(request.params["id"])
+    body = await read_json(request, PortsBody, required=True)
+    if not body.Add and not body.Remove:
+        raise InvalidArgument("nothing to add and nothing to remove")
+    await tasks.finish(ports.change(engine, slot, add=body.Add or {}, remove=body.Remove or {}), name="change ports")
+    return json_response(PortsChanged(Ports=ports_map(slot.container)))
 
 
 async def update_(engine: Engine, request: Request) -> Answer:

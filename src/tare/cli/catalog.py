@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "logout": ("login", "LOGOUT", "Forget the credentials for a registry"),
     "logs": ("logs", "LOGS", "Print what a container has written"),
     "pause": ("lifecycle", "PAUSE", "Freeze all processes of containers"),
+    "port add": ("ports", "ADD", "Publish ports of an existing container, at once"),
+    "port rm": ("ports", "RM", "Take published ports of a container back, at once"),
     "port": ("container_read", "PORT", "List the published ports of a container"),
     "ps": ("ps", "PS", "List containers"),
     "pull": ("image_move", "PULL", "Fetch an image from a registry"),
@@ -107,6 +109,9 @@ def load(path: str) -> flags.Command:
 
 def find(words: list[str]) -> tuple[str, flags.Command, list[str]] | None:
     """The command at the start of `words`: the path as written, the command, the remaining words. None: unknown."""
+    if " ".join(words[:2]) in COMMANDS and len(words) > 2:
+        path = " ".join(words[:2])
+        return path, load(path), words[2:]
     if words[0] in COMMANDS:
         return words[0], load(words[0]), words[1:]
     path = " ".join(words[:2])

@@ -270,6 +270,8 @@ def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
         raise InvalidArgument("conflicting options: hostname and the UTS mode")
     if host.NetworkMode.startswith("container:"):
         _check_container_network(config, host)
+    if host.NetworkMode.startswith("ns:"):
+        _check_foreign_network(host)
     if host.NetworkMode == "host" and host.Links:
         raise InvalidArgument(
             "conflicting options: host type networking can't be used with links. "
@@ -279,6 +281,16 @@ def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
         _check_extra_host(entry)
     for server in host.Dns or ():
         _ip(server, message=f'invalid IP address in "dns": {server}')
+
+
+def _check_foreign_network(host: HostConfig) -> None:
+    """`ns:PATH`: what is in that namespace belongs to whoever made it."""
+    if not host.NetworkMode.removeprefix("ns:").startswith("/"):
+        raise InvalidArgument(f"invalid network mode {host.NetworkMode}: ns: needs an absolute path")
+    if host.PortBindings or host.PublishAllPorts:
+        raise InvalidArgument("conflicting options: port publishing and the network mode")
+    if host.Links:
+        raise InvalidArgument("conflicting options: links and the network mode")
 
 
 def _check_container_network(config: ContainerConfig, host: HostConfig) -> None:
@@ -485,7 +497,7 @@ def sysctls(host: HostConfig) -> dict[str, str]:
     for name, value in (host.Sysctls or {}).items():
         dotted = name.replace("/", ".")
         if dotted.startswith("net."):
-            if host.NetworkMode == "host":
+            if host.NetworkMode == "host" or host.NetworkMode.startswith("ns:"):
                 raise InvalidArgument(f'sysctl "{name}" not allowed in host network namespace')
         elif dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
             if host.IpcMode == "host":

@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import gc
 import grp
+import ipaddress
 import logging
 import os
 import secrets
@@ -31,10 +32,11 @@ from tare.containers import capabilities, records
 from tare.containers.execs import Execs
 from tare.containers.service import Containers
 from tare.containers.view import SummaryCache
-from tare.daemon.options import Options, load
+from tare.daemon.options import Options, load, tcp_sockets
 from tare.drivers import cgroups, host
 from tare.drivers.archive.client import Archiver
 from tare.drivers.inotify import Alarms
+from tare.drivers.network.nft import Listener
 from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime, probe
 from tare.drivers.runtime.sessions import Sessions
@@ -240,7 +242,7 @@ async def build(options: Options) -> Engine:
     uploads.sweep(older_than_s=clock.now() / 1e9 - KEPT_S)
     known = Manifests(db)
     await known.sweep()
-    networks = Networks(database=db, publish=events.publish, options=_network_options(options))
+    networks = Networks(database=db, publish=events.publish, options=_network_options(options, await _engine_id(db)))
     await networks.start()
     local = LocalVolumes(options.data_root)
     volumes = Volumes(database=db, drivers={local.name: local}, publish=events.publish)
@@ -309,7 +311,8 @@ def _registry_options(options: Options) -> RegistryOptions:
     )
 
 
-def _network_options(options: Options) -> NetworkOptions:
+def _network_options(options: Options, seed: str) -> NetworkOptions:
+    """seed: a name of this engine that stays."""
     return NetworkOptions(
         bridge=options.bridge,
         bip=options.bip,
@@ -317,6 +320,16 @@ def _network_options(options: Options) -> NetworkOptions:
         icc=options.icc,
         ip_masq=options.ip_masq,
         mtu=options.mtu,
+        ipv6=options.ipv6,
+        fixed_cidr_v6=options.fixed_cidr_v6,
+        ip_forward=options.ip_forward,
+        forward_accept=options.forward_accept,
+        host_gateway=options.host_gateway_ip,
+        listeners=tuple(
+            Listener(port=port, address=ipaddress.ip_address(address) if address else None)
+            for address, port in tcp_sockets(options.hosts)
+        ),
+        seed=seed,
         dns=options.dns,
         dns_search=options.dns_search,
         dns_options=options.dns_options,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tare.base.errors import InvalidArgument
 from tare.registry.hosts import parse_insecure, parse_mirror
@@ -43,6 +44,11 @@ class Options:
     ip_masq: bool = True
     icc: bool = True
     mtu: int = 1500
+    ipv6: bool = False
+    fixed_cidr_v6: str = ""
+    forward_accept: bool = True
+    ip_forward: bool = True
+    host_gateway_ip: str = ""
     default_ulimits: tuple[Ulimit, ...] = ()
     init: bool = False
     live_restore: bool = True
@@ -67,6 +73,18 @@ _NOT_YET = {
     "tlskey": "TCP with TLS",
     "userns-remap": "user namespaces",
 }
+_BOOLEANS = (
+    "iptables",
+    "ip-masq",
+    "icc",
+    "ipv6",
+    "ip-forward",
+    "forward-accept",
+    "init",
+    "live-restore",
+    "no-new-privileges",
+    "allow-private-sources",
+)
 _LISTS = {
     "hosts": "host",
     "labels": "label",
@@ -116,12 +134,17 @@ def parser() -> argparse.ArgumentParser:
         ("iptables", "make packet filter rules (default true)"),
         ("ip-masq", "translate addresses of containers to the outside (default true)"),
         ("icc", "let containers of the default bridge reach each other (default true)"),
+        ("ipv6", "give the default bridge an IPv6 subnet too (default false)"),
+        ("ip-forward", "let the kernel route between interfaces (default true)"),
+        ("forward-accept", "let our packets pass other people's forward chains that drop by default (default true)"),
         ("init", "put a small init before every container's program (default false)"),
         ("live-restore", "containers go on when the daemon stops (default true)"),
         ("no-new-privileges", "set no_new_privs in every container (default false)"),
         ("allow-private-sources", "let import and build fetch from private and loopback addresses (default false)"),
     ):
         add(f"--{name}", nargs="?", const="true", metavar="BOOL", help=text)
+    add("--fixed-cidr-v6", metavar="CIDR", help="IPv6 subnet of the default bridge (default: unique-local)")
+    add("--host-gateway-ip", metavar="ADDRESS", help="what host-gateway means in --add-host (default: the bridge's)")
     add("--mtu", type=int, metavar="BYTES", help="MTU of the default bridge (default 1500)")
     add("--default-ulimit", action="append", metavar="NAME=SOFT:HARD", help="limit for containers that set none")
     add(
@@ -230,13 +253,12 @@ def resolve(values: dict[str, Any]) -> Options:
             raise InvalidArgument(
                 f"invalid value for --bip: {bip}", hint="give address and prefix: 10.5.0.1/24"
             ) from None
+    fixed6 = values.get("fixed-cidr-v6", "")
+    if fixed6:
+        _check_cidr6(fixed6)
     exec_root = Path(values.get("exec-root", "/run/tare")).absolute()
     pidfile = values.get("pidfile")
-    flags = {
-        name.replace("-", "_"): _boolean(name, values[name])
-        for name in ("iptables", "ip-masq", "icc", "init", "live-restore", "no-new-privileges", "allow-private-sources")
-        if name in values
-    }
+    flags = {name.replace("-", "_"): _boolean(name, values[name]) for name in _BOOLEANS if name in values}
     return Options(
         hosts=hosts,
         data_root=Path(values.get("data-root", "/var/lib/tare")).absolute(),
@@ -255,6 +277,8 @@ def resolve(values: dict[str, Any]) -> Options:
         default_ulimits=tuple(parse_ulimit(text) for text in _ulimits(values.get("default-ulimit"))),
         debug=level == "debug",
         mtu=int(values.get("mtu", 1500)),
+        fixed_cidr_v6=fixed6,
+        host_gateway_ip=_address(values["host-gateway-ip"]) if values.get("host-gateway-ip") else "",
         shutdown_timeout=int(values.get("shutdown-timeout", 15)),
         registry_mirrors=tuple(parse_mirror(text) for text in values.get("registry-mirror") or ()),
         insecure_registries=tuple(parse_insecure(text) for text in values.get("insecure-registry") or ()),
@@ -275,6 +299,33 @@ def _count(name: str, values: dict[str, Any], default: int) -> int:
     if number < 1:
         raise InvalidArgument(f"invalid {name.replace('-', ' ')}: {values.get(name)}")
     return number
+
+
+def _check_cidr6(text: str) -> None:
+    try:
+        if "/" in text and ipaddress.IPv6Network(text).prefixlen <= 126:
+            return
+    except ValueError:
+        pass
+    raise InvalidArgument(
+        f"invalid value for --fixed-cidr-v6: {text}", hint="give an IPv6 subnet: fd00:1::/64"
+    )  # fmt: skip
+
+
+def tcp_sockets(hosts: Sequence[str]) -> list[tuple[str, int]]:
+    """Address ("" for every one) and port of each `tcp://` socket among the hosts."""
+    found = []
+    for host in hosts:
+        if not host.startswith("tcp://"):
+            continue
+        place = urlsplit(host)
+        name = place.hostname or ""
+        try:
+            is_any = not name or ipaddress.ip_address(name).is_unspecified
+        except ValueError:
+            is_any = True  # a name may stand for any address
+        found.append(("" if is_any else name, place.port or (2376 if place.scheme == "https" else 2375)))
+    return found
 
 
 def check_host(host: str) -> None:

@@ -50,7 +50,7 @@ async def disconnect(engine: Engine, slot: Slot, network: str) -> None:
         if record.name not in container.endpoints:
             raise Forbidden(f"container {container.id} is not connected to the network {record.name}")
         asked = {name: settings for name, settings in container.asked_endpoints.items() if name != record.name}
-        if not container.is_running or record.driver != "bridge":
+        if not container.is_running or not record.has_links:
             endpoints = {name: settings for name, settings in container.endpoints.items() if name != record.name}
             await engine.containers.save(slot, durable=True, asked_endpoints=asked, endpoints=endpoints)
             return
@@ -68,7 +68,7 @@ def _usable(slot: Slot) -> Container:
 
 def _refuse_modes(container: Container, driver: str) -> None:
     mode = container.host_config.NetworkMode
-    if checks.joined_container(mode) is not None:
+    if checks.joined_container(mode) is not None or mode.startswith(planning.NAMESPACE_MODE):
         raise InvalidArgument(_SHARED)
     if mode == "host" or driver == "host":
         raise InvalidArgument(_HOST)

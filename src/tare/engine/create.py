@@ -22,6 +22,7 @@ from tare.engine import links, volumes
 from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
 from tare.networks import ports
+from tare.networks.plan import NAMESPACE_MODE
 from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, LogSettings, config_of
 
 _READ_ONLY_BELOW = (1, 44)  # W72: since then what is mounted below a read-only mount is read-only too
@@ -180,7 +181,7 @@ def _refuse_missing_sources(mounts: list[MountPoint]) -> None:
 def _endpoints(engine: Engine, body: CreateBody, host_config: HostConfig) -> dict[str, EndpointSettings]:
     """The endpoints asked for, under their networks' names. Whether the networks exist is asked at start (W10)."""
     mode = host_config.NetworkMode
-    if checks.joined_container(mode) is not None:
+    if checks.joined_container(mode) is not None or mode.startswith(NAMESPACE_MODE):
         return {}
     asked = {
         name: settings or EndpointSettings() for name, settings in (body.NetworkingConfig.EndpointsConfig or {}).items()

@@ -15,7 +15,7 @@ from tare.containers import checks, names
 from tare.containers.container import MountPoint
 from tare.containers.edit import Edit, plan
 from tare.containers.service import Slot
-from tare.engine import health, volumes
+from tare.engine import health, ports, volumes
 from tare.engine.engine import Engine
 from tare.engine.rename import rename
 from tare.engine.start import restart_unhealthy
@@ -26,11 +26,17 @@ from tare.wire.config import UpdateBody
 async def edit(engine: Engine, slot: Slot, wanted: UpdateBody) -> list[str]:
     """Change what `wanted` names and nothing else. Returns warnings.
 
-    Everything is checked first; then come the limits, which the kernel may refuse, the record, and the name.
+    Everything is checked first; then come the ports, which the host may have given away, the limits, which the kernel may refuse, the record, and the name.
     Raises InvalidArgument, Conflict.
     """
     _check(engine, slot, wanted)
-    warnings = await update(engine, slot, wanted)
+    before = await ports.replace(engine, slot, wanted.PortBindings) if wanted.PortBindings is not None else None
+    try:
+        warnings = await update(engine, slot, wanted)
+    except BaseException:
+        if before is not None:
+            await ports.replace(engine, slot, before)
+        raise
     async with slot.lock:
         planned = plan(slot.container, wanted)
         if planned.changes(slot.container):

@@ -99,6 +99,33 @@ def environment(engine: Engine, container: Container) -> list[str]:
     return found
 
 
+async def remove(engine: Engine, name: str) -> None:
+    """Forget a link `/web/db`: the variables and lines that a running container was given stay, as with Docker.
+
+    Raises Conflict for a container's own name, NotFound.
+    """
+    parent, _, alias = name.strip("/").rpartition("/")
+    if not parent:
+        raise Conflict("Conflict, cannot remove the default link name of the container")
+    slot = engine.containers.find(parent)
+    async with slot.lock:
+        host = slot.container.host_config
+        kept = [link for link in host.Links or () if parse(link)[1] != alias]
+        if len(kept) == len(host.Links or ()):
+            raise NotFound(f"No such container: {name}")
+        gone = {":".join(parse(link)) for link in host.Links or () if link not in kept}
+        asked = {
+            network: msgspec.structs.replace(
+                settings, Links=[link for link in settings.Links if link not in gone] or None
+            )
+            if settings.Links
+            else settings
+            for network, settings in slot.container.asked_endpoints.items()
+        }
+        changed = msgspec.structs.replace(host, Links=kept or None)
+        await engine.containers.save(slot, durable=True, host_config=changed, asked_endpoints=asked)
+
+
 def _number(port: str) -> int:
     number = port.partition("/")[0]
     return int(number) if number.isdigit() else 0

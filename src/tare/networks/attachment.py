@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tare.drivers.network.nft import Listener
 from tare.networks.plan import Mode
 from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig, PortBinding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkOptions:
-    """What the daemon's options say. bridge "none": no default network."""
+    """What the daemon's options say. bridge "none": no default network.
+
+    ipv6, fixed_cidr_v6: of the default network. forward_accept: put rules into chains of others that would drop what
+    we forward. listeners: TCP sockets of the engine, which no container reaches. seed: what our unique-local IPv6
+    prefix is made from.
+    """
 
     bridge: str = "tare0"
     bip: str = ""
@@ -24,6 +30,11 @@ class NetworkOptions:
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     host_gateway: str = ""
+    ipv6: bool = False
+    fixed_cidr_v6: str = ""
+    forward_accept: bool = True
+    listeners: tuple[Listener, ...] = ()
+    seed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +62,7 @@ class Attachment:
     @property
     def addresses(self) -> list[str]:
         """The container's own addresses, in the order of its networks."""
-        return [e.IPAddress for e in self.endpoints.values() if e.IPAddress]
+        return addresses_of(self.endpoints.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +99,11 @@ class Member:
     container_id: str
     container_name: str
     settings: EndpointSettings
+
+
+def addresses_of(endpoints: Iterable[EndpointSettings]) -> list[str]:
+    """Their addresses, IPv4 before IPv6 on each network."""
+    return [text for e in endpoints for text in (e.IPAddress, e.GlobalIPv6Address) if text]
 
 
 def dns_names(name: str, settings: EndpointSettings, *, container_id: str, hostname: str) -> list[str]:

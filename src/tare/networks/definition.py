@@ -8,14 +8,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
+import msgspec
 from msgspec import UNSET
 
 from tare.base import clock
 from tare.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from tare.base.ids import random_id
-from tare.networks import ipam
+from tare.networks import ipam, parents
 from tare.networks.records import (
     BRIDGE_NAME,
     FALSE_TEXTS,
@@ -23,14 +24,17 @@ from tare.networks.records import (
     ICC,
     MASQUERADE,
     MTU,
+    ON_LINKS,
     PREDEFINED,
     TRUE_TEXTS,
     NetworkRecord,
     Pool,
 )
-from tare.wire.networks import IPAM, IPAMConfig, NetworkCreate
+from tare.wire.networks import IPAM, ConfigReference, IPAMConfig, NetworkCreate
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPAddress = IPv4Address | IPv6Address
+_NO_PREFIX = ipam.local_prefix("")
 
 _LINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}\Z")
 _NO_SWARM = (
@@ -41,40 +45,100 @@ _MTU_RANGE = range(68, 65536)
 
 
 def define(
-    body: NetworkCreate, *, known: Iterable[NetworkRecord], in_use: Sequence[IPNetwork], links: Iterable[str] = ()
+    body: NetworkCreate,
+    *,
+    known: Iterable[NetworkRecord],
+    in_use: Sequence[IPNetwork],
+    links: Iterable[str] = (),
+    prefix6: IPv6Network = _NO_PREFIX,
 ) -> NetworkRecord:
-    """The record of a new bridge network.
+    """The record of a new network.
 
     known: the networks there are. in_use: what the host's routes and addresses cover, which a subnet of our choice must
     not overlap. links: names of the host's interfaces; a bridge that is there already is used and never deleted.
+    prefix6: where subnets of IPv6 come from that nobody names.
     Raises InvalidArgument, Forbidden, NotFound (driver), Conflict (name taken, no subnet free) with Docker's texts.
     """
-    present = list(known)
+    present, there = list(known), set(links)
     _check_name(body.Name, present)
+    body = _configured(body, present)
     _check_kind(body)
+    driver = _driver(body)
     options = dict(body.Options or {})
-    _check_options(options)
     network_id = random_id()
-    bridge = options.get(BRIDGE_NAME) or f"br-{network_id[:12]}"
-    _check_bridge(bridge, network_id, present)
+    bridge = parent = ""
+    if driver == "bridge" and not body.ConfigOnly:
+        _check_options(options)
+        bridge = options.get(BRIDGE_NAME) or f"br-{network_id[:12]}"
+        _check_bridge(bridge, network_id, present)
+    elif not body.ConfigOnly:
+        parent = parents.parent_of(driver, options, network_id, present)
     asked = body.IPAM or IPAM()
     if asked.Driver not in ("", "default"):
         raise NotFound(f"could not resolve ipam driver {asked.Driver}: plugin not found")
-    pool = _pool(asked.Config, present, in_use)
     return NetworkRecord(
         id=network_id,
         name=body.Name,
-        driver="bridge",
+        driver="null" if body.ConfigOnly else driver,
         created_at=clock.now(),
         bridge=bridge,
-        pools=(pool,),
-        internal=body.Internal,
+        parent=parent,
+        pools=_pools(body, asked.Config, present=present, in_use=in_use, prefix6=prefix6),
+        internal=body.Internal or parent.startswith(parents.DUMMY),
         attachable=body.Attachable,
         options=options,
         labels=dict(body.Labels or {}),
         ipam_options=dict(asked.Options or {}),
         is_subnet_asked=any(config.Subnet for config in asked.Config if config.Subnet is not UNSET),
-        owns_bridge=bridge not in set(links),
+        owns_bridge=(bridge or parent) not in there,
+        ipv4=body.EnableIPv4 is not False,
+        ipv6=bool(body.EnableIPv6),
+        config_only=body.ConfigOnly,
+        config_from=body.ConfigFrom.Network if body.ConfigFrom is not None else "",
+    )
+
+
+def _driver(body: NetworkCreate) -> str:
+    return body.Driver if body.Driver not in ("", "default") else "bridge"
+
+
+def _configured(body: NetworkCreate, present: Sequence[NetworkRecord]) -> NetworkCreate:
+    """The request with what the network named by --config-from says put in. Raises Forbidden, NotFound."""
+    wanted = body.ConfigFrom.Network if body.ConfigFrom is not None else ""
+    if body.ConfigOnly:
+        if wanted:
+            raise Forbidden("a configuration network cannot depend on another configuration network")
+        if body.Internal or body.Attachable or body.Ingress or body.Scope not in ("", "local"):
+            raise Forbidden(
+                "configuration network can only contain network specific fields. Network operator fields like "
+                "[ ingress | internal | attachable | scope ] are not supported."
+            )
+    if not wanted:
+        return body
+    source = next((network for network in present if wanted in (network.name, network.id)), None)
+    if source is None or not source.config_only:
+        raise NotFound(f'configuration network "{wanted}" does not exist')
+    if (body.IPAM is not None and body.IPAM.Config) or body.Options or body.Labels or body.EnableIPv6:
+        raise Forbidden(
+            "user specified configurations are not supported if the network depends on a configuration network"
+        )
+    configs = [
+        IPAMConfig(
+            Subnet=pool.subnet,
+            Gateway=pool.gateway,
+            IPRange=pool.ip_range,
+            AuxiliaryAddresses=dict(pool.auxiliary),
+        )
+        for pool in source.pools
+    ]
+    return msgspec.structs.replace(
+        body,
+        ConfigFrom=ConfigReference(Network=source.name),
+        IPAM=IPAM(Options=dict(source.ipam_options), Config=configs),
+        Options=dict(source.options),
+        Labels=dict(source.labels),
+        EnableIPv4=source.ipv4,
+        EnableIPv6=source.ipv6,
     )
 
 
@@ -94,15 +158,11 @@ def _check_kind(body: NetworkCreate) -> None:
         raise Forbidden("cannot create a swarm scoped network when swarm is not active")
     if body.Scope not in ("", "local"):
         raise InvalidArgument(f"invalid scope {body.Scope}")
-    if body.ConfigOnly or (body.ConfigFrom is not None and body.ConfigFrom.Network):
-        raise InvalidArgument("configuration-only networks are not served by this version")
     if body.Driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{body.Driver}" network is allowed')
-    if body.Driver not in ("", "default", "bridge"):
+    if body.Driver not in ("", "default", *ON_LINKS):
         raise NotFound(f'could not find plugin {body.Driver}: plugin "{body.Driver}" not found')
-    if body.EnableIPv6:
-        raise InvalidArgument("IPv6 networks are not served by this version yet", hint="leave --ipv6 out")
-    if body.EnableIPv4 is False:
+    if body.EnableIPv4 is False and not body.EnableIPv6:
         raise InvalidArgument("IPv4 or IPv6 must be enabled")
 
 
@@ -133,64 +193,104 @@ def _check_bridge(bridge: str, network_id: str, present: Sequence[NetworkRecord]
             )
 
 
-def _pool(configs: Sequence[IPAMConfig], present: Sequence[NetworkRecord], in_use: Sequence[IPNetwork]) -> Pool:
-    if len(configs) > 1:
-        raise InvalidArgument("bridge driver doesn't support multiple subnets")
-    config = configs[0] if configs else IPAMConfig()
-    ours = [network.subnet for network in present if network.subnet is not None]
-    if not config.Subnet:
-        if any((config.IPRange, config.Gateway, config.AuxiliaryAddresses)):
-            raise InvalidArgument("invalid network config: a subnet must be given with a gateway or a range")
-        subnet = ipam.choose_subnet([*in_use, *ours])
-        return Pool(subnet=str(subnet), gateway=str(ipam.default_gateway(subnet)))
+def _pools(
+    body: NetworkCreate,
+    configs: Sequence[IPAMConfig],
+    *,
+    present: Sequence[NetworkRecord],
+    in_use: Sequence[IPNetwork],
+    prefix6: IPv6Network,
+) -> tuple[Pool, ...]:
+    """One subnet for each family the network has; what is said of a family it has not is left out, as Docker does."""
+    by_version: dict[int, list[IPAMConfig]] = {4: [], 6: []}
+    for config in configs:
+        subnet = str(config.Subnet) if config.Subnet is not UNSET else ""
+        by_version[6 if ":" in subnet else 4].append(config)
+    ours = [
+        subnet
+        for network in present
+        if not (network.config_only or body.ConfigOnly)
+        for subnet in (network.subnet, network.subnet6)
+        if subnet is not None
+    ]
+    found: list[Pool] = []
+    for version, is_wanted in ((4, body.EnableIPv4 is not False), (6, bool(body.EnableIPv6))):
+        given = by_version[version]
+        if not is_wanted or (body.ConfigOnly and not given):
+            continue
+        if len(given) > 1:
+            raise InvalidArgument(f"{_driver(body)} driver doesn't support multiple subnets")
+        if given and (given[0].Subnet or version == 4):
+            config = given[0]
+            if config.Subnet:
+                found.append(_asked_pool(config, ours, has_gateway=not body.ConfigOnly))
+                continue
+            if any((config.IPRange, config.Gateway, config.AuxiliaryAddresses)):
+                raise InvalidArgument("invalid network config: a subnet must be given with a gateway or a range")
+        if version == 4:
+            subnet4 = ipam.choose_subnet([*in_use, *ours])
+            found.append(Pool(subnet=str(subnet4), gateway=str(ipam.default_gateway(subnet4))))
+        else:
+            subnet6 = ipam.choose_subnet6([*in_use, *ours], prefix=prefix6)
+            found.append(Pool(subnet=str(subnet6), gateway=str(ipam.default_gateway(subnet6))))
+    return tuple(found)
+
+
+def _asked_pool(config: IPAMConfig, ours: Sequence[IPNetwork], *, has_gateway: bool) -> Pool:
+    """has_gateway: one is chosen where none is named."""
     subnet = _network(str(config.Subnet), word="subnet")
-    if subnet.prefixlen > 30:
+    if subnet.prefixlen > subnet.max_prefixlen - 2:
         raise InvalidArgument(f"invalid subnet {subnet}: no room for containers in it")
-    if any(subnet.overlaps(network) for network in ours):
+    if any(_overlap(subnet, network) for network in ours):
         raise Forbidden("Pool overlaps with other one on this address space")
     auxiliary = config.AuxiliaryAddresses if isinstance(config.AuxiliaryAddresses, dict) else {}
     reserved = {name: _inside(address, subnet, word="auxiliary address") for name, address in auxiliary.items()}
+    gateway: IPAddress | None
     if config.Gateway:
         gateway = _inside(str(config.Gateway).partition("/")[0], subnet, word="gateway")
+    elif has_gateway:
+        gateway = ipam.allocate(subnet, taken=set(reserved.values()))
     else:
-        gateway = _free_gateway(subnet, set(reserved.values()))
+        gateway = None
     if gateway in reserved.values():
         raise Forbidden("Address already in use")
     ip_range = _network(str(config.IPRange), word="ip-range") if config.IPRange else None
-    if ip_range is not None and not ip_range.subnet_of(subnet):
+    if ip_range is not None and not _holds(subnet, ip_range):
         raise InvalidArgument(f"invalid ip-range {ip_range}: it is not inside subnet {subnet}")
     return Pool(
         subnet=str(subnet),
-        gateway=str(gateway),
+        gateway=str(gateway) if gateway is not None else "",
         ip_range=str(ip_range) if ip_range is not None else "",
         auxiliary={name: str(address) for name, address in reserved.items()},
     )
 
 
-def _network(text: str, *, word: str) -> IPv4Network:
+def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
+    return one.version == other.version and (one[0] in other or other[0] in one)
+
+
+def _holds(subnet: IPNetwork, part: IPNetwork) -> bool:
+    return part.version == subnet.version and part.prefixlen >= subnet.prefixlen and part[0] in subnet
+
+
+def _network(text: str, *, word: str) -> IPNetwork:
     try:
         network = ipaddress.ip_network(text, strict=False)
         if "/" not in text:
             raise ValueError(text)
     except ValueError:
         raise InvalidArgument(f"invalid {word} {text}: invalid CIDR address: {text}") from None
-    if not isinstance(network, IPv4Network):
-        raise InvalidArgument("IPv6 networks are not served by this version yet", hint=f"give an IPv4 {word}")
-    if str(network.network_address) != text.partition("/")[0]:
+    if network.network_address != ipaddress.ip_address(text.partition("/")[0]):
         raise InvalidArgument(f"invalid network config:\ninvalid {word} {text}: it should be {network}")
     return network
 
 
-def _inside(text: str, subnet: IPv4Network, *, word: str) -> IPv4Address:
+def _inside(text: str, subnet: IPNetwork, *, word: str) -> IPAddress:
     try:
-        address = IPv4Address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        raise InvalidArgument(f"invalid {word} {text}: not an IPv4 address") from None
-    if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
+        raise InvalidArgument(f"invalid {word} {text}: not an IP address") from None
+    is_edge = address == subnet.network_address or (address.version == 4 and address == subnet.broadcast_address)
+    if address not in subnet or is_edge:
         raise InvalidArgument(f"failed to allocate {word} ({address}): Requested address is out of range")
     return address
-
-
-def _free_gateway(subnet: IPv4Network, reserved: set[IPv4Address]) -> IPv4Address:
-    """The first usable address that is not an auxiliary one."""
-    return ipam.allocate(subnet, taken=reserved)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from tare.networks.attachment import Member
 from tare.wire.config import EndpointSettings
 
+IPAddress = IPv4Address | IPv6Address
+
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    addresses: dict[str, list[IPv4Address]] = field(default_factory=dict)
-    names: dict[IPv4Address, str] = field(default_factory=dict)
+    addresses: dict[str, list[IPAddress]] = field(default_factory=dict)
+    names: dict[IPAddress, str] = field(default_factory=dict)
 
 
 class Directory:
@@ -36,15 +38,16 @@ class Directory:
         if index is None:
             index = self._indexes[network_id] = _Index()
             for member in self._members(network_id):
-                if not member.settings.IPAddress:
-                    continue
-                address = IPv4Address(member.settings.IPAddress)
-                index.names[address] = member.container_name
-                for name in member.settings.DNSNames or ():
-                    index.addresses.setdefault(name.lower(), []).append(address)
+                for text in (member.settings.IPAddress, member.settings.GlobalIPv6Address):
+                    if not text:
+                        continue
+                    address = ip_address(text)
+                    index.names[address] = member.container_name
+                    for name in member.settings.DNSNames or ():
+                        index.addresses.setdefault(name.lower(), []).append(address)
         return index
 
-    def find(self, name: str, endpoints: Mapping[str, EndpointSettings]) -> Sequence[IPv4Address] | None:
+    def find(self, name: str, endpoints: Mapping[str, EndpointSettings]) -> Sequence[IPAddress] | None:
         """The addresses of a name as a container with these endpoints (by network name) sees it; None: nobody's.
 
         `name.network` names a container on one network. A link's alias is known to the container that has it only.
@@ -62,7 +65,7 @@ class Directory:
                     return found
         return None
 
-    def name_of(self, address: IPv4Address, endpoints: Mapping[str, EndpointSettings]) -> str | None:
+    def name_of(self, address: IPAddress, endpoints: Mapping[str, EndpointSettings]) -> str | None:
         """`container.network` of an address on one of the networks, or None."""
         for network, settings in endpoints.items():
             if settings.DNSNames and (name := self._index(settings.NetworkID).names.get(address)):

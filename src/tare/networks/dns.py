@@ -28,6 +28,10 @@ _POINTER_TO_QUESTION = b"\xc0\x0c"
 _MAX_NAME_BYTES = 255
 _MAX_LABEL_BYTES = 63
 _REVERSE = ".in-addr.arpa"
+_REVERSE6 = ".ip6.arpa"
+_NIBBLES6 = 32
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +47,20 @@ class Query:
     udp_bytes: int = MAX_UDP_BYTES
 
     @property
-    def address(self) -> ipaddress.IPv4Address | None:
+    def address(self) -> IPAddress | None:
         """The address a PTR question asks for."""
-        if self.kind != PTR or not self.name.endswith(_REVERSE):
+        if self.kind != PTR:
             return None
         try:
-            return ipaddress.IPv4Address(".".join(reversed(self.name.removesuffix(_REVERSE).split("."))))
+            if self.name.endswith(_REVERSE):
+                return ipaddress.IPv4Address(".".join(reversed(self.name.removesuffix(_REVERSE).split("."))))
+            if self.name.endswith(_REVERSE6):
+                nibbles = self.name.removesuffix(_REVERSE6).split(".")
+                if len(nibbles) == _NIBBLES6 and all(len(nibble) == 1 for nibble in nibbles):
+                    return ipaddress.IPv6Address(int("".join(reversed(nibbles)), 16))
         except ValueError:
             return None
+        return None
 
 
 def parse(message: bytes) -> Query:
@@ -109,14 +119,15 @@ def _udp_bytes(message: bytes, offset: int) -> int:
 def answer(
     query: Query,
     *,
-    addresses: Sequence[ipaddress.IPv4Address] = (),
+    addresses: Sequence[IPAddress] = (),
     names: Sequence[str] = (),
     code: int = NO_ERROR,
     ttl_s: int = 600,
     limit: int = MAX_BYTES,
 ) -> bytes:
-    """The answer: A records for addresses, PTR records for names, or only the code. Truncated at `limit` bytes."""
-    datas = [(A, address.packed) for address in addresses] + [(PTR, _packed_name(name)) for name in names]
+    """The answer: A and AAAA records for addresses, PTR records for names, or only the code. Truncated at `limit` bytes."""
+    datas = [(A if address.version == 4 else AAAA, address.packed) for address in addresses]
+    datas += [(PTR, _packed_name(name)) for name in names]
     records = b""
     flags = _RESPONSE | _RECURSION | (query.flags & _RECURSION_WANTED) | code
     count = 0

@@ -6,6 +6,7 @@ Source: behaviour and texts of dockerd's default address pools (172.17.0.0/16 to
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator
 
@@ -13,6 +14,8 @@ from tare.base.errors import Conflict, InvalidArgument
 
 Network4 = ipaddress.IPv4Network
 Address4 = ipaddress.IPv4Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 DEFAULT_POOLS: tuple[tuple[Network4, int], ...] = (
     *((Network4(f"172.{second}.0.0/16"), 16) for second in range(17, 32)),
@@ -41,15 +44,35 @@ def choose_subnet(
     )
 
 
+def local_prefix(seed: str) -> ipaddress.IPv6Network:
+    """The /48 that subnets of IPv6 are cut from when nobody names one: unique-local, the same for the same seed.
+
+    Source: RFC 4193: fd00::/8 and forty bits that are random to others.
+    """
+    global_id = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:5], "big")
+    return ipaddress.IPv6Network((0xFD << 120 | global_id << 80, 48))
+
+
+def choose_subnet6(in_use: Iterable[Network], *, prefix: ipaddress.IPv6Network) -> ipaddress.IPv6Network:
+    """The first /64 of the prefix that overlaps nothing in use. Raises Conflict."""
+    taken = [network for network in in_use if isinstance(network, ipaddress.IPv6Network) and network.prefixlen]
+    for candidate in prefix.subnets(new_prefix=64):
+        if not any(candidate.overlaps(network) for network in taken):
+            return candidate
+    raise Conflict(
+        "could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the network"
+    )
+
+
 def check_subnet(subnet: Network4, in_use: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
     """Refuse a subnet somebody asked for when another network of ours has it. Raises Conflict."""
     if any(isinstance(network, Network4) and subnet.overlaps(network) for network in in_use):
         raise Conflict("Pool overlaps with other one on this address space")
 
 
-def default_gateway(subnet: Network4) -> Address4:
+def default_gateway(subnet: Network) -> Address:
     """The first usable address."""
-    return subnet.network_address + 1 if subnet.prefixlen < 31 else subnet.network_address
+    return subnet.network_address + 1 if subnet.prefixlen < subnet.max_prefixlen - 1 else subnet.network_address
 
 
 def parse_bip(text: str) -> ipaddress.IPv4Interface:
@@ -71,28 +94,37 @@ def parse_bip(text: str) -> ipaddress.IPv4Interface:
 
 
 def allocate(
-    subnet: Network4,
+    subnet: Network,
     *,
-    taken: Collection[Address4],
-    wanted: Address4 | None = None,
-    ip_range: Network4 | None = None,
+    taken: Collection[Address],
+    wanted: Address | None = None,
+    ip_range: Network | None = None,
     network: str = "",
-) -> Address4:
+) -> Address:
     """The lowest free address, or `wanted` if it is free.
 
     taken: leases, gateway, auxiliary addresses. ip_range: only from there. Raises InvalidArgument, Conflict.
     """
+    unusable = set(_unusable(subnet))
     if wanted is not None:
         if wanted not in subnet:
             raise InvalidArgument(f"invalid endpoint settings: no configured subnet contains IP address {wanted}")
-        if wanted in taken or wanted in (subnet.network_address, subnet.broadcast_address):
+        if wanted in taken or int(wanted) in unusable:
             raise Conflict("Address already in use")
         return wanted
     pool = ip_range if ip_range is not None else subnet
-    busy = {int(address) for address in taken}
-    if subnet.prefixlen < 31:
-        busy |= {int(subnet.network_address), int(subnet.broadcast_address)}
+    busy = {int(address) for address in taken} | unusable
     for number in range(int(pool.network_address), int(pool.broadcast_address) + 1):
         if number not in busy:
-            return Address4(number)
-    raise Conflict(f"no available IPv4 addresses on this network's address pools: {network}".rstrip(": "))
+            return type(subnet.network_address)(number)
+    version = subnet.version
+    raise Conflict(f"no available IPv{version} addresses on this network's address pools: {network}".rstrip(": "))
+
+
+def _unusable(subnet: Network) -> tuple[int, ...]:
+    """The network's and the broadcast address; in IPv6 the anycast address of the routers alone."""
+    if subnet.prefixlen >= subnet.max_prefixlen - 1:
+        return ()
+    if subnet.version == 6:
+        return (int(subnet.network_address),)
+    return int(subnet.network_address), int(subnet.broadcast_address)

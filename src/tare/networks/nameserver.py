@@ -12,12 +12,11 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from tare.aio.tasks import spawn
 from tare.base.errors import InvalidArgument
 from tare.networks import dns
-from tare.networks.dns import Query
+from tare.networks.dns import IPAddress, Query
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +33,8 @@ Server = tuple[str, int]
 class Book:
     """What a name server asks the engine. `find` and `name_of` answer None for what is nobody's here."""
 
-    find: Callable[[str], Sequence[IPv4Address] | None]
-    name_of: Callable[[IPv4Address], str | None]
+    find: Callable[[str], Sequence[IPAddress] | None]
+    name_of: Callable[[IPAddress], str | None]
     servers: Callable[[], Sequence[str]]
 
 
@@ -152,10 +151,11 @@ class NameServer:
         found = self._book.find(query.name)
         if found is None:
             return dns.answer(query, code=dns.NAME_ERROR) if "." not in query.name else None
+        version = 4 if query.kind == dns.A else 6
+        addresses = [address for address in found if address.version == version]
         self._turn += 1
-        turn = self._turn % len(found) if found else 0
-        addresses = [*found[turn:], *found[:turn]] if query.kind == dns.A else []
-        return dns.answer(query, addresses=addresses, limit=limit)
+        turn = self._turn % len(addresses) if addresses else 0
+        return dns.answer(query, addresses=[*addresses[turn:], *addresses[:turn]], limit=limit)
 
     async def _ask(self, message: bytes, query: Query, ask: _Ask) -> bytes:
         """Forward to the servers in turn; the first good answer counts. None: SERVFAIL."""

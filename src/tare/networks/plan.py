@@ -4,43 +4,52 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from msgspec import UNSET
 
-from tare.base.errors import InvalidArgument, NotFound
+from tare.base.errors import Forbidden, InvalidArgument, NotFound
 from tare.networks.records import NetworkRecord
 from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _DEFAULT = "bridge"
+NAMESPACE_MODE = "ns:"
 
 
 class Mode(StrEnum):
-    """HOST: the host's own namespace. JOINED: another container's. OWN: a namespace with `endpoints` in it."""
+    """HOST: the host's own namespace. JOINED: another container's. PATH: one that somebody else made.
+
+    OWN: a namespace with `endpoints` in it.
+    """
 
     HOST = "host"
     JOINED = "joined"
+    PATH = "path"
     OWN = "own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointPlan:
-    """One network to be plugged into. `interface` "" for networks without a link (host, none)."""
+    """One network to be plugged into. `interface` "" for networks without a link (host, none).
+
+    `gateways`: the families (4, 6) whose default route goes by it.
+    """
 
     network: NetworkRecord
     settings: EndpointSettings
     interface: str = ""
     address: IPv4Address | None = None
+    address6: IPv6Address | None = None
     mac: str | None = None
-    is_gateway: bool = False
+    gateways: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPlan:
-    """The network of a container. `joined` is the name or id in `container:NAME`."""
+    """The network of a container. `joined` is the name or id in `container:NAME`, or the path in `ns:PATH`."""
 
     mode: Mode
     endpoints: tuple[EndpointPlan, ...] = ()
@@ -80,12 +89,14 @@ def plan(
         return NetworkPlan(mode=Mode.OWN)
     if mode.startswith("container:"):
         return NetworkPlan(mode=Mode.JOINED, joined=mode.partition(":")[2])
+    if mode.startswith(NAMESPACE_MODE):
+        return NetworkPlan(mode=Mode.PATH, joined=mode.removeprefix(NAMESPACE_MODE))
     if mode == "default":
         mode = _DEFAULT
     first = resolve(mode, networks)
     # An endpoint the user has disconnected is in no record any more: the mode only counts while nothing is recorded.
     asked: dict[str, tuple[NetworkRecord, EndpointSettings]] = {}
-    if not endpoints or first.driver != "bridge":
+    if not endpoints or not first.has_links:
         asked[first.id] = (first, EndpointSettings())
     for name, settings in endpoints.items():
         network = resolve(_DEFAULT if name == "default" else name, networks)
@@ -104,24 +115,20 @@ def plan(
 
 
 def _with_gateway(plans: Sequence[EndpointPlan]) -> tuple[EndpointPlan, ...]:
-    """One endpoint carries the default route: the highest GwPriority, then the first by network name."""
-    chosen = choose_gateway([(p.network, p.settings) for p in plans if p.interface])
+    """In each family one endpoint carries the default route: the highest GwPriority, then the first by name."""
+    pairs = [(p.network, p.settings) for p in plans if p.interface]
+    chosen = {version: choose_gateway(pairs, version) for version in (4, 6)}
     return tuple(
-        EndpointPlan(
-            network=p.network,
-            settings=p.settings,
-            interface=p.interface,
-            address=p.address,
-            mac=p.mac,
-            is_gateway=chosen is not None and p.network.id == chosen.id,
-        )
+        replace(p, gateways=tuple(v for v, network in chosen.items() if network is not None and p.network == network))
         for p in plans
     )
 
 
-def choose_gateway(endpoints: Sequence[tuple[NetworkRecord, EndpointSettings]]) -> NetworkRecord | None:
-    """The network that carries the default route, or None: internal ones do not."""
-    able = [pair for pair in endpoints if pair[0].driver == "bridge" and not pair[0].internal]
+def choose_gateway(
+    endpoints: Sequence[tuple[NetworkRecord, EndpointSettings]], version: int = 4
+) -> NetworkRecord | None:
+    """The network that carries the default route of a family, or None: internal ones do not."""
+    able = [pair for pair in endpoints if pair[0].has_links and not pair[0].internal and pair[0].pool(version)]
     return min(able, key=lambda pair: (-pair[1].GwPriority, pair[0].name))[0] if able else None
 
 
@@ -130,37 +137,56 @@ def endpoint(network: NetworkRecord, settings: EndpointSettings, number: int, *,
 
     Raises InvalidArgument for what that kind of network cannot give.
     """
-    wanted = _wanted_address(settings)
-    if network.driver != "bridge":
-        if wanted is not None:
+    wanted, wanted6 = _wanted_addresses(settings)
+    if network.config_only:
+        raise Forbidden("cannot create endpoint on configuration-only network")
+    is_asked = wanted is not None or wanted6 is not None
+    if not network.has_links:
+        if is_asked:
             raise InvalidArgument("user specified IP address is supported on user defined networks only")
         return EndpointPlan(network=network, settings=settings)
     if network.is_predefined:
-        if wanted is not None:
+        if is_asked:
             raise InvalidArgument("user specified IP address is supported on user defined networks only")
         if settings.Aliases:
             raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
-    elif wanted is not None and not network.is_subnet_asked:
+    elif is_asked and not network.is_subnet_asked:
         raise InvalidArgument(
             "user specified IP address is supported only when connecting to networks with user configured subnets"
         )
+    for address, pool, version in ((wanted, network.pool(4), 4), (wanted6, network.pool(6), 6)):
+        if address is not None and pool is None:
+            raise InvalidArgument(
+                f"invalid endpoint settings: no configured subnet contains IP address {address}",
+                hint=f"network {network.name} has no IPv{version}",
+            )
     return EndpointPlan(
         network=network,
         settings=settings,
         interface=f"eth{number}",
         address=wanted,
+        address6=wanted6,
         mac=check_mac(settings.MacAddress or mac),
     )
 
 
-def _wanted_address(settings: EndpointSettings) -> IPv4Address | None:
+def _wanted_addresses(settings: EndpointSettings) -> tuple[IPv4Address | None, IPv6Address | None]:
     ipam = settings.IPAMConfig
-    if ipam is None or ipam.IPv4Address is UNSET or not ipam.IPv4Address:
-        return None
+    if ipam is None:
+        return None, None
+    wanted4, wanted6 = ipam.IPv4Address, ipam.IPv6Address
+    address = address6 = None
     try:
-        return IPv4Address(ipam.IPv4Address)
+        if wanted4 is not UNSET and wanted4:
+            address = IPv4Address(wanted4)
     except ValueError:
-        raise InvalidArgument(f"invalid IPv4 address: {ipam.IPv4Address}") from None
+        raise InvalidArgument(f"invalid IPv4 address: {wanted4}") from None
+    try:
+        if wanted6 is not UNSET and wanted6:
+            address6 = IPv6Address(wanted6)
+    except ValueError:
+        raise InvalidArgument(f"invalid IPv6 address: {wanted6}") from None
+    return address, address6
 
 
 def check_mac(text: str) -> str | None:

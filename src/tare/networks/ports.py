@@ -8,13 +8,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from tare.base.errors import InvalidArgument
+from tare.base.errors import Conflict, InvalidArgument, NotFound
 from tare.wire.config import ContainerConfig, HostConfig, PortBinding
 
 PROTOCOLS = ("tcp", "udp", "sctp")
-ANY = IPv4Address("0.0.0.0")
+IPAddress = IPv4Address | IPv6Address
+ANY: tuple[IPAddress, ...] = (IPv4Address("0.0.0.0"), IPv6Address("::"))
 _MAX_PORT = 65535
 
 
@@ -24,7 +25,7 @@ class PortWish:
 
     protocol: str
     port: int
-    host_ip: IPv4Address | None = None
+    host_ip: IPAddress | None = None
     first: int = 0
     last: int = 0
 
@@ -51,7 +52,47 @@ def wishes(config: ContainerConfig, host: HostConfig) -> list[PortWish]:
             port, protocol = parse_port(name)
             if (port, protocol) not in named:
                 found.append(PortWish(protocol=protocol, port=port))
-    return sorted(found, key=lambda wish: (wish.first == 0, wish.last - wish.first, wish.port, wish.protocol))
+    return sorted(found, key=order)
+
+
+def order(wish: PortWish) -> tuple[bool, int, int, str]:
+    """Fixed ports, then ranges by their width, then ephemeral ones."""
+    return wish.first == 0, wish.last - wish.first, wish.port, wish.protocol
+
+
+def wish_of(entry: Published) -> PortWish:
+    """To publish again what was published."""
+    return PortWish(
+        protocol=entry.protocol,
+        port=entry.port,
+        host_ip=entry.host_ip,
+        first=entry.host_port,
+        last=entry.host_port,
+    )
+
+
+def owners(
+    wanted: Sequence[PortWish], published: Sequence[Published], default_ip: str
+) -> list[tuple[PortWish, list[Published]]]:
+    """Which wish each published port answers: those with fixed numbers take theirs first.
+
+    wanted: in the order of `wishes`. default_ip: as in `host_ips`.
+    """
+    left = list(published)
+    found: list[tuple[PortWish, list[Published]]] = []
+    for wish in wanted:
+        ips = host_ips(wish, default_ip)
+        fitting = [
+            entry
+            for entry in left
+            if (entry.port, entry.protocol) == (wish.port, wish.protocol)
+            and entry.host_ip in ips
+            and (not wish.first or wish.first <= entry.host_port <= wish.last)
+        ]
+        mine = [entry for entry in fitting if entry.host_port == fitting[0].host_port]
+        left = [entry for entry in left if entry not in mine]
+        found.append((wish, mine))
+    return found
 
 
 def parse_port(text: str) -> tuple[int, str]:
@@ -80,18 +121,24 @@ def _range(text: str) -> tuple[int, int]:
     return first, last
 
 
-def _host_ip(text: str) -> IPv4Address | None:
+def _host_ip(text: str) -> IPAddress | None:
     if not text:
         return None
     try:
-        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+        return ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise InvalidArgument(f"invalid IP address: {text}") from None
-    if not isinstance(address, IPv4Address):
-        raise InvalidArgument(
-            f"ports cannot be published at IPv6 addresses by this version yet: {text}", hint="give an IPv4 address"
-        )
-    return address
+
+
+def host_ips(wish: PortWish, default: str) -> tuple[IPAddress, ...]:
+    """At which addresses of the host a port is published: both families where neither wish nor network says which.
+
+    default: the network's option; "" and 0.0.0.0 mean every address.
+    """
+    if wish.host_ip is not None:
+        return (wish.host_ip,)
+    own = ipaddress.ip_address(default) if default else ANY[0]
+    return ANY if own.is_unspecified else (own,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,19 +147,23 @@ class Published:
 
     protocol: str
     port: int
-    host_ip: IPv4Address
+    host_ip: IPAddress
     host_port: int
 
 
 def bindings(published: Sequence[Published]) -> dict[str, list[PortBinding] | None]:
     """The published part of `NetworkSettings.Ports`."""
     found: dict[str, list[PortBinding] | None] = {}
-    for entry in sorted(published, key=lambda entry: (entry.port, entry.protocol, entry.host_port)):
+    for entry in sorted(published, key=_place):
         binding = PortBinding(HostIp=str(entry.host_ip), HostPort=str(entry.host_port))
         known = found.setdefault(f"{entry.port}/{entry.protocol}", [])
         assert known is not None
         known.append(binding)
     return found
+
+
+def _place(entry: Published) -> tuple[int, str, int, int]:
+    return entry.port, entry.protocol, entry.host_port, entry.host_ip.version
 
 
 def published_of(ports: Mapping[str, list[PortBinding] | None]) -> list[Published]:
@@ -121,9 +172,75 @@ def published_of(ports: Mapping[str, list[PortBinding] | None]) -> list[Publishe
         Published(
             protocol=parse_port(name)[1],
             port=parse_port(name)[0],
-            host_ip=IPv4Address(binding.HostIp),
+            host_ip=ipaddress.ip_address(binding.HostIp),
             host_port=int(binding.HostPort),
         )
         for name, found in ports.items()
         for binding in found or ()
     ]
+
+
+Bindings = Mapping[str, list[PortBinding] | None]
+
+
+def edited(
+    asked: Bindings, *, add: Bindings, remove: Bindings, published: Bindings
+) -> dict[str, list[PortBinding] | None]:
+    """`PortBindings` after some were taken away, then some added.
+
+    remove: an empty list takes every binding of a port away; HostIp "" means any. An ephemeral binding is named by
+    the number it got, which `published` (`NetworkSettings.Ports`) tells. Raises NotFound, Conflict, InvalidArgument.
+    """
+    found = {_key(name): list(given or [PortBinding()]) for name, given in asked.items()}
+    for name, gone in remove.items():
+        key = _key(name)
+        if key not in found:
+            raise NotFound(f"port {key} is not published")
+        for binding in gone or list(found[key]):
+            _take(found[key], binding, key, list(published.get(key) or ()))
+        if not found[key]:
+            del found[key]
+    for name, new in add.items():
+        present = found.setdefault(_key(name), [])
+        for binding in new or [PortBinding()]:
+            if _range(binding.HostPort)[0] and binding in present:
+                raise Conflict(f"port {_key(name)} is published at {_where(binding)} already")
+            present.append(binding)
+    return dict(found)
+
+
+def _key(name: str) -> str:
+    port, protocol = parse_port(name)
+    return f"{port}/{protocol}"
+
+
+def _where(binding: PortBinding) -> str:
+    return f"{binding.HostIp}:{binding.HostPort}" if binding.HostIp else binding.HostPort
+
+
+def _take(present: list[PortBinding], gone: PortBinding, key: str, published: Sequence[PortBinding]) -> None:
+    fitting = [binding for binding in present if gone.HostIp in ("", binding.HostIp)]
+    for binding in fitting:
+        if binding.HostPort == gone.HostPort:
+            present.remove(binding)
+            return
+    number = _range(gone.HostPort)[0]
+    if number and any(entry.HostPort == gone.HostPort for entry in published):
+        for binding in fitting:
+            first, last = _range(binding.HostPort)
+            if first and not first <= number <= last:
+                continue
+            present.remove(binding)
+            _pin(present, binding, gone.HostPort, published)
+            return
+    raise NotFound(f"port {key} is not published at {_where(gone)}")
+
+
+def _pin(present: list[PortBinding], like: PortBinding, gone: str, published: Sequence[PortBinding]) -> None:
+    """Others that asked for any number keep those they got: which one was meant must not be guessed later."""
+    numbers = dict.fromkeys(entry.HostPort for entry in published if entry.HostPort != gone)
+    taken = {binding.HostPort for binding in present}
+    free = [number for number in numbers if number not in taken]
+    for place, binding in enumerate(present):
+        if binding == like and free:
+            present[place] = PortBinding(HostIp=binding.HostIp, HostPort=free.pop(0))

@@ -1,35 +1,65 @@
-"""Publishing ports: the host's numbers held, the packet filter told; both or neither."""
+"""Publishing ports: the host's numbers held, the packet filter told; both or neither.
+
+What the packet filter cannot translate (::1, and a family the container has no address of) a `Relay` carries.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv6Address
 
 from tare.aio.threads import in_thread
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, TareError, Unavailable
 from tare.drivers.network.bridge import BridgeDriver
 from tare.drivers.network.nft import BridgeRules, Publication
 from tare.drivers.network.ports import PortHolder
-from tare.networks.ports import PortWish, Published
+from tare.networks.ports import ANY, IPAddress, PortWish, Published, host_ips
+from tare.networks.relay import Relay, Target
 
 log = logging.getLogger(__name__)
 
+_LOOPBACK6 = IPv6Address("::1")
+_EPHEMERAL_TRIES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a container's ports go: for each family (4, 6) the rules of the bridge and its address there."""
+
+    by_version: Mapping[int, tuple[BridgeRules, IPAddress]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.by_version)
+
+    @property
+    def any_address(self) -> IPAddress:
+        """One address of the container's, IPv4 before IPv6."""
+        return self.by_version[min(self.by_version)][1]
+
 
 class Publisher:
-    """What this engine publishes at the host's addresses."""
+    """What this engine publishes at the host's addresses. All methods belong to the event loop's thread."""
 
     def __init__(self, driver: BridgeDriver) -> None:
         self._driver = driver
         self._holder = PortHolder()
+        self._relays: dict[tuple[str, IPAddress, int], Relay] = {}
+        self._mapped: dict[str, dict[Publication, None]] = {}  # by bridge, what the kernel should have
+        self._lock = asyncio.Lock()  # rules are made and filled one after the other
 
     def close(self) -> None:
         """Let go of the host's ports; the rules stay, and with them what is published."""
+        for relay in self._relays.values():
+            relay.close()
+        self._relays.clear()
         self._holder.close()
 
     async def publish(
-        self, wishes: Sequence[PortWish], *, rules: BridgeRules, address: IPv4Address, default_ip: IPv4Address, who: str
+        self, wishes: Sequence[PortWish], *, place: Place, default_ip: str, who: str
     ) -> tuple[Published, ...]:
         """Hold and map every port, or none. who: `NAME (ENDPOINT)` for the message.
 
@@ -38,10 +68,15 @@ class Publisher:
         held: list[Published] = []
         try:
             for wish in wishes:
-                host_ip = wish.host_ip or default_ip
-                number = self._holder.hold(wish.protocol, host_ip, wish.first, wish.last)
-                held.append(Published(protocol=wish.protocol, port=wish.port, host_ip=host_ip, host_port=number))
-            await self._map(held, rules=rules, address=address, present=True)
+                ips = [ip for ip in host_ips(wish, default_ip) if _can_serve(wish, ip, place)]
+                number = self._hold(wish, ips)
+                held += [
+                    Published(protocol=wish.protocol, port=wish.port, host_ip=ip, host_port=number)
+                    for ip in ips
+                    if self._holder.has(wish.protocol, ip, number)
+                ]
+            await self._map(held, place=place, present=True)
+            await self._open_relays(held, place)
         except BaseException as error:
             self._release(held)
             if isinstance(error, Conflict | InvalidArgument | Unavailable):
@@ -52,41 +87,134 @@ class Publisher:
             raise
         return tuple(held)
 
-    async def withdraw(self, published: Sequence[Published], *, rules: BridgeRules, address: IPv4Address) -> None:
+    def _hold(self, wish: PortWish, ips: Sequence[IPAddress]) -> int:
+        """One number that is free at all the addresses. Raises Conflict, InvalidArgument."""
+        if not ips:
+            raise InvalidArgument(f"{wish.name} cannot be published at {wish.host_ip}: no address of that family")
+        tries = range(wish.first, wish.last + 1) if wish.first else [0] * _EPHEMERAL_TRIES
+        problem: Conflict | None = None
+        for wanted in tries:
+            taken: list[tuple[IPAddress, int]] = []
+            number = wanted
+            try:
+                for ip in ips:
+                    try:
+                        number = self._holder.hold(wish.protocol, ip, number, number)
+                    except InvalidArgument:
+                        if wish.host_ip is None and taken:
+                            continue  # a host without IPv6 publishes by IPv4
+                        raise
+                    taken.append((ip, number))
+            except BaseException as error:
+                for ip, port in taken:
+                    self._holder.release(wish.protocol, ip, port)
+                if not isinstance(error, Conflict):
+                    raise
+                problem = problem or error
+            else:
+                return number
+        assert problem is not None
+        raise problem
+
+    async def withdraw(self, published: Sequence[Published], *, place: Place) -> None:
         """Unmap and let go. Rules somebody flushed are as good as unmapped."""
         try:
-            await self._map(published, rules=rules, address=address, present=False)
+            await self._map(published, place=place, present=False)
         except (NotFound, Unavailable) as error:
-            log.info("ports of %s were not mapped any more: %s", address, error.message)
+            log.info("ports were not mapped any more: %s", error.message)
         finally:
             self._release(published)
 
-    async def adopt(self, published: Sequence[Published], *, rules: BridgeRules, address: IPv4Address) -> None:
+    async def adopt(self, published: Sequence[Published], *, place: Place) -> None:
         """After a restart of the engine: hold and map what a running container has. What is lost is logged."""
         for entry in published:
             try:
                 self._holder.hold(entry.protocol, entry.host_ip, entry.host_port, entry.host_port)
             except TareError as error:
                 log.warning("port %s of the host is not ours any more: %s", entry.host_port, error.message)
-        await self._map(published, rules=rules, address=address, present=True)
+        await self._map(published, place=place, present=True, is_new=False)
+        await self._open_relays(published, place)
 
-    async def _map(
-        self, published: Sequence[Published], *, rules: BridgeRules, address: IPv4Address, present: bool
-    ) -> None:
-        if not published:
-            return
-        publications = [
-            Publication(
-                protocol=entry.protocol,
-                host_port=entry.host_port,
-                address=address,
-                port=entry.port,
-                host_ip=None if entry.host_ip.is_unspecified else entry.host_ip,
+    async def restore(self, rules: BridgeRules) -> None:
+        """Make the rules of a bridge again, with everything that is published by them."""
+        await self.restore_all([rules])
+
+    async def restore_all(self, wanted: Sequence[BridgeRules]) -> None:
+        """The same for several bridges at once, all or none."""
+        async with self._lock:
+            await in_thread(
+                self._driver.apply_all, [(rules, list(self._mapped.get(rules.bridge, ()))) for rules in wanted]
             )
-            for entry in published
-        ]
-        await in_thread(partial(self._driver.publish, rules, publications, present=present))
 
-    def _release(self, published: Sequence[Published]) -> None:
+    # --- the packet filter
+
+    async def _map(self, published: Sequence[Published], *, place: Place, present: bool, is_new: bool = True) -> None:
+        """is_new: flows that are under way belong to somebody else."""
+        async with self._lock:
+            for version, (rules, address) in place.by_version.items():
+                chosen = [
+                    _publication(entry, address)
+                    for entry in published
+                    if entry.host_ip.version == version and entry.host_ip != _LOOPBACK6
+                ]
+                if chosen:
+                    await self._tell(rules, chosen, present=present)
+            ports = {entry.host_port for entry in published if entry.protocol == "udp"}
+            if ports and is_new:
+                await in_thread(self._driver.flush_flows, ports)
+
+    async def _tell(self, rules: BridgeRules, publications: list[Publication], *, present: bool) -> None:
+        mapped = self._mapped.setdefault(rules.bridge, {})
+        if not present:
+            for publication in publications:
+                mapped.pop(publication, None)
+            if not mapped:
+                self._mapped.pop(rules.bridge, None)
+            await in_thread(partial(self._driver.publish, rules, publications, present=False))
+            return
+        try:
+            await in_thread(partial(self._driver.publish, rules, publications, present=True))
+        except NotFound:  # somebody flushed our rules a moment ago
+            await in_thread(self._driver.apply_rules, rules, [*mapped, *publications])
+        mapped.update(dict.fromkeys(publications))
+
+    # --- by hand
+
+    async def _open_relays(self, published: Iterable[Published], place: Place) -> None:
         for entry in published:
-            self._holder.release(entry.protocol, entry.host_ip, entry.host_port)
+            key = entry.protocol, entry.host_ip, entry.host_port
+            if not _needs_relay(entry, place) or not self._holder.has(*key):
+                continue
+            by_version = {version: address for version, (_, address) in place.by_version.items()}
+            relay = Relay(Target(str(by_version.get(entry.host_ip.version, place.any_address)), entry.port))
+            self._relays[key] = relay
+            await relay.open(self._holder.descriptor(*key))
+
+    def _release(self, published: Iterable[Published]) -> None:
+        for entry in published:
+            key = entry.protocol, entry.host_ip, entry.host_port
+            if (relay := self._relays.pop(key, None)) is not None:
+                relay.close()
+            self._holder.release(*key)
+
+
+def _can_serve(wish: PortWish, ip: IPAddress, place: Place) -> bool:
+    """SCTP is only translated, never carried. Where an address was asked for, holding it tells what is wrong."""
+    return wish.protocol != "sctp" or ip.version in place.by_version
+
+
+def _needs_relay(entry: Published, place: Place) -> bool:
+    if entry.protocol == "sctp":
+        return False
+    is_loopback = entry.host_ip in (_LOOPBACK6, ANY[1])
+    return is_loopback or entry.host_ip.version not in place.by_version
+
+
+def _publication(entry: Published, address: IPAddress) -> Publication:
+    return Publication(
+        protocol=entry.protocol,
+        host_port=entry.host_port,
+        address=address,
+        port=entry.port,
+        host_ip=None if entry.host_ip.is_unspecified else entry.host_ip,
+    )

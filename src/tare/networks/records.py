@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeVar
 
 import msgspec
 
@@ -35,6 +36,11 @@ ICC = "com.docker.network.bridge.enable_icc"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 MTU = "com.docker.network.driver.mtu"
+PARENT = "parent"
+MACVLAN_MODE, IPVLAN_MODE, IPVLAN_FLAG = "macvlan_mode", "ipvlan_mode", "ipvlan_flag"
+ON_LINKS = frozenset({"bridge", "macvlan", "ipvlan"})
+
+Address = TypeVar("Address", IPv4Address, IPv6Address)
 TRUE_TEXTS = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 FALSE_TEXTS = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
@@ -49,7 +55,10 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A network. `driver` is bridge, host or null; `bridge` the name of its link, "" without one."""
+    """A network. `driver` is bridge, macvlan, ipvlan, host or null; `bridge` the name of its bridge, "" without one.
+
+    `parent`: the host's link below a macvlan or ipvlan. `owns_bridge`: the bridge, or the parent, is ours to delete.
+    """
 
     id: str
     name: str
@@ -64,6 +73,11 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     ipam_options: dict[str, str] = {}
     is_subnet_asked: bool = False
     owns_bridge: bool = True
+    ipv4: bool = True
+    ipv6: bool = False
+    parent: str = ""
+    config_only: bool = False
+    config_from: str = ""
 
     def is_on(self, option: str, *, default: bool = True) -> bool:
         """A boolean option of the driver, as Go's strconv.ParseBool reads it."""
@@ -93,22 +107,45 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_names(self) -> bool:
         """Whether the name server knows its containers: on networks made by users only (W84)."""
-        return self.driver == "bridge" and not self.is_predefined
+        return self.has_links and not self.is_predefined
+
+    @property
+    def has_links(self) -> bool:
+        """Whether its containers get an interface."""
+        return self.driver in ON_LINKS and not self.config_only
 
     @property
     def is_predefined(self) -> bool:
         """bridge, host and none cannot be removed."""
         return self.name in PREDEFINED
 
+    def pool(self, version: int) -> Pool | None:
+        """The first subnet of a family (4, 6)."""
+        return next((pool for pool in self.pools if ip_network(pool.subnet).version == version), None)
+
     @property
     def subnet(self) -> IPv4Network | None:
         """The first IPv4 subnet."""
-        return IPv4Network(self.pools[0].subnet) if self.pools else None
+        pool = self.pool(4)
+        return IPv4Network(pool.subnet) if pool is not None else None
+
+    @property
+    def subnet6(self) -> IPv6Network | None:
+        """The first IPv6 subnet."""
+        pool = self.pool(6)
+        return IPv6Network(pool.subnet) if pool is not None else None
 
     @property
     def gateway(self) -> IPv4Address | None:
-        """The gateway of the first subnet."""
-        return IPv4Address(self.pools[0].gateway) if self.pools and self.pools[0].gateway else None
+        """The gateway of the first IPv4 subnet."""
+        pool = self.pool(4)
+        return IPv4Address(pool.gateway) if pool is not None and pool.gateway else None
+
+    @property
+    def gateway6(self) -> IPv6Address | None:
+        """The gateway of the first IPv6 subnet."""
+        pool = self.pool(6)
+        return IPv6Address(pool.gateway) if pool is not None and pool.gateway else None
 
 
 PREDEFINED = frozenset({"bridge", "host", "none"})
@@ -138,14 +175,22 @@ def lease(
     *,
     network_id: str,
     container_id: str,
-    choose: Callable[[set[IPv4Address]], IPv4Address],
-) -> IPv4Address:
-    """Take an address: `choose` gets those leased and names one. The container's own old lease is given up first."""
+    kind: type[Address],
+    choose: Callable[[set[Address]], Address],
+) -> Address:
+    """Take an address: `choose` gets those of its kind that are leased and names one.
+
+    The container's own old lease of that kind is given up first.
+    """
+    size = 4 if kind is IPv4Address else 16
     connection.execute(
-        "DELETE FROM network_leases WHERE network_id = ? AND container_id = ?", (network_id, container_id)
+        "DELETE FROM network_leases WHERE network_id = ? AND container_id = ? AND length(address) = ?",
+        (network_id, container_id, size),
     )
-    rows = connection.execute("SELECT address FROM network_leases WHERE network_id = ?", (network_id,)).fetchall()
-    address = choose({IPv4Address(row[0]) for row in rows})
+    rows = connection.execute(
+        "SELECT address FROM network_leases WHERE network_id = ? AND length(address) = ?", (network_id, size)
+    ).fetchall()
+    address = choose({kind(row[0]) for row in rows})
     connection.execute(
         "INSERT INTO network_leases (network_id, address, container_id) VALUES (?, ?, ?)",
         (network_id, address.packed, container_id),
@@ -171,7 +216,7 @@ def delete(connection: sqlite3.Connection, network_id: str) -> None:
     connection.execute("DELETE FROM networks WHERE id = ?", (network_id,))
 
 
-def replace_leases(connection: sqlite3.Connection, leases: list[tuple[str, IPv4Address, str]]) -> None:
+def replace_leases(connection: sqlite3.Connection, leases: list[tuple[str, IPv4Address | IPv6Address, str]]) -> None:
     """After a restart: exactly these leases (network id, address, container id) hold. The first claim of two wins."""
     connection.execute("DELETE FROM network_leases")
     connection.executemany(
@@ -181,12 +226,15 @@ def replace_leases(connection: sqlite3.Connection, leases: list[tuple[str, IPv4A
     )
 
 
-def leases(connection: sqlite3.Connection, network_id: str) -> dict[str, IPv4Address]:
-    """Container id to address."""
+def leases(connection: sqlite3.Connection, network_id: str) -> dict[str, list[IPv4Address | IPv6Address]]:
+    """Container id to its addresses, IPv4 first."""
     rows = connection.execute(
-        "SELECT container_id, address FROM network_leases WHERE network_id = ?", (network_id,)
+        "SELECT container_id, address FROM network_leases WHERE network_id = ? ORDER BY length(address)", (network_id,)
     ).fetchall()
-    return {row[0]: IPv4Address(row[1]) for row in rows}
+    found: dict[str, list[IPv4Address | IPv6Address]] = {}
+    for container_id, packed in rows:
+        found.setdefault(container_id, []).append(ip_address(packed))
+    return found
 
 
 def lease_on(
@@ -194,21 +242,37 @@ def lease_on(
     *,
     network: NetworkRecord,
     container_id: str,
-    wanted: IPv4Address | None,
-) -> IPv4Address:
-    """Lease `wanted`, or the lowest free address of the network. Raises Conflict, InvalidArgument."""
-    subnet, pool = network.subnet, network.pools[0]
-    assert subnet is not None
-    reserved = {IPv4Address(text) for text in (pool.gateway, *pool.auxiliary.values()) if text}
-    return lease(
-        connection,
-        network_id=network.id,
-        container_id=container_id,
-        choose=lambda leased: ipam.allocate(
-            subnet,
+    wanted: IPv4Address | None = None,
+    wanted6: IPv6Address | None = None,
+) -> tuple[IPv4Address | None, IPv6Address | None]:
+    """Lease `wanted`, or the lowest free address, in each family the network has. Raises Conflict, InvalidArgument."""
+    address = address6 = None
+    if (pool := network.pool(4)) is not None:
+        address = _lease_in(connection, network, pool, container_id, wanted, IPv4Address, IPv4Network)
+    if (pool := network.pool(6)) is not None:
+        address6 = _lease_in(connection, network, pool, container_id, wanted6, IPv6Address, IPv6Network)
+    return address, address6
+
+
+def _lease_in(
+    connection: sqlite3.Connection,
+    network: NetworkRecord,
+    pool: Pool,
+    container_id: str,
+    wanted: Address | None,
+    kind: type[Address],
+    network_kind: type[IPv4Network] | type[IPv6Network],
+) -> Address:
+    reserved = {kind(text) for text in (pool.gateway, *pool.auxiliary.values()) if text}
+
+    def choose(leased: set[Address]) -> Address:
+        found = ipam.allocate(
+            network_kind(pool.subnet),
             taken=leased | reserved,
             wanted=wanted,
-            ip_range=IPv4Network(pool.ip_range) if pool.ip_range else None,
+            ip_range=network_kind(pool.ip_range) if pool.ip_range else None,
             network=network.name,
-        ),
-    )
+        )
+        return kind(found)
+
+    return lease(connection, network_id=network.id, container_id=container_id, kind=kind, choose=choose)

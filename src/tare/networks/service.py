@@ -13,51 +13,42 @@ import ipaddress
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
 from tare.aio.tasks import spawn
 from tare.aio.threads import in_thread
-from tare.base import clock
 from tare.base.errors import Conflict, Forbidden, InternalError, InvalidArgument, NotFound, TareError
 from tare.base.ids import random_id
 from tare.base.news import News, Publish
-from tare.drivers.network.bridge import NAME_SERVER, BridgeDriver, Plug, mac_for
-from tare.drivers.network.netns import NetNamespace
+from tare.drivers.network.bridge import NAME_SERVER, BridgeDriver, Plug, mac_for, random_mac
+from tare.drivers.network.netns import NetNamespace, check_network_namespace
 from tare.drivers.network.nft import BridgeRules
-from tare.networks import definition, ipam, ports, records, texts
+from tare.networks import definition, ipam, parents, plugging, ports, records, texts
 from tare.networks import plan as planning
 from tare.networks.attachment import Attachment as Attachment
-from tare.networks.attachment import FileTexts, dns_names
+from tare.networks.attachment import FileTexts, addresses_of, dns_names
 from tare.networks.attachment import Member as Member
 from tare.networks.attachment import NetworkOptions as NetworkOptions
 from tare.networks.attachment import RunningContainer as RunningContainer
 from tare.networks.attachment import Wish as Wish
 from tare.networks.directory import Directory
+from tare.networks.exposing import Exposer
+from tare.networks.holding import Held
 from tare.networks.nameserver import Book, NameServer
 from tare.networks.plan import EndpointPlan, Mode, NetworkPlan
-from tare.networks.ports import Published
 from tare.networks.publishing import Publisher
-from tare.networks.records import NetworkRecord, Pool
+from tare.networks.records import NetworkRecord
+from tare.networks.watching import Watcher
+from tare.networks.wiring import Wiring, new_record
 from tare.store.db import Database
 from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig
 from tare.wire.networks import NetworkCreate
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Held:
-    wish: Wish
-    name: str
-    namespace: NetNamespace | None
-    attachment: Attachment
-    pid: int = 0
-    gateway: str = ""  # id of the network that carries the default route and the published ports
-    published: tuple[Published, ...] = ()
-    names: NameServer | None = None
 
 
 class Networks:
@@ -77,11 +68,14 @@ class Networks:
         self._publish = publish
         self._driver = driver or BridgeDriver(rules=options.iptables)
         self._networks: dict[str, NetworkRecord] = {}
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
         self._busy: Counter[str] = Counter()  # networks somebody is being plugged into just now
         self._changing = asyncio.Lock()  # networks are made and removed one at a time
+        self._wiring = Wiring(self._driver, options)
         self._publisher = Publisher(self._driver)
+        self._exposer = Exposer(self._publisher, self._wiring, self._networks)
         self._directory = Directory(self.members)
+        self._watcher = Watcher(self._wiring, self._publisher, self._networks, self._held)
 
     def __repr__(self) -> str:
         return f"<Networks {len(self._networks)} networks, {len(self._held)} containers, bridge {self._options.bridge}>"
@@ -93,65 +87,38 @@ class Networks:
         known = {record.name: record for record in await self._database.read(records.load)}
         for name, driver in (("host", "host"), ("none", "null")):
             if name not in known:
-                known[name] = await self._keep(_new_record(name, driver))
+                known[name] = await self._keep(new_record(name, driver))
         if self._options.bridge != "none":
             known["bridge"] = await self._start_bridge(known.get("bridge"))
         else:
             known.pop("bridge", None)
-        self._networks = {record.id: record for record in known.values()}
+        self._networks.update({record.id: record for record in known.values()})
+        made: list[BridgeRules] = []
         for record in self._networks.values():
-            if record.driver == "bridge" and not record.is_predefined:
+            if record.has_links and not record.is_predefined:
                 try:
-                    await in_thread(self._make_bridge, record)
+                    await in_thread(self._wiring.make, record)
                 except TareError:
                     log.exception("network %s cannot be brought back", record.name)
+                else:
+                    made += [self._wiring.rules(record)] if record.bridge else []
+        await self._publisher.restore_all(made)
+        if self._options.iptables:
+            bridges = [record.bridge for record in self._networks.values() if record.bridge]
+            await in_thread(self._wiring.accept_forwarding, bridges)
+            self._watcher.start()
+            await self._watcher.learn_all()
 
-    def _make_bridge(self, record: NetworkRecord) -> None:
-        """The link and the rules of a user's network: made, or adopted as they are."""
-        subnet, gateway = record.subnet, record.gateway
-        assert subnet is not None
-        assert gateway is not None
-        address = ipaddress.IPv4Interface(f"{gateway}/{subnet.prefixlen}")
-        self._driver.ensure_bridge(record.bridge, address, mtu=record.mtu or self._options.mtu)
-        self._driver.apply_rules(self._rules(record))
+    async def _make(self, record: NetworkRecord) -> None:
+        """The link and the rules of a network."""
+        await in_thread(self._wiring.make, record)
+        if record.bridge:
+            await self._publisher.restore(self._wiring.rules(record))
 
     async def _start_bridge(self, old: NetworkRecord | None) -> NetworkRecord:
-        options = self._options
-        address = await in_thread(self._bridge_address, old)
-        await in_thread(self._driver.ensure_bridge, options.bridge, address, mtu=options.mtu)
-        record = _bridge_record(old, address, options)
-        if record != old:
-            record = await self._keep(record)
-        await in_thread(self._driver.apply_rules, self._rules(record))
-        if options.ip_forward:
-            await in_thread(self._driver.enable_forwarding)
-        return record
-
-    def _bridge_address(self, old: NetworkRecord | None) -> ipaddress.IPv4Interface:
-        """--bip, else what the bridge has, else what it had last time if still free, else the first free pool."""
-        options = self._options
-        if options.bip:
-            return ipam.parse_bip(options.bip)
-        present = self._driver.bridge_address(options.bridge)
-        if present is not None:
-            return present
-        in_use = self._driver.networks_in_use(besides=options.bridge)
-        if old is not None and old.subnet is not None and old.gateway is not None:
-            subnet = old.subnet
-            if not any(isinstance(n, ipaddress.IPv4Network) and subnet.overlaps(n) for n in in_use):
-                return ipaddress.IPv4Interface(f"{old.gateway}/{subnet.prefixlen}")
-        subnet = ipam.choose_subnet(in_use)
-        return ipaddress.IPv4Interface(f"{ipam.default_gateway(subnet)}/{subnet.prefixlen}")
-
-    def _rules(self, record: NetworkRecord) -> BridgeRules:
-        assert record.subnet is not None
-        return BridgeRules(
-            bridge=record.bridge,
-            subnet=record.subnet,
-            masquerade=record.masquerade,
-            icc=record.icc,
-            internal=record.internal,
-        )
+        record = await in_thread(self._wiring.default_network, old)
+        await self._make(record)
+        return await self._keep(record) if record != old else record
 
     async def _keep(self, record: NetworkRecord) -> NetworkRecord:
         await self._database.write(lambda connection: records.save(connection, record))
@@ -159,6 +126,7 @@ class Networks:
 
     async def close(self, *, remove: bool = False) -> None:
         """Let go of descriptors; with `remove` also take the bridge and its rules away."""
+        self._watcher.close()
         for held in self._held.values():
             if held.namespace is not None:
                 held.namespace.close()
@@ -169,13 +137,12 @@ class Networks:
         self._publisher.close()
         if remove:
             for record in self._networks.values():
-                if record.bridge:
-                    await in_thread(self._driver.remove_bridge, record.bridge, keeps_link=not record.owns_bridge)
+                await in_thread(self._wiring.remove, record)
         await in_thread(self._driver.close)
 
     async def restore(self, running: Iterable[RunningContainer]) -> None:
         """After `start`: these containers hold what their records say, and nobody else holds anything."""
-        leases: list[tuple[str, ipaddress.IPv4Address, str]] = []
+        leases: list[tuple[str, IPv4Address | IPv6Address, str]] = []
         for container in running:
             wish = container.wish
             endpoints = {name: e for name, e in container.endpoints.items() if e.NetworkID in self._networks}
@@ -187,13 +154,14 @@ class Networks:
             attachment = Attachment(
                 mode=mode, path=path, endpoints=endpoints, files=given, ports=ports.bindings(published)
             )
-            held = _Held(wish, wish.name, None, attachment, pid=container.pid, published=published)
-            held.gateway = self._gateway_of(endpoints)
+            held = Held(wish, wish.name, None, attachment, pid=container.pid, published=published)
+            held.gateways = self._gateways_of(endpoints)
             self._held[wish.container_id] = held
             leases += [
-                (e.NetworkID, ipaddress.IPv4Address(e.IPAddress), wish.container_id)
+                (e.NetworkID, ipaddress.ip_address(text), wish.container_id)
                 for e in endpoints.values()
-                if e.IPAddress
+                for text in (e.IPAddress, e.GlobalIPv6Address)
+                if text
             ]
         await self._database.write(lambda connection: records.replace_leases(connection, leases), durable=False)
         for held in self._held.values():
@@ -202,16 +170,20 @@ class Networks:
             except (TareError, OSError):
                 log.exception("ports and names of container %s", held.name)
 
-    async def _readopt(self, held: _Held) -> None:
+    async def _readopt(self, held: Held) -> None:
         """Ports and name server of a container that outlived the engine."""
-        if held.published and (place := self._place(held)) is not None:
-            await self._publisher.adopt(held.published, rules=place[0], address=place[1])
-        if self._wants_names(held.attachment.endpoints):
-            namespace = await in_thread(self._driver.open_namespace, held.pid)
-            try:
+        await self._exposer.adopt(held)
+        if held.attachment.mode is not Mode.OWN:
+            return
+        namespace = await in_thread(self._driver.open_namespace, held.pid)
+        try:
+            for e in held.attachment.endpoints.values():
+                if self._networks[e.NetworkID].bridge:
+                    held.outside[e.NetworkID] = await in_thread(self._driver.outside, namespace, e.MacAddress)
+            if self._wants_names(held.attachment.endpoints):
                 await self._open_names(held, namespace)
-            finally:
-                namespace.close()
+        finally:
+            namespace.close()
 
     # --- networks made by users
 
@@ -220,10 +192,15 @@ class Networks:
         async with self._changing:
             in_use = await in_thread(self._driver.networks_in_use)
             links = await in_thread(self._driver.links)
-            record = definition.define(body, known=self._networks.values(), in_use=in_use, links=links)
+            record = definition.define(
+                body, known=self._networks.values(), in_use=in_use, links=links, prefix6=self._prefix6
+            )
             await self._keep(record)
             try:
-                await in_thread(self._make_bridge, record)
+                await self._make(record)
+                if record.bridge and self._options.iptables:
+                    await self._watcher.learn(record)
+                    await in_thread(self._wiring.accept_forwarding, [record.bridge])
             except BaseException:
                 await self._erase(record)
                 raise
@@ -241,7 +218,9 @@ class Networks:
 
     async def _erase(self, record: NetworkRecord) -> None:
         await self._database.write(lambda connection: records.delete(connection, record.id))
-        await in_thread(self._driver.remove_bridge, record.bridge, keeps_link=not record.owns_bridge)
+        self._watcher.forget(record)
+        is_shared = any(other.parent == record.parent for other in self._networks.values() if other.id != record.id)
+        await in_thread(self._wiring.remove, record, keeps_parent=is_shared)
 
     # --- attaching
 
@@ -260,6 +239,8 @@ class Networks:
         plan = self.plan(wish.config, wish.host, wish.endpoints)
         if plan.mode is Mode.JOINED:
             return self._join(wish, plan)
+        if plan.mode is Mode.PATH:
+            return await self._enter(wish, plan)
         task = spawn(self._attach(wish, plan), name=f"attach {wish.container_id[:12]}", is_awaited=True)
         try:
             return await asyncio.shield(task)
@@ -275,6 +256,12 @@ class Networks:
         target = held.attachment
         return Attachment(mode=Mode.JOINED, path=target.path, files=target.files)
 
+    async def _enter(self, wish: Wish, plan: NetworkPlan) -> Attachment:
+        """`ns:PATH`: somebody else's namespace, with the host's files. Raises InvalidArgument."""
+        await in_thread(check_network_namespace, plan.joined)
+        given = self.file_texts(wish.config, wish.host, mode=Mode.PATH, endpoints={})
+        return Attachment(mode=Mode.PATH, path=plan.joined, files=given)
+
     async def _attach_then_detach(self, task: asyncio.Task[Attachment], container_id: str) -> None:
         try:
             await task
@@ -285,22 +272,23 @@ class Networks:
     async def _attach(self, wish: Wish, plan: NetworkPlan) -> Attachment:
         await self.detach(wish.container_id)
         endpoints: dict[str, EndpointSettings] = {}
-        held = _Held(wish, wish.name, None, Attachment(mode=plan.mode))
+        held = Held(wish, wish.name, None, Attachment(mode=plan.mode))
         busy = [endpoint.network.id for endpoint in plan.endpoints]
         self._busy.update(busy)
         try:
-            plugs: list[Plug] = []
+            plugs: dict[str, Plug] = {}
             for endpoint in plan.endpoints:
                 settings, plug = await self._prepare(wish, endpoint)
                 endpoints[endpoint.network.name] = settings
-                plugs += [plug] if plug is not None else []
+                if plug is not None:
+                    plugs[endpoint.network.id] = plug
             given = self.file_texts(wish.config, wish.host, mode=plan.mode, endpoints=endpoints, links=wish.links)
             if plan.mode is Mode.OWN:
-                held.namespace = await in_thread(self._make_namespace, plugs)
+                held.namespace, held.outside = await in_thread(self._make_namespace, plugs)
             path = held.namespace.path if held.namespace is not None else None
             held.attachment = Attachment(mode=plan.mode, path=path, endpoints=endpoints, files=given)
-            held.gateway = self._gateway_of(endpoints)
-            await self._expose(held)
+            held.gateways = self._gateways_of(endpoints)
+            await self._exposer.expose(held)
             if held.namespace is not None and self._wants_names(endpoints):
                 await self._open_names(held, held.namespace, is_new=True)
         except BaseException:
@@ -325,51 +313,46 @@ class Networks:
         held.pid = pid
         held.attachment = replace(held.attachment, path=f"/proc/{pid}/ns/net")
 
-    def _make_namespace(self, plugs: Sequence[Plug]) -> NetNamespace:
+    def _make_namespace(self, plugs: Mapping[str, Plug]) -> tuple[NetNamespace, dict[str, str]]:
+        """plugs: by network id. With the names of the host's ends."""
         namespace = self._driver.namespace()
         try:
-            for plug in plugs:
-                self._driver.plug(namespace, plug)
+            return namespace, {network: self._driver.plug(namespace, plug) for network, plug in plugs.items()}
         except BaseException:
             namespace.close()
             raise
-        return namespace
 
     async def _prepare(self, wish: Wish, endpoint: EndpointPlan) -> tuple[EndpointSettings, Plug | None]:
-        """Lease an address and say what to plug in."""
+        """Lease addresses and say what to plug in."""
         network, asked = endpoint.network, endpoint.settings
         identity = {"NetworkID": network.id, "EndpointID": random_id()}
         if not endpoint.interface:
             return msgspec.structs.replace(asked, **identity), None
-        subnet, gateway = network.subnet, network.gateway
-        if subnet is None:
-            raise InternalError(f"network {network.name} has no subnet")
-        address = await self._database.write(
-            partial(records.lease_on, network=network, container_id=wish.container_id, wanted=endpoint.address),
+        address, address6 = await self._database.write(
+            partial(
+                records.lease_on,
+                network=network,
+                container_id=wish.container_id,
+                wanted=endpoint.address,
+                wanted6=endpoint.address6,
+            ),
             durable=False,
         )
-        mac = endpoint.mac or mac_for(address)
+        if address is None and address6 is None:
+            raise InternalError(f"network {network.name} has no subnet")
+        names = dns_names(wish.name, asked, container_id=wish.container_id, hostname=wish.config.Hostname)
         settings = msgspec.structs.replace(
             asked,
             **identity,
-            Gateway=str(gateway) if gateway is not None and not network.internal else "",
-            IPAddress=str(address),
-            IPPrefixLen=subnet.prefixlen,
-            MacAddress=mac,
-            DNSNames=None
-            if network.is_predefined
-            else dns_names(wish.name, asked, container_id=wish.container_id, hostname=wish.config.Hostname),
+            **plugging.addresses(network, address, address6),
+            MacAddress=_mac(endpoint, address),
+            DNSNames=None if network.is_predefined else names,
         )
-        plug = Plug(
-            bridge=network.bridge,
+        reflects = bool(wish.host.PortBindings) or wish.host.PublishAllPorts
+        plug = plugging.plug(
+            network, settings, gateways=endpoint.gateways, mtu=self._options.mtu, reflects=reflects,
             interface=endpoint.interface,
-            mac=mac,
-            addresses=(ipaddress.IPv4Interface(f"{address}/{subnet.prefixlen}"),),
-            gateway=gateway if endpoint.is_gateway else None,
-            mtu=network.mtu or self._options.mtu,
-            isolated=not network.icc,
-            reflects=bool(wish.host.PortBindings) or wish.host.PublishAllPorts,
-        )
+        )  # fmt: skip
         return settings, plug
 
     async def detach(self, container_id: str) -> None:
@@ -383,7 +366,7 @@ class Networks:
             if (network := self._networks.get(settings.NetworkID)) is not None:
                 self._tell("disconnect", network, container_id)
 
-    async def _let_go(self, held: _Held) -> None:
+    async def _let_go(self, held: Held) -> None:
         """Names, ports, namespace, addresses. Every step is tried."""
         if held.names is not None:
             held.names.close()
@@ -392,7 +375,7 @@ class Networks:
             held.namespace.close()
             held.namespace = None
         try:
-            await self._withdraw(held)
+            await self._exposer.withdraw(held)
         finally:
             if held.wish.endpoints or held.attachment.mode is Mode.OWN:
                 await self._release(held.wish.container_id)
@@ -440,7 +423,7 @@ class Networks:
                     raise InvalidArgument(f"a running container cannot be connected to network {network.name}")
                 namespace = await in_thread(self._driver.open_namespace, held.pid)
                 try:
-                    await in_thread(self._driver.plug_running, namespace, plug)
+                    held.outside[network.id] = await in_thread(self._driver.plug_running, namespace, plug)
                     await self._refit(held, {**held.attachment.endpoints, network.name: settings}, namespace)
                 finally:
                     namespace.close()
@@ -461,9 +444,10 @@ class Networks:
         namespace = await in_thread(self._driver.open_namespace, held.pid)
         try:
             rest = {key: value for key, value in held.attachment.endpoints.items() if key != network.name}
-            if held.gateway == network.id:
-                await self._withdraw(held, keep=True)
-            await in_thread(self._driver.unplug_running, namespace, settings.MacAddress)
+            if network.id in held.gateways.values():
+                await self._exposer.withdraw(held, keep=True)
+            held.outside.pop(network.id, None)
+            await in_thread(self._driver.unplug_running, namespace, settings.MacAddress, addresses_of([settings]))
             await self._refit(held, rest, namespace)
         finally:
             namespace.close()
@@ -471,90 +455,74 @@ class Networks:
         self._tell("disconnect", network, container_id)
         return held.attachment
 
-    def _running(self, container_id: str) -> _Held:
+    def _running(self, container_id: str) -> Held:
         held = self._held.get(container_id)
         if held is None or not held.pid:
             raise Conflict(f"container {container_id} is not running")
         return held
 
-    async def _refit(self, held: _Held, endpoints: dict[str, EndpointSettings], namespace: NetNamespace) -> None:
+    async def _refit(self, held: Held, endpoints: dict[str, EndpointSettings], namespace: NetNamespace) -> None:
         """A running container has these endpoints now: its route, ports, names and files follow."""
         if self._held.get(held.wish.container_id) is not held:
             raise Conflict(f"container {held.wish.container_id} is not running")
         given = self.file_texts(
             held.wish.config, held.wish.host, mode=Mode.OWN, endpoints=endpoints, links=held.wish.links
         )
-        gateway = self._gateway_of(endpoints)
-        if gateway != held.gateway:
-            await self._withdraw(held, keep=True)
+        gateways = self._gateways_of(endpoints)
+        moves = gateways != held.gateways
+        if moves:
+            await self._exposer.withdraw(held, keep=True)
         held.attachment = replace(held.attachment, endpoints=endpoints, files=given)
         self._directory.changed()
-        if gateway != held.gateway:
-            held.gateway = gateway
-            network = self._networks.get(gateway)
-            if network is not None:
-                mac = endpoints[network.name].MacAddress
-                await in_thread(self._driver.set_gateway, namespace, mac, network.gateway)
-            await self._expose(held)
+        if moves:
+            before, held.gateways = held.gateways, gateways
+            for version in (4, 6):
+                if before.get(version) != gateways.get(version):
+                    await self._turn_route(held, namespace, version)
+            await self._exposer.expose(held)
         if held.names is None and self._wants_names(endpoints):
             await self._open_names(held, namespace)
 
-    def _gateway_of(self, endpoints: Mapping[str, EndpointSettings]) -> str:
-        """The id of the network that carries the default route, or ""."""
+    async def _turn_route(self, held: Held, namespace: NetNamespace, version: int) -> None:
+        """The default route of a family goes by another network now, or by none."""
+        network = self._networks.get(held.gateways.get(version, ""))
+        if network is not None:
+            gateway = network.gateway if version == 4 else network.gateway6
+            settings = held.attachment.endpoints[network.name]
+            await in_thread(
+                self._driver.set_gateway,
+                namespace,
+                settings.MacAddress,
+                gateway,
+                version=version,
+                addresses=addresses_of([settings]),
+                is_direct=parents.routes_directly(network),
+            )
+
+    def _gateways_of(self, endpoints: Mapping[str, EndpointSettings]) -> dict[int, str]:
+        """For each family the id of the network that carries the default route."""
         pairs = [(self._networks[e.NetworkID], e) for e in endpoints.values() if e.NetworkID in self._networks]
-        chosen = planning.choose_gateway([pair for pair in pairs if pair[1].IPAddress])
-        return chosen.id if chosen is not None else ""
+        chosen = {version: planning.choose_gateway(pairs, version) for version in (4, 6)}
+        return {version: network.id for version, network in chosen.items() if network is not None}
+
+    async def change_ports(self, container_id: str, host: HostConfig) -> Attachment | None:
+        """A running container asks for other ports now; None: it is not plugged in. A conflict changes nothing."""
+        held = self._held.get(container_id)
+        if held is None:
+            return None
+        await self._exposer.change(held, host)
+        return held.attachment
 
     async def _release_one(self, network_id: str, container_id: str) -> None:
         release = partial(records.release_one, network_id=network_id, container_id=container_id)
         await self._database.write(release, durable=False)
-
-    # --- published ports
-
-    def _place(self, held: _Held) -> tuple[BridgeRules, ipaddress.IPv4Address] | None:
-        """Where a container's ports are published: the rules and its address on its gateway's network."""
-        network = self._networks.get(held.gateway)
-        if network is None:
-            return None
-        return self._rules(network), ipaddress.IPv4Address(held.attachment.endpoints[network.name].IPAddress)
-
-    async def _expose(self, held: _Held) -> None:
-        """Publish what the container asks for. Those that were published before keep their number."""
-        place = self._place(held)
-        wishes = ports.wishes(held.wish.config, held.wish.host) if place is not None else []
-        if place is None or not wishes:
-            return
-        if held.published:  # moved from one network to another: the host's side stays
-            wishes = [
-                ports.PortWish(protocol=p.protocol, port=p.port, host_ip=p.host_ip, first=p.host_port, last=p.host_port)
-                for p in held.published
-            ]
-            held.published = ()
-        network = self._networks[held.gateway]
-        held.published = await self._publisher.publish(
-            wishes,
-            rules=place[0],
-            address=place[1],
-            default_ip=ipaddress.IPv4Address(network.host_binding),
-            who=f"{held.name} ({held.attachment.endpoints[network.name].EndpointID})",
-        )
-        held.attachment = replace(held.attachment, ports=ports.bindings(held.published))
-
-    async def _withdraw(self, held: _Held, *, keep: bool = False) -> None:
-        """Take the published ports back. keep: remember their numbers for the next network."""
-        place = self._place(held)
-        if held.attachment.ports and place is not None:
-            await self._publisher.withdraw(held.published, rules=place[0], address=place[1])
-        held.attachment = replace(held.attachment, ports={})
-        if not keep:
-            held.published = ()
 
     # --- names
 
     def _wants_names(self, endpoints: Mapping[str, EndpointSettings]) -> bool:
         return any(n.has_names for e in endpoints.values() if (n := self._networks.get(e.NetworkID)) is not None)
 
-    async def _open_names(self, held: _Held, namespace: NetNamespace, *, is_new: bool = False) -> None:
+    async def _open_names(self, held: Held, namespace: NetNamespace, *, is_new: bool = False) -> None:
         """Serve names at 127.0.0.11 inside."""
         book = Book(
             find=lambda name: self._directory.find(name, held.attachment.endpoints),
@@ -565,9 +533,9 @@ class Networks:
         await server.open(*await in_thread(partial(self._driver.name_sockets, namespace, is_new=is_new)))
         held.names = server
 
-    def _servers_for(self, held: _Held) -> Sequence[str]:
+    def _servers_for(self, held: Held) -> Sequence[str]:
         """Whom to ask what we do not know: nobody where the container must not reach the outside."""
-        if not held.gateway:
+        if not held.gateways:
             return ()
         return tuple(held.wish.host.Dns or ()) or self._options.dns or texts.host_servers()
 
@@ -588,7 +556,7 @@ class Networks:
             host,
             options=self._options,
             mode=mode,
-            addresses=[e.IPAddress for e in endpoints.values() if e.IPAddress],
+            addresses=addresses_of(endpoints.values()),
             host_gateway=self._host_gateway(),
             name_server=NAME_SERVER if self._wants_names(endpoints) else "",
             links=links,
@@ -615,6 +583,8 @@ class Networks:
         network = self.inspect(name)
         if network.is_predefined:
             raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        if any(other.config_from == network.name for other in self._networks.values()):
+            raise Forbidden(f'error while removing network: configuration network "{network.name}" is in use')
         if self.members(network.id) or self._busy[network.id]:
             raise Forbidden(
                 f"error while removing network: network {network.name} id {network.id} has active endpoints"
@@ -637,37 +607,26 @@ class Networks:
             raise NotFound(f"container {container_id} is not attached to any network")
         return held.attachment
 
+    @property
+    def _prefix6(self) -> ipaddress.IPv6Network:
+        return ipam.local_prefix(self._options.seed)
+
     def pools(self) -> Sequence[dict[str, object]]:
         """`DefaultAddressPools` of info."""
         return [{"Base": str(pool), "Size": size} for pool, size in ipam.DEFAULT_POOLS]
 
     def warnings(self) -> Sequence[str]:
         """What `info` should say about this host's network."""
+        if self._options.forward_accept:
+            return []
         return [
             f"Chain {chain} drops forwarded packets: its owner has to let {self._options.bridge} through"
             for chain in self._driver.forward_drops()
         ]
 
 
-def _new_record(name: str, driver: str) -> NetworkRecord:
-    return NetworkRecord(id=random_id(), name=name, driver=driver, created_at=clock.now())
-
-
-def _bridge_record(
-    old: NetworkRecord | None, address: ipaddress.IPv4Interface, options: NetworkOptions
-) -> NetworkRecord:
-    """The record of the default network: the id of before, everything else from the options."""
-    base = old or _new_record("bridge", "bridge")
-    return msgspec.structs.replace(
-        base,
-        bridge=options.bridge,
-        pools=(Pool(subnet=str(address.network), gateway=str(address.ip)),),
-        options={
-            "com.docker.network.bridge.default_bridge": "true",
-            records.ICC: str(options.icc).lower(),
-            records.MASQUERADE: str(options.ip_masq).lower(),
-            records.HOST_BINDING: "0.0.0.0",
-            records.BRIDGE_NAME: options.bridge,
-            records.MTU: str(options.mtu),
-        },
-    )
+def _mac(endpoint: EndpointPlan, address: IPv4Address | None) -> str:
+    """An ipvlan has its parent's."""
+    if endpoint.network.driver == "ipvlan":
+        return ""
+    return endpoint.mac or (mac_for(address) if address is not None else random_mac())

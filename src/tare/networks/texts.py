@@ -44,7 +44,9 @@ def compose(
         )
         hosts = _read(_HOST_HOSTS) + _extra_lines(host, host_gateway)
         return FileTexts(hosts=hosts, hostname=hostname, resolv_conf=resolver.text)
-    resolver = files.container_resolver(_host_resolver(), servers=servers, search=search, options=keywords)
+    resolver = files.container_resolver(
+        _host_resolver(), servers=servers, search=search, options=keywords, ipv6=any(":" in a for a in addresses)
+    )
     if name_server:
         resolver = files.asking(resolver, name_server)
     hosts = files.hosts(

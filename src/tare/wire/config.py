@@ -307,7 +307,7 @@ class UpdateBody(HostConfig, kw_only=True, frozen=True):
     """The body of `POST /containers/{id}/update`: Docker's limits and restart policy, and what this engine adds.
 
     Labels: null takes one away. Env: `NAME=value` sets, `NAME` alone takes away. Cmd, Entrypoint: replaced whole, []
-    for none. Healthcheck: the members that are given. Binds, Mounts: added, in the place of what is at their
+    for none. PortBindings: replaced whole, at once. Healthcheck: the members that are given. Binds, Mounts: added, in the place of what is at their
     destination; RemoveMounts: destinations.
     """
 
@@ -318,6 +318,22 @@ class UpdateBody(HostConfig, kw_only=True, frozen=True):
     Healthcheck: HealthConfig | UnsetType = UNSET
     Name: str = ""
     RemoveMounts: list[str] | UnsetType = UNSET
+
+
+class PortsBody(Wire, kw_only=True, frozen=True):
+    """The body of `POST /tare/v1/containers/{id}/ports`: bindings by port, as in `HostConfig.PortBindings`.
+
+    Remove comes first; an empty list there means every binding of that port.
+    """
+
+    Add: dict[str, list[PortBinding] | None] | None = None
+    Remove: dict[str, list[PortBinding] | None] | None = None
+
+
+class PortsChanged(Wire, kw_only=True, frozen=True):
+    """The answer to it: what is published now, as in `NetworkSettings.Ports`."""
+
+    Ports: dict[str, list[PortBinding] | None]
 
 
 def config_of(body: CreateBody) -> ContainerConfig:

@@ -31,7 +31,7 @@ class IPAM(Wire, kw_only=True, frozen=True):
 
 
 class ConfigReference(Wire, kw_only=True, frozen=True):
-    """The network whose configuration is used; always empty here."""
+    """The configuration-only network whose settings are used, or ""."""
 
     Network: str = ""
 

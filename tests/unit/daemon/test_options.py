@@ -10,7 +10,7 @@ import pytest
 
 from tare.base.errors import InvalidArgument
 from tare.daemon import options
-from tare.daemon.options import Options, load, parser, resolve
+from tare.daemon.options import Options, load, parser, resolve, tcp_sockets
 from tare.wire.config import Ulimit
 
 
@@ -197,3 +197,15 @@ def test_abbreviations_are_not_guessed(configured: Any, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         load([*configured({}), "--data", "/x"])
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_the_tcp_sockets_that_containers_must_not_reach() -> None:
+    hosts = ["unix:///run/x", "tcp://0.0.0.0:2375", "tcp://10.0.0.1:2376", "tcp://[::1]", "tcp://name:99"]
+    assert tcp_sockets(hosts) == [("", 2375), ("10.0.0.1", 2376), ("::1", 2375), ("", 99)]
+
+
+def test_options_of_ipv6() -> None:
+    found = load(["--ipv6", "--fixed-cidr-v6", "fd00:1::/64", "--forward-accept=false"])
+    assert (found.ipv6, found.fixed_cidr_v6, found.forward_accept) == (True, "fd00:1::/64", False)
+    with pytest.raises(InvalidArgument, match="invalid value for --fixed-cidr-v6"):
+        load(["--fixed-cidr-v6", "10.0.0.0/8"])

@@ -7,7 +7,7 @@ import pytest
 from tare.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from tare.networks.definition import define
 from tare.networks.records import NetworkRecord, Pool
-from tare.wire.networks import IPAM, IPAMConfig, NetworkCreate
+from tare.wire.networks import IPAM, ConfigReference, IPAMConfig, NetworkCreate
 
 WEB = NetworkRecord(
     id="a" * 64, name="web", driver="bridge", created_at=1, bridge="br-web", pools=(Pool(subnet="10.5.0.0/16"),)
@@ -60,14 +60,17 @@ def test_what_was_asked_for_is_kept():
         ({"Scope": "swarm"}, Forbidden, "cannot create a swarm scoped network when swarm is not active"),
         ({"Driver": "host"}, Forbidden, 'only one instance of "host" network is allowed'),
         ({"IPAM": IPAM(Driver="x")}, NotFound, "ipam driver x"),
-        ({"EnableIPv6": True}, InvalidArgument, "IPv6"),
         ({"EnableIPv4": False}, InvalidArgument, "IPv4 or IPv6 must be enabled"),
-        ({"ConfigOnly": True}, InvalidArgument, "configuration-only"),
+        ({"ConfigOnly": True, "Internal": True}, Forbidden, "configuration network can only contain"),
+        ({"ConfigFrom": ConfigReference(Network="web")}, NotFound, 'configuration network "web" does not exist'),
+        ({"Driver": "macvlan", "Options": {"macvlan_mode": "x"}}, InvalidArgument, "requested macvlan mode 'x'"),
         ({"subnet": "10.5.7.0/24"}, Forbidden, "Pool overlaps with other one on this address space"),
         ({"subnet": "10.6.0.0/33"}, InvalidArgument, "invalid CIDR address: 10.6.0.0/33"),
         ({"subnet": "10.6.0.1/24"}, InvalidArgument, "it should be 10.6.0.0/24"),
         ({"subnet": "10.6.0.0/31"}, InvalidArgument, "no room"),
-        ({"subnet": "fd00::/64"}, InvalidArgument, "IPv6"),
+        ({"EnableIPv6": True, "subnet": "fd00::/127"}, InvalidArgument, "no room"),
+        ({"EnableIPv6": True, "subnet": "fd00::1/64"}, InvalidArgument, "it should be fd00::/64"),
+        ({"EnableIPv6": True, "subnet": "fd00::/64", "gateway": "fd01::1"}, InvalidArgument, "out of range"),
         ({"subnet": "10.6.0.0/24", "gateway": "10.7.0.1"}, InvalidArgument, "Requested address is out of range"),
         ({"subnet": "10.6.0.0/24", "ip_range": "10.7.0.0/25"}, InvalidArgument, "it is not inside subnet"),
         ({"subnet": "10.6.0.0/24", "gateway": "10.6.0.9", "aux": {"a": "10.6.0.9"}}, Forbidden, "Address already"),
@@ -89,3 +92,27 @@ def test_two_subnets_are_one_too_many():
     configs = [IPAMConfig(Subnet="10.6.0.0/24"), IPAMConfig(Subnet="10.7.0.0/24")]
     with pytest.raises(InvalidArgument, match="multiple subnets"):
         make(IPAM=IPAM(Config=configs))
+
+
+def test_two_families_and_what_is_said_of_one_that_is_not_wanted():
+    both = [IPAMConfig(Subnet="10.6.0.0/24"), IPAMConfig(Subnet="fd06::/64", IPRange="fd06::8000:0:0:0/65")]
+    found = make(EnableIPv6=True, IPAM=IPAM(Config=both))
+    assert [(pool.subnet, pool.gateway) for pool in found.pools] == [
+        ("10.6.0.0/24", "10.6.0.1"),
+        ("fd06::/64", "fd06::1"),
+    ]
+    assert [pool.subnet for pool in make(IPAM=IPAM(Config=both)).pools] == ["10.6.0.0/24"]
+    only = make(EnableIPv4=False, EnableIPv6=True)
+    assert [pool.subnet.startswith("fd") for pool in only.pools] == [True]
+    assert only.subnet is None
+
+
+def test_settings_of_another_network():
+    template = make(name="settings", ConfigOnly=True, IPAM=IPAM(Config=[IPAMConfig(Subnet="10.6.0.0/24")]))
+    assert (template.driver, template.pools[0].gateway, template.bridge) == ("null", "", "")
+    body = NetworkCreate(Name="real", ConfigFrom=ConfigReference(Network="settings"))
+    found = define(body, known=[template], in_use=[])
+    assert (found.pools[0].subnet, found.pools[0].gateway, found.config_from) == ("10.6.0.0/24", "10.6.0.1", "settings")
+    own = NetworkCreate(Name="real", Options={"a": "b"}, ConfigFrom=ConfigReference(Network="settings"))
+    with pytest.raises(Forbidden, match="user specified configurations are not supported"):
+        define(own, known=[template], in_use=[])

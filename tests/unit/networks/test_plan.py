@@ -5,14 +5,18 @@ import pytest
 from tare.base.errors import InvalidArgument, NotFound
 from tare.networks import plan as planning
 from tare.networks.plan import Mode
-from tare.networks.records import NetworkRecord
+from tare.networks.records import NetworkRecord, Pool
 from tare.wire.config import ContainerConfig, EndpointIPAM, EndpointSettings, HostConfig
 
-BRIDGE = NetworkRecord(id="ab" + "0" * 62, name="bridge", driver="bridge", created_at=1)
+FOUR = Pool(subnet="10.0.0.0/24", gateway="10.0.0.1")
+SIX = Pool(subnet="fd00::/64", gateway="fd00::1")
+BRIDGE = NetworkRecord(id="ab" + "0" * 62, name="bridge", driver="bridge", created_at=1, pools=(FOUR,))
 HOST = NetworkRecord(id="b" * 64, name="host", driver="host", created_at=1)
 NONE = NetworkRecord(id="c" * 64, name="none", driver="null", created_at=1)
-WEB = NetworkRecord(id="ab" + "1" * 62, name="web", driver="bridge", created_at=2, is_subnet_asked=True)
-APP = NetworkRecord(id="d" * 64, name="app", driver="bridge", created_at=2)
+WEB = NetworkRecord(
+    id="ab" + "1" * 62, name="web", driver="bridge", created_at=2, is_subnet_asked=True, pools=(FOUR, SIX)
+)
+APP = NetworkRecord(id="d" * 64, name="app", driver="bridge", created_at=2, pools=(FOUR,))
 ALL = [BRIDGE, HOST, NONE, WEB, APP]
 
 
@@ -36,7 +40,7 @@ def test_the_default_bridge(mode):
     found = plan(mode)
     assert found.mode is Mode.OWN
     [endpoint] = found.endpoints
-    assert (endpoint.network, endpoint.interface, endpoint.is_gateway) == (BRIDGE, "eth0", True)
+    assert (endpoint.network, endpoint.interface, endpoint.gateways) == (BRIDGE, "eth0", (4,))
 
 
 def test_host_none_joined_and_disabled():
@@ -51,18 +55,21 @@ def test_host_none_joined_and_disabled():
 def test_several_networks_and_who_carries_the_default_route():
     asked = {"web": EndpointSettings(Aliases=["w"]), "app": None}
     found = plan("web", asked)
-    assert [(e.network.name, e.interface, e.is_gateway) for e in found.endpoints] == [
-        ("web", "eth0", False),
-        ("app", "eth1", True),
+    assert [(e.network.name, e.interface, e.gateways) for e in found.endpoints] == [
+        ("web", "eth0", (6,)),
+        ("app", "eth1", (4,)),
     ]
     preferred = plan("web", asked | {"web": EndpointSettings(GwPriority=1)})
-    assert [e.is_gateway for e in preferred.endpoints] == [True, False]
+    assert [e.gateways for e in preferred.endpoints] == [(4, 6), ()]
 
 
 def test_addresses_asked_for():
     settings = EndpointSettings(IPAMConfig=EndpointIPAM(IPv4Address="10.0.0.9"), MacAddress="02-42-AA-00-00-01")
     [endpoint] = plan("web", {"web": settings}).endpoints
     assert (str(endpoint.address), endpoint.mac) == ("10.0.0.9", "02:42:aa:00:00:01")
+    six = EndpointSettings(IPAMConfig=EndpointIPAM(IPv6Address="fd00::9"))
+    assert str(plan("web", {"web": six}).endpoints[0].address6) == "fd00::9"
+    assert plan("ns:/run/netns/x").joined == "/run/netns/x"
     assert plan("bridge", MacAddress="02:00:00:00:00:05").endpoints[0].mac == "02:00:00:00:00:05"
 
 
@@ -92,6 +99,7 @@ def test_addresses_asked_for():
             {},
             "only when connecting to networks with user configured subnets",
         ),
+        ("web", {"web": EndpointSettings(IPAMConfig=EndpointIPAM(IPv6Address="x"))}, {}, "invalid IPv6 address: x"),
         ("bridge", {}, {"MacAddress": "foo"}, "foo is not a valid mac address"),
         ("bridge", {}, {"MacAddress": "01:00:00:00:00:00"}, "group address"),
     ],

@@ -1,11 +1,11 @@
 """From PortBindings to what is published, and back."""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from tare.base.errors import InvalidArgument
-from tare.networks.ports import PortWish, Published, bindings, published_of, wishes
+from tare.base.errors import Conflict, InvalidArgument, NotFound
+from tare.networks.ports import PortWish, Published, bindings, edited, host_ips, owners, published_of, wishes
 from tare.wire.config import ContainerConfig, Empty, HostConfig, PortBinding
 
 
@@ -45,7 +45,6 @@ def test_an_empty_list_and_publish_all_mean_any_port():
         {"80/tcp": [PortBinding(HostPort="70000")]},
         {"80/tcp": [PortBinding(HostPort="90-80")]},
         {"80/tcp": [PortBinding(HostIp="nowhere")]},
-        {"80/tcp": [PortBinding(HostIp="::1")]},
     ],
 )
 def test_refusals(given):
@@ -67,3 +66,51 @@ def test_there_and_back():
     assert sorted(published_of(shown), key=lambda entry: entry.host_port) == sorted(
         published, key=lambda entry: entry.host_port
     )
+
+
+def test_both_families_where_nobody_says_which():
+    wish = PortWish(protocol="tcp", port=80)
+    assert [str(ip) for ip in host_ips(wish, "0.0.0.0")] == ["0.0.0.0", "::"]
+    assert [str(ip) for ip in host_ips(wish, "127.0.0.1")] == ["127.0.0.1"]
+    one = PortWish(protocol="tcp", port=80, host_ip=IPv6Address("::1"))
+    assert [str(ip) for ip in host_ips(one, "0.0.0.0")] == ["::1"]
+
+
+def test_whose_a_published_port_is():
+    given = wanted({"80/tcp": [PortBinding(HostPort=""), PortBinding(HostPort="8080")]})
+    published = [
+        Published(protocol="tcp", port=80, host_ip=ip, host_port=number)
+        for number in (32768, 8080)
+        for ip in (IPv4Address("0.0.0.0"), IPv6Address("::"))
+    ]
+    found = owners(given, published, "0.0.0.0")
+    assert [(wish.first, [entry.host_port for entry in mine]) for wish, mine in found] == [
+        (8080, [8080, 8080]),
+        (0, [32768, 32768]),
+    ]
+
+
+def test_bindings_are_edited():
+    asked = {"80": [PortBinding(HostPort="8080"), PortBinding(HostIp="127.0.0.1")], "53/udp": []}
+    shown = {"80/tcp": [PortBinding(HostIp="127.0.0.1", HostPort="32768")]}
+    found = edited(
+        asked,
+        add={"81": [PortBinding(HostPort="9")]},
+        remove={"80/tcp": [PortBinding(HostPort="32768")], "53/udp": []},
+        published=shown,
+    )
+    assert found == {"80/tcp": [PortBinding(HostPort="8080")], "81/tcp": [PortBinding(HostPort="9")]}
+    with pytest.raises(NotFound, match="port 90/tcp is not published"):
+        edited(asked, add={}, remove={"90": []}, published=shown)
+    with pytest.raises(NotFound, match="port 80/tcp is not published at 9999"):
+        edited(asked, add={}, remove={"80": [PortBinding(HostPort="9999")]}, published=shown)
+    with pytest.raises(Conflict, match="is published at 8080 already"):
+        edited(asked, add={"80": [PortBinding(HostPort="8080")]}, remove={}, published=shown)
+
+
+def test_of_two_ephemeral_ones_the_other_keeps_its_number():
+    shown = {"80/tcp": [PortBinding(HostIp="0.0.0.0", HostPort=number) for number in ("32768", "32769")]}
+    found = edited(
+        {"80": [PortBinding(), PortBinding()]}, add={}, remove={"80": [PortBinding(HostPort="32768")]}, published=shown
+    )
+    assert found == {"80/tcp": [PortBinding(HostPort="32769")]}

@@ -9,10 +9,11 @@ import pytest
 from tare.base.errors import InternalError, NotFound
 from tare.drivers.network.nft import BridgeRules
 from tare.networks.ports import PortWish
-from tare.networks.publishing import Publisher
+from tare.networks.publishing import Place, Publisher
 
 RULES = BridgeRules(bridge="br-x", subnet=IPv4Network("10.0.0.0/24"))
-ADDRESS, LOOPBACK = IPv4Address("10.0.0.2"), IPv4Address("127.0.0.1")
+PLACE = Place({4: (RULES, IPv4Address("10.0.0.2"))})
+LOOPBACK = IPv4Address("127.0.0.1")
 
 
 class Filter:
@@ -27,9 +28,19 @@ class Filter:
         for entry in publications:
             (self.mapped.add if present else self.mapped.remove)((entry.host_ip, entry.host_port, entry.port))
 
+    def apply_rules(self, rules, publications):
+        self.mapped = {(entry.host_ip, entry.host_port, entry.port) for entry in publications}
+
+    def apply_all(self, wanted):
+        for rules, publications in wanted:
+            self.apply_rules(rules, publications)
+
+    def flush_flows(self, ports):
+        pass
+
 
 def publish(publisher, *wishes):
-    return publisher.publish(wishes, rules=RULES, address=ADDRESS, default_ip=LOOPBACK, who="box (e1)")
+    return publisher.publish(wishes, place=PLACE, default_ip="127.0.0.1", who="box (e1)")
 
 
 def test_published_and_withdrawn():
@@ -43,7 +54,7 @@ def test_published_and_withdrawn():
             await publish(publisher, PortWish(protocol="udp", port=9), wish)
         assert len(table.mapped) == 1
         table.error = NotFound("flushed")
-        await publisher.withdraw([published], rules=RULES, address=ADDRESS)
+        await publisher.withdraw([published], place=PLACE)
         table.error = None
         [again] = await publish(publisher, wish)
         assert again.host_port == published.host_port
@@ -57,11 +68,27 @@ def test_a_running_containers_ports_are_taken_back():
         table = Filter()
         first, second = Publisher(table), Publisher(table)
         [published] = await publish(first, PortWish(protocol="tcp", port=80))
-        await second.adopt([published], rules=RULES, address=ADDRESS)  # the port is lost, the mapping is not
+        await second.adopt([published], place=PLACE)  # the port is lost, the mapping is not
         first.close()
-        await second.adopt([published], rules=RULES, address=ADDRESS)
+        await second.adopt([published], place=PLACE)
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", published.host_port))
         second.close()
+
+    asyncio.run(main())
+
+
+def test_rules_that_were_flushed_are_made_again_with_all_ports():
+    async def main():
+        table = Filter()
+        publisher = Publisher(table)
+        [first] = await publish(publisher, PortWish(protocol="tcp", port=80))
+        table.mapped.clear()
+        await publisher.restore(RULES)
+        assert table.mapped == {(LOOPBACK, first.host_port, 80)}
+        table.mapped, table.error = set(), NotFound("flushed")
+        [second] = await publish(publisher, PortWish(protocol="tcp", port=81))
+        assert table.mapped == {(LOOPBACK, first.host_port, 80), (LOOPBACK, second.host_port, 81)}
+        publisher.close()
 
     asyncio.run(main())

@@ -1,10 +1,8 @@
 """What the service decides without touching the kernel; the rest is proved in tests/e2e/test_networks.py."""
 
-import ipaddress
-
 import pytest
 
-from tare.networks import service, texts
+from tare.networks import texts
 from tare.networks.plan import Mode
 from tare.networks.service import NetworkOptions, Networks
 from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig
@@ -55,21 +53,12 @@ def test_the_real_servers_behind_systemds_stub(networks, tmp_path, monkeypatch):
     assert given.resolv_conf == "nameserver 10.7.7.7\n"
 
 
-def test_the_record_of_the_default_bridge_keeps_its_id():
-    address = ipaddress.IPv4Interface("10.0.0.1/24")
-    first = service._bridge_record(None, address, NetworkOptions())
-    second = service._bridge_record(first, address, NetworkOptions(icc=False))
-    assert second.id == first.id
-    assert second.options["com.docker.network.bridge.enable_icc"] == "false"
-    assert (second.pools[0].subnet, second.pools[0].gateway) == ("10.0.0.0/24", "10.0.0.1")
-
-
 def test_the_pools_of_info(networks):
     assert networks.pools()[0] == {"Base": "172.17.0.0/16", "Size": 16}
 
 
 def test_it_says_what_stands_in_the_way(networks):
-    assert networks.warnings() == [
-        "Chain ip filter FORWARD drops forwarded packets: its owner has to let tare0 through"
-    ]
+    assert networks.warnings() == []  # it is let through
+    plain = Networks(database=None, options=NetworkOptions(forward_accept=False), driver=NoKernel())
+    assert plain.warnings() == ["Chain ip filter FORWARD drops forwarded packets: its owner has to let tare0 through"]
     assert repr(networks) == "<Networks 0 networks, 0 containers, bridge tare0>"

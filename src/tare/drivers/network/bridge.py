@@ -1,7 +1,7 @@
 """Bridges and what is plugged into them: the kernel side of every network of driver "bridge".
 
     bridge <name> (gateway address)  <-  veth<7 hex> | eth0 in the container's namespace
-    table ip tare-<name>                 masquerading, forwarding, published ports
+    tables ip, ip6 tare-<name>           masquerading, forwarding, published ports, the engine's own sockets
 
 Life of an endpoint: `namespace()`, then `plug` for each network, then the descriptor goes to the runtime; `close` of
 the namespace ends it (links and addresses go with it, nobody waits). Bridges and rules stay until `remove_bridge`.
@@ -11,20 +11,28 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import secrets
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, Unavailable
-from tare.drivers.network.netlink import IPAddress, IPInterface, IPNetwork, Link, Netlink, Route
-from tare.drivers.network.netns import Namespaces, NetNamespace
+from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, TareError, Unavailable
+from tare.drivers.network import conntrack
+from tare.drivers.network.netlink import IPAddress, IPInterface, IPNetwork, Link, Netlink, Route, vlan_data
+from tare.drivers.network.netns import Namespaces, NetNamespace, switch_ipv6_on
 from tare.drivers.network.nft import BridgeRules, Nft, Publication, check_bridge_name, names_ruleset
+from tare.drivers.network.watch import Watch
+
+log = logging.getLogger(__name__)
 
 NAME_SERVER = "127.0.0.11"
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+_FORWARD6 = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+_TRIES = 3
+_EVERYWHERE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 
 
 def mac_for(address: ipaddress.IPv4Address) -> str:
@@ -32,15 +40,35 @@ def mac_for(address: ipaddress.IPv4Address) -> str:
     return "02:42:" + address.packed.hex(":")
 
 
+def random_mac() -> str:
+    """A locally administered address for an endpoint without IPv4."""
+    return "02:42:" + secrets.token_bytes(4).hex(":")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A link that lives on one of the host's. kind: macvlan or ipvlan; `data`: its attributes, see netlink."""
+
+    kind: str
+    parent: str
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plug:
-    """One endpoint to make. `gateway` None: no default route by this one. `reflects`: it has published ports."""
+    """One endpoint to make, on `bridge`, or as a `child` of a link of the host.
 
-    bridge: str
+    `gateways`: of IPv4, of IPv6, of both; a family without one has no default route by this endpoint. `direct`: the
+    families (4, 6) whose default route is the link itself. `reflects`: it has published ports.
+    """
+
+    bridge: str = ""
+    child: Child | None = None
     interface: str
     mac: str
     addresses: tuple[IPInterface, ...]
-    gateway: IPAddress | None = None
+    gateways: tuple[IPAddress, ...] = ()
+    direct: tuple[int, ...] = ()
     mtu: int = 1500
     isolated: bool = False
     reflects: bool = False
@@ -54,6 +82,7 @@ class BridgeDriver:
         self._namespaces = Namespaces()
         self._lock = threading.RLock()
         self._is_closed = False
+        self._macs: dict[str, str] = {}
         self._home: NetNamespace | None = None
         try:
             if home is None:
@@ -106,20 +135,24 @@ class BridgeDriver:
                     return address.interface
         return None
 
-    def ensure_bridge(self, name: str, address: ipaddress.IPv4Interface, *, mtu: int = 1500) -> None:
-        """Make the bridge, or adopt the one there is: up, with this address."""
+    def ensure_bridge(self, name: str, *addresses: IPInterface, mtu: int = 1500) -> None:
+        """Make the bridge, or adopt the one there is: up, with these addresses."""
         with self._lock:
             link = self._netlink.link(check_bridge_name(name))
             if link is None:
-                mac = "02:42:" + secrets.token_bytes(4).hex(":")
-                self._netlink.create_bridge(name, mac=mac, mtu=mtu)
+                # One that was taken away comes back with its mac: its containers remember that of their gateway.
+                self._netlink.create_bridge(name, mac=self._macs.get(name) or random_mac(), mtu=mtu)
                 link = self._netlink.link(name)
                 if link is None:
                     raise InternalError(f"bridge {name} went away while it was made")
             _check_is_bridge(link)
+            self._macs[name] = link.mac
             present = {a.interface for a in self._netlink.addresses() if a.index == link.index}
-            if address not in present:
-                self._netlink.add_address(link.index, address)
+            if any(address.version == 6 for address in addresses):
+                self._at_home(lambda: switch_ipv6_on(name))
+            for address in addresses:
+                if address not in present:
+                    self._netlink.add_address(link.index, address)
             if not link.is_up:
                 self._netlink.set_up(link.index)
 
@@ -128,28 +161,88 @@ class BridgeDriver:
         with self._lock:
             if self._nft is not None:
                 self._nft.remove(name)
+                self._touch_others(lambda nft: nft.forget_forwarding(name, nft.forward_drops()))
             if not keeps_link:
                 self._netlink.delete_link(name)
+
+    def reflect(self, outside: str) -> None:
+        """Let a container reach its own published ports; a link that is gone needs it no more."""
+        with self._lock:
+            if (link := self._netlink.link(outside)) is not None:
+                self._netlink.reflect(link.index)
+
+    # --- parents of macvlan and ipvlan
+
+    def check_link(self, name: str) -> None:
+        """Raises InvalidArgument unless the host has such a link."""
+        with self._lock:
+            if self._netlink.link(name) is None:
+                raise InvalidArgument(f"the parent interface {name} is not there", hint="ip link shows what there is")
+
+    def ensure_dummy(self, name: str) -> None:
+        """A link that leads nowhere. Raises Unavailable where this kernel has none."""
+        self._ensure(name, kind="dummy", parent=0, data=b"", hint="name a parent: -o parent=eth0")
+
+    def ensure_vlan(self, name: str, parent: str, number: int) -> None:
+        """The link `parent.number` for one VLAN. Raises InvalidArgument (no such parent), Unavailable."""
+        with self._lock:
+            below = self._netlink.link(parent)
+            if below is None and self._netlink.link(name) is None:
+                raise InvalidArgument(f"the parent interface {parent} is not there", hint="ip link shows what there is")
+            index = below.index if below is not None else 0
+            self._ensure(name, kind="vlan", parent=index, data=vlan_data(number), hint="make the link yourself")
+
+    def _ensure(self, name: str, *, kind: str, parent: int, data: bytes, hint: str) -> None:
+        with self._lock:
+            link = self._netlink.link(name)
+            if link is None:
+                try:
+                    self._netlink.create_child(name, kind=kind, parent=parent, namespace_fd=-1, data=data)
+                except Unavailable:
+                    raise Unavailable(f"this kernel has no {kind} links", hint=hint) from None
+                link = self._netlink.link(name)
+            if link is not None and not link.is_up:
+                self._netlink.set_up(link.index)
+
+    def remove_link(self, name: str) -> None:
+        """Delete a link of ours. Idempotent."""
+        with self._lock:
+            self._netlink.delete_link(name)
+
+    # --- rules
 
     def links(self) -> set[str]:
         """Names of the host's interfaces."""
         with self._lock:
             return {link.name for link in self._netlink.links()}
 
-    def apply_rules(self, rules: BridgeRules) -> None:
-        """Make or replace the rules of a bridge; without nftables does nothing.
+    def apply_rules(self, rules: BridgeRules, publications: Iterable[Publication] = ()) -> None:
+        """Make or replace the rules of a bridge and what is published by them; without nftables does nothing."""
+        self.apply_all([(rules, publications)])
 
-        What is published is gone afterwards. The host may reach published ports by its loopback address: the kernel
-        routes those only where `route_localnet` says so; the rules keep containers from using that.
+    def apply_all(self, wanted: Sequence[tuple[BridgeRules, Iterable[Publication]]]) -> None:
+        """`apply_rules` for several at once: libnftables reads everything the host has each time.
+
+        The host may reach published ports by its loopback address: the kernel routes those only where
+        `route_localnet` says so; the rules keep containers from using that.
         """
-        if self._nft is None:
+        if self._nft is None or not wanted:
             return
-        self._nft.apply(rules)
-        path = Path(f"/proc/sys/net/ipv4/conf/{check_bridge_name(rules.bridge)}/route_localnet")
+        self._nft.apply(*wanted)
+        names = [check_bridge_name(rules.bridge) for rules, _ in wanted]
+
+        def let_in() -> None:
+            for name in names:
+                _switch_on(Path(f"/proc/sys/net/ipv4/conf/{name}/route_localnet"))
+
+        self._at_home(let_in)
+
+    def _at_home(self, work: Callable[[], object]) -> None:
+        """Do something in the network namespace this driver works in."""
         if self._home is None:
-            _switch_on(path)
+            work()
         else:
-            self._namespaces.run(self._home.fd, lambda: _switch_on(path))
+            self._namespaces.run(self._home.fd, work)
 
     def publish(self, rules: BridgeRules, publications: Iterable[Publication], *, present: bool) -> None:
         """Map published ports, or take them away. Raises Unavailable without nftables, NotFound (flushed rules)."""
@@ -157,77 +250,160 @@ class BridgeDriver:
             raise Unavailable("ports cannot be published with --iptables=false", hint="use --network host")
         self._nft.publish(rules, publications, present=present)
 
-    def forward_drops(self) -> list[str]:
-        """Chains of others that stop forwarded packets; empty without nftables."""
-        return self._nft.forward_drops() if self._nft is not None else []
+    def shape(self, bridge: str) -> str:
+        """The rules of a bridge as the kernel has them; "" where they are gone."""
+        if self._nft is None:
+            return ""
+        try:
+            return self._nft.shape(bridge)
+        except NotFound:
+            return ""
 
-    def enable_forwarding(self) -> None:
+    def shapes(self) -> dict[str, str]:
+        """`shape` of every bridge of ours."""
+        return self._nft.shapes() if self._nft is not None else {}
+
+    def forward_drops(self) -> list[str]:
+        """Chains of others that stop forwarded packets, as `family table chain`; empty without nftables."""
+        return [drop.chain for drop in self._nft.forward_drops()] if self._nft is not None else []
+
+    def accept_forwarding(self, bridges: Iterable[str]) -> None:
+        """Let packets of these bridges pass the chains that would drop them, where nothing of ours is there yet."""
+        self._touch_others(lambda nft: nft.accept_forwarding(bridges, nft.forward_drops()))
+
+    def _touch_others(self, work: Callable[[Nft], None]) -> None:
+        """Chains of others change under our hands; what cannot be done there stops nothing of ours."""
+        if self._nft is None:
+            return
+        problem: TareError | None = None
+        for _ in range(_TRIES):
+            try:
+                work(self._nft)
+            except (NotFound, InternalError) as error:
+                problem = error
+            else:
+                return
+        log.warning("a chain of somebody else's could not be changed: %s", problem)
+
+    def enable_forwarding(self, *, ipv6: bool = False) -> None:
         """Let the kernel route between interfaces. Only written where it is off."""
-        if self._home is None:
-            _enable_forwarding()
-        else:
-            self._namespaces.run(self._home.fd, _enable_forwarding)
+        self._at_home(lambda: _enable_forwarding(_FORWARD6 if ipv6 else _FORWARD))
+
+    def flush_flows(self, ports: Collection[int]) -> None:
+        """Forget what the kernel remembers of UDP flows to these ports of the host (see `conntrack`)."""
+        self._at_home(lambda: conntrack.forget_udp(ports))
+
+    def watch(self) -> Watch:
+        """News of links and of rules in this namespace. The caller closes it."""
+        found: list[Watch] = []
+        self._at_home(lambda: found.append(Watch()))
+        return found[0]
 
     # --- endpoints
 
-    def namespace(self, *, ipv6: bool = False) -> NetNamespace:
+    def namespace(self) -> NetNamespace:
         """A new namespace with loopback only. The caller closes it."""
-        return self._namespaces.create(ipv6=ipv6)
+        return self._namespaces.create()
 
     def open_namespace(self, pid: int) -> NetNamespace:
         """The namespace of a running process. Raises NotFound."""
         return self._namespaces.open(f"/proc/{pid}/ns/net")
 
     def plug(self, namespace: NetNamespace, plug: Plug) -> str:
-        """Connect a namespace to a bridge; returns the name of the host's end.
+        """Connect a namespace to a bridge; returns the name of the host's end, "" where there is none.
 
         On failure nothing is left: the pair dies with whichever end is deleted.
         """
         with self._lock:
+            if plug.child is not None:
+                self._create_child(namespace, plug, plug.child)
+                self._configure(namespace, plug)
+                return ""
             bridge = self._netlink.link(plug.bridge)
             if bridge is None:
                 raise InternalError(f"bridge {plug.bridge} is missing", hint="restart the engine to make it again")
             outside = self._create_pair(namespace, plug, bridge)
             try:
-                if (plug.isolated or plug.reflects) and (link := self._netlink.link(outside)) is not None:
-                    if plug.isolated:
-                        self._netlink.isolate(link.index)
-                    if plug.reflects:
-                        self._netlink.reflect(link.index)
-                self._configure(namespace.netlink, plug)
+                self._set_port(outside, plug)
+                self._configure(namespace, plug)
             except BaseException:
                 with contextlib.suppress(InternalError):
                     self._netlink.delete_link(outside)
                 raise
             return outside
 
-    def plug_running(self, namespace: NetNamespace, plug: Plug) -> None:
-        """Connect a running container: `plug` under the first free name eth0, eth1, …"""
+    def _set_port(self, outside: str, plug: Plug) -> None:
+        if (plug.isolated or plug.reflects) and (link := self._netlink.link(outside)) is not None:
+            if plug.isolated:
+                self._netlink.isolate(link.index)
+            if plug.reflects:
+                self._netlink.reflect(link.index)
+
+    def plug_running(self, namespace: NetNamespace, plug: Plug) -> str:
+        """Connect a running container: `plug` under the first free name eth0, eth1, …; returns the host's end."""
         names = {link.name for link in namespace.netlink.links()}
         number = next(number for number in range(len(names) + 1) if f"eth{number}" not in names)
-        self.plug(namespace, replace(plug, interface=f"eth{number}"))
+        return self.plug(namespace, replace(plug, interface=f"eth{number}"))
 
-    def unplug_running(self, namespace: NetNamespace, mac: str) -> None:
-        """Cut the connection with this mac off a running container. Idempotent."""
+    def mend(self, namespace: NetNamespace, plug: Plug) -> str:
+        """See that a running container hangs on its bridge; returns the host's end.
+
+        A pair whose bridge went away is put on the new one, a pair that was deleted is made again.
+        """
         with self._lock:
-            for link in namespace.netlink.links():
-                if link.mac == mac and link.kind == "veth":
-                    namespace.netlink.delete_link(link.name)
+            inside = next((link for link in namespace.netlink.links() if link.mac == plug.mac), None)
+            if inside is None:
+                return self.plug_running(namespace, plug)
+            bridge = self._netlink.link(plug.bridge)
+            outside = next((link for link in self._netlink.links() if link.index == inside.peer), None)
+            if bridge is None or outside is None or outside.kind != "veth":
+                raise NotFound(f"the host's end of {inside.name} or its bridge {plug.bridge} is not there")
+            if outside.master != bridge.index:
+                self._netlink.set_master(outside.index, bridge.index)
+                self._set_port(outside.name, plug)
+            return outside.name
 
-    def set_gateway(self, namespace: NetNamespace, mac: str, gateway: IPAddress | None) -> None:
-        """Let the IPv4 default route of a running container go by the interface with this mac; None: there is none."""
+    def outside(self, namespace: NetNamespace, mac: str) -> str:
+        """The name of the host's end of a container's interface, or ""."""
+        with self._lock:
+            inside = next((link for link in namespace.netlink.links() if link.mac == mac), None)
+            if inside is None:
+                return ""
+            return next((link.name for link in self._netlink.links() if link.index == inside.peer), "")
+
+    def unplug_running(self, namespace: NetNamespace, mac: str, addresses: Collection[str] = ()) -> None:
+        """Cut the connection with this mac, or else with these addresses, off a running container. Idempotent."""
+        with self._lock:
+            link = _find(namespace.netlink, mac, addresses)
+            if link is not None and link.kind in ("veth", "macvlan", "ipvlan"):
+                namespace.netlink.delete_link(link.name)
+
+    def set_gateway(
+        self,
+        namespace: NetNamespace,
+        mac: str,
+        gateway: IPAddress | None,
+        *,
+        version: int = 4,
+        addresses: Collection[str] = (),
+        is_direct: bool = False,
+    ) -> None:
+        """Let the default route of a running container go by the interface with this mac, or else these addresses.
+
+        gateway None: there is none, unless the link itself is_direct.
+        """
         with self._lock:
             inside = namespace.netlink
             for route in inside.routes():
-                if not route.destination.prefixlen and route.destination.version == 4:
+                if not route.destination.prefixlen and route.destination.version == version:
                     inside.delete_route(route)
-            if gateway is None:
+            if gateway is None and not is_direct:
                 return
-            link = next((link for link in inside.links() if link.mac == mac), None)
+            link = _find(inside, mac, addresses)
             if link is None:
                 raise NotFound(f"no interface with mac {mac} in the container")
-            everywhere = ipaddress.ip_network("0.0.0.0/0")
-            inside.add_route(Route(destination=everywhere, gateway=gateway, index=link.index))
+            way = None if is_direct else gateway
+            inside.add_route(Route(destination=_EVERYWHERE[version], gateway=way, index=link.index))
 
     def name_sockets(self, namespace: NetNamespace, *, is_new: bool) -> tuple[socket.socket, socket.socket]:
         """Where a container asks for names: udp and tcp sockets behind 127.0.0.11:53 inside, the caller closes them.
@@ -257,18 +433,44 @@ class BridgeDriver:
                 return outside
         raise Conflict(f"cannot make {plug.interface}: the name is taken in the container's network namespace")
 
-    @staticmethod
-    def _configure(inside: Netlink, plug: Plug) -> None:
+    def _create_child(self, namespace: NetNamespace, plug: Plug, child: Child) -> None:
+        parent = self._netlink.link(child.parent)
+        if parent is None:
+            raise NotFound(f"the parent interface {child.parent} is not there")
+        self._netlink.create_child(
+            plug.interface,
+            kind=child.kind,
+            parent=parent.index,
+            namespace_fd=namespace.fd,
+            data=child.data,
+            mac=plug.mac if child.kind == "macvlan" else "",
+            mtu=plug.mtu,
+        )
+
+    def _configure(self, namespace: NetNamespace, plug: Plug) -> None:
+        inside = namespace.netlink
         link = inside.link(plug.interface)
         if link is None:
             raise InternalError(f"{plug.interface} did not appear in the container's network namespace")
+        if any(address.version == 6 for address in plug.addresses):
+            self._namespaces.enable_ipv6(namespace.fd, plug.interface)
         for address in plug.addresses:
             inside.add_address(link.index, address)
         if not link.is_up:
             inside.set_up(link.index)
-        if plug.gateway is not None:
-            everywhere = ipaddress.ip_network("0.0.0.0/0" if plug.gateway.version == 4 else "::/0")
-            inside.add_route(Route(destination=everywhere, gateway=plug.gateway, index=link.index))
+        for gateway in plug.gateways:
+            inside.add_route(Route(destination=_EVERYWHERE[gateway.version], gateway=gateway, index=link.index))
+        for version in plug.direct:
+            inside.add_route(Route(destination=_EVERYWHERE[version], index=link.index))
+
+
+def _find(inside: Netlink, mac: str, addresses: Collection[str]) -> Link | None:
+    """The interface of an endpoint: by its mac, and where its parent lends it another (passthru, ipvlan) by address."""
+    links = inside.links()
+    if (found := next((link for link in links if mac and link.mac == mac), None)) is not None:
+        return found
+    indexes = {address.index for address in inside.addresses() if str(address.interface.ip) in addresses}
+    return next((link for link in links if link.index in indexes), None)
 
 
 def _check_is_bridge(link: Link) -> None:
@@ -276,12 +478,12 @@ def _check_is_bridge(link: Link) -> None:
         raise InvalidArgument(f"{link.name} exists and is not a bridge")
 
 
-def _enable_forwarding() -> None:
+def _enable_forwarding(path: Path) -> None:
     try:
-        if _FORWARD.read_text().strip() != "1":
-            _FORWARD.write_text("1\n")
+        if path.read_text().strip() != "1":
+            path.write_text("1\n")
     except OSError as error:
-        raise InternalError(f"cannot enable IPv4 forwarding: {error.strerror}") from None
+        raise InternalError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _switch_on(path: Path) -> None:

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tare.base.errors import Conflict, InternalError, NotFound, TareError
+from tare.base.errors import Conflict, InternalError, NotFound, TareError, Unavailable
 
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -26,10 +26,14 @@ _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 1, 4, 0x300, 0x200, 0x400
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 10, 12
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
+_IFLA_MACVLAN_MODE, _IFLA_IPVLAN_MODE, _IFLA_IPVLAN_FLAGS, _IFLA_VLAN_ID = 1, 1, 2, 1
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
+IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 2
@@ -50,7 +54,10 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """An interface. `master` is the index of its bridge, 0 without one; `kind` is bridge, veth, … or "" ."""
+    """An interface. `master` is the index of its bridge, 0 without one; `kind` is bridge, veth, … or "" .
+
+    `peer`: the index of a veth's other end, in whatever namespace that is, or of a macvlan's parent.
+    """
 
     index: int
     name: str
@@ -59,6 +66,7 @@ class Link:
     mtu: int = 0
     master: int = 0
     kind: str = ""
+    peer: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +135,27 @@ class Netlink:
         attributes += _attribute(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, "veth") + data)
         body = _LINK.pack(0, 0, 0, _IFF_UP, _IFF_UP) + attributes
         self._ask(_RTM_NEWLINK, _CREATE | _EXCL, body, what=f"make veth {name}")
+
+    def create_child(
+        self, name: str, *, kind: str, parent: int, namespace_fd: int, data: bytes, mac: str = "", mtu: int = 0
+    ) -> None:
+        """Make a macvlan, ipvlan or vlan of `parent`, under its final name in another namespace; it is down there.
+
+        parent: 0 for links without one. namespace_fd: -1 for our own namespace. data: from `macvlan_data`, `ipvlan_data`. Raises Unavailable when this kernel has no such links.
+        """
+        attributes = _text(_IFLA_IFNAME, name) + (_number(_IFLA_LINK, parent) if parent else b"")
+        attributes += _mac(mac) if mac else b""
+        attributes += _number(_IFLA_MTU, mtu) if mtu else b""
+        attributes += _number(_IFLA_NET_NS_FD, namespace_fd) if namespace_fd >= 0 else b""
+        info = _text(_IFLA_INFO_KIND, kind) + (_attribute(_IFLA_INFO_DATA, data) if data else b"")
+        attributes += _attribute(_IFLA_LINKINFO, info)
+        body = _LINK.pack(0, 0, 0, 0, 0) + attributes
+        self._ask(_RTM_NEWLINK, _CREATE | _EXCL, body, what=f"make {kind} {name}")
+
+    def set_master(self, index: int, master: int) -> None:
+        """Put an interface on a bridge."""
+        body = _LINK.pack(0, 0, index, 0, 0) + _number(_IFLA_MASTER, master)
+        self._ask(_RTM_SETLINK, 0, body, what=f"put link {index} on a bridge")
 
     def set_up(self, index: int) -> None:
         """Set an interface up."""
@@ -260,6 +289,23 @@ class Netlink:
         raise AssertionError("unreachable")
 
 
+def macvlan_data(mode: str) -> bytes:
+    """The kind's attributes for `create_child`."""
+    return _number(_IFLA_MACVLAN_MODE, MACVLAN_MODES[mode])
+
+
+def ipvlan_data(mode: str, flag: str) -> bytes:
+    """The kind's attributes for `create_child`."""
+    return _attribute(_IFLA_IPVLAN_MODE, struct.pack("=H", IPVLAN_MODES[mode])) + _attribute(
+        _IFLA_IPVLAN_FLAGS, struct.pack("=H", IPVLAN_FLAGS[flag])
+    )
+
+
+def vlan_data(number: int) -> bytes:
+    """The kind's attributes for `create_child`."""
+    return _attribute(_IFLA_VLAN_ID, struct.pack("=H", number))
+
+
 def _raise_for(code: int, what: str) -> None:
     if code == 0:
         return
@@ -270,6 +316,7 @@ def _raise_for(code: int, what: str) -> None:
         errno.ESRCH: NotFound,
         errno.EEXIST: Conflict,
         errno.EBUSY: Conflict,
+        errno.EOPNOTSUPP: Unavailable,
     }
     raise kinds.get(code, InternalError)(text)
 
@@ -318,6 +365,7 @@ def _parse_link(body: bytes) -> Link:
         mtu=_u32(found.get(_IFLA_MTU)),
         master=_u32(found.get(_IFLA_MASTER)),
         kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
+        peer=_u32(found.get(_IFLA_LINK)),
     )
 
 

@@ -1,9 +1,9 @@
 """nftables in this process, by libnftables: one context, commands in the language of nft(8).
 
-We own the tables named `tare-<bridge>` (family ip) and touch no other. What nft cannot do: an `accept` of ours ends
-only our chain; a `drop` in anybody else's chain at the same hook stands. Where a firewall, or dockerd by its iptables
-FORWARD policy, drops forwarded traffic, its owner has to let our bridge through: `forward_drops` finds those chains
-so that `info` can say so.
+We own the tables named `tare-<bridge>` (families ip and ip6). What nft cannot do: an `accept` of ours ends only our
+chain; a `drop` in anybody else's chain at the same hook stands. Where a firewall, or dockerd by its iptables FORWARD
+policy, drops forwarded traffic, `accept_forwarding` puts one pair of rules at the end of that chain, marked by the
+comment `tare-<bridge>` and taken out again by `forget_forwarding`: see docs/adr/0010-forward-policy-of-others.md.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import ctypes
 import ipaddress
 import re
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
 from tare.base.errors import InternalError, InvalidArgument, NotFound, Unavailable
+from tare.drivers.network.elements import Element, Elements, cells
 
 PREFIX = "tare-"
 _JSON = 1 << 4
+_HANDLES = 1 << 3
+_SHAPE = 1 << 1 | 1 << 11  # stateless, terse: no counters, no elements
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}\Z")
 
 
@@ -31,19 +34,35 @@ def check_bridge_name(name: str) -> str:
     return name
 
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+FAMILIES = {4: "ip", 6: "ip6"}
+_ADDRESS_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A TCP socket of the engine itself, which no container may reach. address None: every address of the host."""
+
+    port: int
+    address: IPAddress | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeRules:
-    """What the rules of one bridge say."""
+    """What the rules of one bridge say. A family without a subnet is not forwarded at all."""
 
     bridge: str
-    subnet: ipaddress.IPv4Network
+    subnet: ipaddress.IPv4Network | None = None
+    subnet6: ipaddress.IPv6Network | None = None
     masquerade: bool = True
+    masquerade6: bool = True
     icc: bool = True
     internal: bool = False
+    listeners: tuple[Listener, ...] = ()
 
     @property
     def table(self) -> str:
-        """The name of our table."""
+        """The name of our table, the same in both families."""
         return PREFIX + self.bridge
 
 
@@ -53,67 +72,103 @@ class Publication:
 
     protocol: str
     host_port: int
-    address: ipaddress.IPv4Address
+    address: IPAddress
     port: int
-    host_ip: ipaddress.IPv4Address | None = None
+    host_ip: IPAddress | None = None
 
 
-def ruleset(rules: BridgeRules) -> str:
-    """The whole table in one transaction: what was there under the name is replaced."""
-    bridge = check_bridge_name(rules.bridge)
-    icc = "accept" if rules.icc else "drop"
-    outward = "drop" if rules.internal else "accept"
-    masquerade = (
-        f'    ip saddr {rules.subnet} oifname != "{bridge}" masquerade\n'
-        if rules.masquerade and not rules.internal
-        else ""
-    )
-    # A neighbour (or the container itself) that came by a published port would else be answered directly, and the
-    # host by its loopback address cannot be answered at all.
-    masquerade += f'''\
-    ip saddr {rules.subnet} oifname "{bridge}" ct status dnat masquerade
-    ip saddr 127.0.0.0/8 oifname "{bridge}" ct status dnat masquerade
-'''
+def ruleset(rules: BridgeRules, publications: Iterable[Publication] = ()) -> str:
+    """Both tables, with what is published, in one transaction: what was there under the name is replaced."""
+    check_bridge_name(rules.bridge)
+    elements = "".join(publish_command(rules, publication, present=True) for publication in publications)
+    return _table(rules, 4) + _table(rules, 6) + elements
+
+
+def _table(rules: BridgeRules, version: int) -> str:
+    bridge, family, kind = rules.bridge, FAMILIES[version], _ADDRESS_TYPES[version]
+    subnet = rules.subnet if version == 4 else rules.subnet6
+    outward = "accept" if subnet is not None and not rules.internal else "drop"
     return f"""\
-table ip {rules.table}
-delete table ip {rules.table}
-table ip {rules.table} {{
+table {family} {rules.table}
+delete table {family} {rules.table}
+table {family} {rules.table} {{
   map published {{
-    type inet_proto . inet_service : ipv4_addr . inet_service
+    type inet_proto . inet_service : {kind} . inet_service
   }}
   map published_on {{
-    type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+    type {kind} . inet_proto . inet_service : {kind} . inet_service
   }}
   chain publish {{
-    dnat ip to ip daddr . meta l4proto . th dport map @published_on
-    dnat ip to meta l4proto . th dport map @published
+    dnat {family} to {family} daddr . meta l4proto . th dport map @published_on
+    dnat {family} to meta l4proto . th dport map @published
   }}
   chain guard {{
     type filter hook prerouting priority raw; policy accept;
-    iifname "{bridge}" ip daddr 127.0.0.0/8 drop
-    iifname "{bridge}" ip saddr 127.0.0.0/8 drop
-  }}
+{_guard(bridge, version)}  }}
+  chain input {{
+    type filter hook input priority filter; policy accept;
+{_input(rules, version)}  }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
     meta l4proto {{ tcp, udp, sctp }} fib daddr type local jump publish
   }}
   chain output {{
     type nat hook output priority -100; policy accept;
-    meta l4proto {{ tcp, udp, sctp }} fib daddr type local jump publish
+{_own_loopback(version)}    meta l4proto {{ tcp, udp, sctp }} fib daddr type local jump publish
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-{masquerade}  }}
+{_masquerade(rules, version, subnet)}  }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
     oifname "{bridge}" ct state established,related accept
-    iifname "{bridge}" oifname "{bridge}" {icc}
+    iifname "{bridge}" oifname "{bridge}" {"accept" if rules.icc else "drop"}
     iifname "{bridge}" {outward}
     oifname "{bridge}" ct status dnat accept
     oifname "{bridge}" drop
   }}
 }}
 """
+
+
+def _guard(bridge: str, version: int) -> str:
+    """`route_localnet` must not let containers use the host's loopback. IPv6 has no such thing."""
+    if version == 6:
+        return ""
+    return (
+        f'    iifname "{bridge}" ip daddr 127.0.0.0/8 drop\n'
+        f'    iifname "{bridge}" ip saddr 127.0.0.0/8 drop\n'
+    )  # fmt: skip
+
+
+def _input(rules: BridgeRules, version: int) -> str:
+    """Containers reach the host by its addresses, as with Docker, but no socket of the engine."""
+    lines = []
+    for listener in rules.listeners:
+        if listener.address is not None and listener.address.version != version:
+            continue
+        where = f"{FAMILIES[version]} daddr {listener.address} " if listener.address is not None else ""
+        lines.append(f'    iifname "{rules.bridge}" {where}tcp dport {listener.port} drop\n')
+    return "".join(lines)
+
+
+def _own_loopback(version: int) -> str:
+    """Packets from ::1 cannot leave the loopback and come back: a socket of the engine takes them (`relay`)."""
+    return "    ip6 daddr ::1 return\n" if version == 6 else ""
+
+
+def _masquerade(rules: BridgeRules, version: int, subnet: ipaddress.IPv4Network | ipaddress.IPv6Network | None) -> str:
+    if subnet is None:
+        return ""
+    family, bridge = FAMILIES[version], rules.bridge
+    wanted = rules.masquerade if version == 4 else rules.masquerade6
+    text = f'    {family} saddr {subnet} oifname != "{bridge}" masquerade\n' if wanted and not rules.internal else ""
+    # A neighbour (or the container itself) that came by a published port would else be answered directly, and the
+    # host by its loopback address cannot be answered at all.
+    text += f'    {family} saddr {subnet} oifname "{bridge}" ct status dnat masquerade\n'
+    if version == 4:
+        text += f'    ip saddr 127.0.0.0/8 oifname "{bridge}" ct status dnat masquerade\n'
+    return text
 
 
 def names_ruleset(server: str, *, udp_port: int, tcp_port: int, replaces: bool) -> str:
@@ -139,10 +194,47 @@ def publish_command(rules: BridgeRules, publication: Publication, *, present: bo
     """The command that adds (or deletes) the map element of one port: no rule changes."""
     verb = "add" if present else "delete"
     key = f"{publication.protocol} . {publication.host_port}"
-    name = "published"
+    name, family = "published", FAMILIES[publication.address.version]
     if publication.host_ip is not None:
         key, name = f"{publication.host_ip} . {key}", "published_on"
-    return f"{verb} element ip {rules.table} {name} {{ {key} : {publication.address} . {publication.port} }}\n"
+    return f"{verb} element {family} {rules.table} {name} {{ {key} : {publication.address} . {publication.port} }}\n"
+
+
+def _element(rules: BridgeRules, publication: Publication) -> Element:
+    """What `publish_command` says, for the kernel itself."""
+    where = () if publication.host_ip is None else (publication.host_ip,)
+    return Element(
+        version=publication.address.version,
+        table=rules.table,
+        name="published" if publication.host_ip is None else "published_on",
+        key=cells(*where, publication.protocol, publication.host_port),
+        data=cells(publication.address, publication.port),
+    )
+
+
+def acceptance_commands(place: ForwardDrop, bridge: str) -> str:
+    """Rules of ours in somebody's chain that drops what `bridge` forwards; our own table has judged it already.
+
+    They stand last (before a final drop or reject), so whatever the chain's owner refuses by a rule stays refused.
+    """
+    verb = f"insert rule {place.chain} position {place.before}" if place.before else f"add rule {place.chain}"
+    comment = f'comment "{PREFIX}{check_bridge_name(bridge)}"'
+    return (
+        f'{verb} iifname "{bridge}" counter accept {comment}\n'
+        f'{verb} oifname "{bridge}" counter accept {comment}\n'
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardDrop:
+    """A chain of others that ends in a drop. `before`: handle of its final rule, 0 where the policy drops.
+
+    `ours`: handles of our rules in it, by bridge.
+    """
+
+    chain: str
+    before: int = 0
+    ours: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Nft:
@@ -170,16 +262,20 @@ class Nft:
         self._context: int | None = library.nft_ctx_new(0)
         if not self._context:
             raise Unavailable("libnftables cannot be used here")
+        self._elements = Elements()
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
         self._lock = threading.Lock()
 
-    def run(self, commands: str, *, json: bool = False) -> str:
-        """Run commands as one transaction and return the output. Raises NotFound, InternalError."""
+    def run(self, commands: str, *, json: bool = False, flags: int = 0) -> str:
+        """Run commands as one transaction and return the output. flags: of libnftables' output.
+
+        Raises NotFound, InternalError.
+        """
         with self._lock:
             if self._context is None:
                 raise Unavailable("the packet filter is closed")
-            self._library.nft_ctx_output_set_flags(self._context, _JSON if json else 0)
+            self._library.nft_ctx_output_set_flags(self._context, flags | (_JSON if json else 0))
             failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
             output = self._library.nft_ctx_get_output_buffer(self._context).decode(errors="replace")
             error = self._library.nft_ctx_get_error_buffer(self._context).decode(errors="replace").strip()
@@ -190,29 +286,71 @@ class Nft:
             raise InternalError(f"nftables: {first}")
         return str(output)
 
-    def apply(self, rules: BridgeRules) -> None:
-        """Make or replace our table for a bridge."""
-        self.run(ruleset(rules))
+    def apply(self, *wanted: tuple[BridgeRules, Iterable[Publication]]) -> None:
+        """Make or replace our tables for these bridges, each with what is published there: all or none."""
+        self.run("".join(ruleset(rules, publications) for rules, publications in wanted))
+
+    def shape(self, bridge: str) -> str:
+        """Our tables of a bridge as text, without what is published and counted. Raises NotFound."""
+        table = PREFIX + check_bridge_name(bridge)
+        return "".join(self.run(f"list table {family} {table}\n", flags=_SHAPE) for family in FAMILIES.values())
+
+    def shapes(self) -> dict[str, str]:
+        """`shape` of every bridge of ours, by its name, by one look at everything."""
+        found: dict[str, str] = {}
+        text = self.run("list ruleset\n", flags=_SHAPE)
+        for table in text.split("\ntable ") if text else ():
+            words = table.removeprefix("table ").split(None, 2)
+            if len(words) > 1 and words[0] in FAMILIES.values() and words[1].startswith(PREFIX):
+                name = words[1].removeprefix(PREFIX)
+                whole = table if table.startswith("table ") else f"table {table}"
+                found[name] = found.get(name, "") + whole.rstrip("\n") + "\n"
+        return found
 
     def remove(self, bridge: str) -> None:
-        """Delete our table for a bridge; none is as good."""
+        """Delete our tables for a bridge; none is as good."""
         table = PREFIX + check_bridge_name(bridge)
-        self.run(f"table ip {table}\ndelete table ip {table}\n")
+        self.run("".join(f"table {family} {table}\ndelete table {family} {table}\n" for family in FAMILIES.values()))
 
     def publish(self, rules: BridgeRules, publications: Iterable[Publication], *, present: bool) -> None:
         """Add or delete published ports, all or none."""
-        commands = "".join(publish_command(rules, publication, present=present) for publication in publications)
-        if commands:
-            self.run(commands)
+        elements = [_element(rules, publication) for publication in publications]
+        with self._lock:
+            if self._context is None:
+                raise Unavailable("the packet filter is closed")
+            self._elements.change(elements, present=present)
 
     def tables(self) -> set[str]:
         """Names of our tables."""
-        listed = _Listing.parse(self.run("list tables ip", json=True))
+        listed = _Listing.parse(self.run("list tables", json=True))
         return {name for name in listed.tables if name.startswith(PREFIX)}
 
-    def forward_drops(self) -> list[str]:
-        """Other people's chains that drop forwarded packets by policy, as `family table chain`."""
-        return _Listing.parse(self.run("list chains", json=True)).forward_drops
+    def forward_drops(self) -> list[ForwardDrop]:
+        """Other people's chains that drop forwarded packets, by policy or by their last rule."""
+        found = []
+        for chain in _Listing.parse(self.run("list chains", json=True)).forwards:
+            where = f"{chain.family} {chain.table} {chain.name}"
+            rules = _Listing.parse(self.run(f"list chain {where}\n", json=True, flags=_HANDLES)).rules
+            if (drop := _forward_drop(where, chain, rules)) is not None:
+                found.append(drop)
+        return found
+
+    def accept_forwarding(self, bridges: Iterable[str], drops: Iterable[ForwardDrop]) -> None:
+        """Put our rules where they are missing."""
+        wanted = list(bridges)
+        commands = "".join(
+            acceptance_commands(drop, bridge) for drop in drops for bridge in wanted if bridge not in drop.ours
+        )
+        if commands:
+            self.run(commands)
+
+    def forget_forwarding(self, bridge: str, drops: Iterable[ForwardDrop]) -> None:
+        """Take our rules for a bridge out of other people's chains."""
+        commands = "".join(
+            f"delete rule {drop.chain} handle {handle}\n" for drop in drops for handle in drop.ours.get(bridge, ())
+        )
+        if commands:
+            self.run(commands)
 
     def close(self) -> None:
         """Free the context; rules stay."""
@@ -220,12 +358,26 @@ class Nft:
             if self._context is not None:
                 self._library.nft_ctx_free(self._context)
                 self._context = None
+                self._elements.close()
+
+
+def _forward_drop(where: str, chain: _Chain, rules: Sequence[_Rule]) -> ForwardDrop | None:
+    ours: dict[str, tuple[int, ...]] = {}
+    for rule in rules:
+        if rule.comment.startswith(PREFIX):
+            bridge = rule.comment.removeprefix(PREFIX)
+            ours[bridge] = (*ours.get(bridge, ()), rule.handle)
+    last = rules[-1] if rules else None
+    if last is not None and all(kind in ("counter", "drop", "reject") for part in last.expr for kind in part):
+        return ForwardDrop(chain=where, before=last.handle, ours=ours)
+    return ForwardDrop(chain=where, ours=ours) if chain.policy == "drop" else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
     tables: list[str]
-    forward_drops: list[str]
+    forwards: list[_Chain]
+    rules: list[_Rule]
 
     @staticmethod
     def parse(text: str) -> _Listing:
@@ -233,14 +385,14 @@ class _Listing:
         chains = [item.chain for item in items if item.chain is not None]
         return _Listing(
             tables=[item.table.name for item in items if item.table is not None],
-            forward_drops=[
-                f"{chain.family} {chain.table} {chain.name}"
+            forwards=[
+                chain
                 for chain in chains
                 if chain.hook == "forward"
-                and chain.policy == "drop"
-                and chain.family in ("ip", "inet")
+                and chain.family in ("ip", "ip6", "inet")
                 and not chain.table.startswith(PREFIX)
             ],
+            rules=[item.rule for item in items if item.rule is not None],
         )
 
 
@@ -256,9 +408,16 @@ class _Chain(msgspec.Struct):
     policy: str = ""
 
 
+class _Rule(msgspec.Struct):
+    handle: int = 0
+    comment: str = ""
+    expr: list[dict[str, msgspec.Raw]] = []
+
+
 class _Item(msgspec.Struct):
     table: _Table | None = None
     chain: _Chain | None = None
+    rule: _Rule | None = None
 
 
 class _Document(msgspec.Struct):

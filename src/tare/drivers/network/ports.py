@@ -1,6 +1,7 @@
 """Host ports held by sockets, so that nobody else takes them: bound, listening, never accepting.
 
-The packet filter sends what arrives to the container before a socket sees it; the socket only keeps the number.
+The packet filter sends what arrives to the container before a socket sees it; the socket only keeps the number. The
+exception are sockets of a family that the container does not have, and ::1: there `networks.relay` accepts.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from tare.base.errors import Conflict, InternalError, InvalidArgument, Unavailable
 
@@ -20,6 +21,9 @@ _KINDS = {
 }
 
 
+IPAddress = IPv4Address | IPv6Address
+
+
 class AlreadyAllocated(Conflict):
     """Another published port of this engine has the number."""
 
@@ -28,12 +32,12 @@ class AlreadyAllocated(Conflict):
 class PortHolder:
     """The host ports that this engine holds. Its own lists tell its conflicts from those with the host's processes."""
 
-    _held: dict[tuple[str, IPv4Address, int], socket.socket] = field(default_factory=dict)
+    _held: dict[tuple[str, IPAddress, int], socket.socket] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, protocol: str, host_ip: IPv4Address, first: int, last: int) -> int:
+    def hold(self, protocol: str, host_ip: IPAddress, first: int, last: int) -> int:
         """Take the first free port of the range (0: any) and return it.
 
         Raises AlreadyAllocated (by us), Conflict (by a process of the host), InvalidArgument (no such address).
@@ -47,25 +51,34 @@ class PortHolder:
         assert problem is not None
         raise problem
 
-    def _take(self, protocol: str, host_ip: IPv4Address, port: int) -> int:
+    def _take(self, protocol: str, host_ip: IPAddress, port: int) -> int:
         if port and self._is_ours(protocol, host_ip, port):
-            raise AlreadyAllocated(f"Bind for {host_ip}:{port} failed: port is already allocated")
+            raise AlreadyAllocated(f"Bind for {place_of(host_ip, port)} failed: port is already allocated")
         held = _bound(protocol, host_ip, port)
         number: int = held.getsockname()[1]
         self._held[protocol, host_ip, number] = held
         return number
 
-    def _is_ours(self, protocol: str, host_ip: IPv4Address, port: int) -> bool:
+    def _is_ours(self, protocol: str, host_ip: IPAddress, port: int) -> bool:
         return any(
-            (kind, number) == (protocol, port) and (ip == host_ip or ip.is_unspecified or host_ip.is_unspecified)
+            (kind, number, ip.version) == (protocol, port, host_ip.version)
+            and (ip == host_ip or ip.is_unspecified or host_ip.is_unspecified)
             for kind, ip, number in self._held
         )
 
-    def release(self, protocol: str, host_ip: IPv4Address, port: int) -> None:
+    def release(self, protocol: str, host_ip: IPAddress, port: int) -> None:
         """Let go. Idempotent."""
         held = self._held.pop((protocol, host_ip, port), None)
         if held is not None:
             held.close()
+
+    def has(self, protocol: str, host_ip: IPAddress, port: int) -> bool:
+        """Whether we hold it."""
+        return (protocol, host_ip, port) in self._held
+
+    def descriptor(self, protocol: str, host_ip: IPAddress, port: int) -> socket.socket:
+        """A second descriptor of the socket that holds a port, which is the caller's to close. Raises KeyError."""
+        return self._held[protocol, host_ip, port].dup()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -74,15 +87,25 @@ class PortHolder:
         self._held.clear()
 
 
-def _bound(protocol: str, host_ip: IPv4Address, port: int) -> socket.socket:
+def place_of(host_ip: IPAddress, port: int) -> str:
+    """`127.0.0.1:80`, `[::1]:80`."""
+    return f"{host_ip}:{port}" if host_ip.version == 4 else f"[{host_ip}]:{port}"
+
+
+def _bound(protocol: str, host_ip: IPAddress, port: int) -> socket.socket:
     kind, number = _KINDS[protocol]
     try:
-        held = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, number)
+        family = socket.AF_INET if host_ip.version == 4 else socket.AF_INET6
+        held = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, number)
     except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            raise InvalidArgument(f"failed to bind host port for {host_ip}: this host has no IPv6") from None
         if error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
             raise Unavailable(f"the kernel has no {protocol}") from None
         raise InternalError(f"cannot hold a {protocol} port: {error.strerror}") from None
     try:
+        if family == socket.AF_INET6:
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if protocol != "udp":
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind((str(host_ip), port))
@@ -90,7 +113,7 @@ def _bound(protocol: str, host_ip: IPv4Address, port: int) -> socket.socket:
             held.listen(1)
     except OSError as error:
         held.close()
-        place = f"{host_ip}:{port}"
+        place = place_of(host_ip, port)
         if error.errno == errno.EADDRINUSE:
             raise Conflict(f"failed to bind host port for {place}/{protocol}: address already in use") from None
         if error.errno == errno.EADDRNOTAVAIL:

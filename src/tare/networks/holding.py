@@ -1,0 +1,28 @@
+"""What the service remembers of a container that is plugged in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tare.drivers.network.netns import NetNamespace
+from tare.networks.attachment import Attachment, Wish
+from tare.networks.nameserver import NameServer
+from tare.networks.ports import Published
+
+
+@dataclass(slots=True)
+class Held:
+    """`gateways`: for each family (4, 6) the id of the network with the default route and the published ports.
+
+    `outside`: by network id the host's end of the container's interface, where it has one.
+    """
+
+    wish: Wish
+    name: str
+    namespace: NetNamespace | None
+    attachment: Attachment
+    pid: int = 0
+    gateways: dict[int, str] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
+    names: NameServer | None = None
+    outside: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,68 @@
+"""From a container's endpoint to the interface it is given. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from tare.drivers.network.bridge import Plug
+from tare.networks import parents
+from tare.networks.records import NetworkRecord
+from tare.wire.config import EndpointSettings
+
+
+def addresses(network: NetworkRecord, address: IPv4Address | None, address6: IPv6Address | None) -> dict[str, Any]:
+    """The addressing fields of `EndpointSettings`."""
+    found: dict[str, Any] = {"Gateway": "", "IPAddress": "", "IPPrefixLen": 0}
+    found |= {"IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0}
+    has_gateway = not network.internal and not parents.routes_directly(network)
+    if address is not None and network.subnet is not None:
+        found |= {"IPAddress": str(address), "IPPrefixLen": network.subnet.prefixlen}
+        if network.gateway is not None and has_gateway:
+            found["Gateway"] = str(network.gateway)
+    if address6 is not None and network.subnet6 is not None:
+        found |= {"GlobalIPv6Address": str(address6), "GlobalIPv6PrefixLen": network.subnet6.prefixlen}
+        if network.gateway6 is not None and has_gateway:
+            found["IPv6Gateway"] = str(network.gateway6)
+    return found
+
+
+def plug(
+    network: NetworkRecord,
+    settings: EndpointSettings,
+    *,
+    gateways: Sequence[int],
+    mtu: int,
+    reflects: bool,
+    interface: str = "",
+) -> Plug:
+    """What to make for an endpoint whose addresses are known.
+
+    gateways: the families whose default route goes by it. mtu: where the network says nothing.
+    """
+    texts = [
+        f"{text}/{length}"
+        for text, length in (
+            (settings.IPAddress, settings.IPPrefixLen),
+            (settings.GlobalIPv6Address, settings.GlobalIPv6PrefixLen),
+        )
+        if text
+    ]
+    child = parents.child_of(network)
+    is_direct = parents.routes_directly(network)
+    by_version = {4: network.gateway, 6: network.gateway6}
+    ways = () if is_direct else tuple(way for version in gateways if (way := by_version[version]) is not None)
+    return Plug(
+        bridge=network.bridge,
+        child=child,
+        interface=interface,
+        mac=settings.MacAddress,
+        addresses=tuple(ipaddress.ip_interface(text) for text in texts),
+        gateways=ways,
+        direct=tuple(gateways) if is_direct else (),
+        mtu=network.mtu or (mtu if child is None else 0),
+        isolated=child is None and not network.icc,
+        reflects=reflects and child is None,
+    )

@@ -1,0 +1,38 @@
+"""From an endpoint to the interface it is given."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+from tare.networks import plugging
+from tare.networks.records import NetworkRecord, Pool
+from tare.wire.config import EndpointSettings
+
+POOLS = (Pool(subnet="10.9.0.0/24", gateway="10.9.0.1"), Pool(subnet="fd09::/64", gateway="fd09::1"))
+
+
+def network(driver="bridge", **more):
+    return NetworkRecord(id="1" * 64, name="n", driver=driver, created_at=0, pools=POOLS, **more)
+
+
+def made(record, gateways=(4, 6)):
+    fields = plugging.addresses(record, IPv4Address("10.9.0.2"), IPv6Address("fd09::2"))
+    settings = EndpointSettings(MacAddress="02:42:00:00:00:01", **fields)
+    return settings, plugging.plug(record, settings, gateways=gateways, mtu=1400, reflects=True)
+
+
+def test_both_families_on_a_bridge():
+    settings, plug = made(network(bridge="br-n"))
+    assert (settings.Gateway, settings.IPv6Gateway, settings.GlobalIPv6PrefixLen) == ("10.9.0.1", "fd09::1", 64)
+    assert [str(address) for address in plug.addresses] == ["10.9.0.2/24", "fd09::2/64"]
+    assert [str(gateway) for gateway in plug.gateways] == ["10.9.0.1", "fd09::1"]
+    assert (plug.bridge, plug.mtu, plug.reflects, plug.child) == ("br-n", 1400, True, None)
+
+
+def test_an_internal_network_has_no_gateway():
+    settings, plug = made(network(bridge="br-n", internal=True), gateways=())
+    assert (settings.Gateway, settings.IPv6Gateway, plug.gateways) == ("", "", ())
+
+
+def test_layer_three_routes_by_the_link():
+    settings, plug = made(network("ipvlan", parent="eth0", options={"ipvlan_mode": "l3"}))
+    assert (settings.Gateway, plug.gateways, plug.direct) == ("", (), (4, 6))
+    assert (plug.child.kind, plug.child.parent, plug.mtu, plug.reflects) == ("ipvlan", "eth0", 0, False)
