@@ -136,8 +136,10 @@ def offset_of_tail(fd: int, lines: int, end: int) -> int:
     return _tail(fd, lines, end)[0]
 
 
-def _tail(fd: int, lines: int, end: int) -> tuple[int, int]:
+def _tail(fd: int, lines: int, end: int, opened: frozenset[int] = frozenset()) -> tuple[int, int]:
     """Where the last `lines` lines begin, and how many there are from there on: fewer only from the file's start.
+
+    opened: the streams whose first record here goes on with a line of an older file.
 
     Read backwards in pieces that double, so that a long tail is not looked through again and again. The first record of
     each stream in what was read may go on with a line that began before it; hence two more than asked for are found.
@@ -154,16 +156,16 @@ def _tail(fd: int, lines: int, end: int) -> tuple[int, int]:
         tail = os.pread(fd, size, position) + tail
         if position and tail.count(b"\n") <= lines + _STREAMS:
             continue
-        found = _starts(tail, at_file_start=position == 0)
+        found = _starts(tail, at_file_start=position == 0, opened=opened if position == 0 else frozenset())
         if len(found) >= lines + _STREAMS:
             break
-    return (position + found[-lines], lines) if len(found) > lines else (0, len(found))
+    return (position + found[-lines], lines) if len(found) >= lines else (0, len(found))
 
 
-def _starts(data: bytes, *, at_file_start: bool) -> list[int]:
+def _starts(data: bytes, *, at_file_start: bool, opened: frozenset[int]) -> list[int]:
     """Offsets at which a program line begins, as far as `data` (which ends at a record's end) can tell."""
     starts: list[int] = []
-    open_line = {STDOUT: False, STDERR: False}
+    open_line = {STDOUT: STDOUT in opened, STDERR: STDERR in opened}
     offset = 0
     lines = data.split(b"\n")
     lines.pop()
@@ -229,12 +231,10 @@ def open_all(path: Path, *, since: int = 0) -> list[LogFile]:
 
 
 def seek_tail(files: list[LogFile], lines: int) -> None:
-    """Set the files, oldest first, to where the last `lines` lines of them all begin; those before are closed.
-
-    A program line whose records are in two files counts as one in each.
-    """
+    """Set the files, oldest first, to where the last `lines` lines of them all begin; those before are closed."""
     for index in range(len(files) - 1, -1, -1):
-        lines -= files[index].seek_tail(lines)
+        opened = files[index - 1].open_streams() if index else frozenset[int]()
+        lines -= files[index].seek_tail(lines, opened)
         if lines <= 0:
             for file in files[:index]:
                 file.close()
@@ -272,11 +272,24 @@ class LogFile:
         """Nothing that is written after this call is read: the end of a flood would never come."""
         self._end = os.fstat(self._fd).st_size
 
-    def seek_tail(self, lines: int) -> int:
-        """Start at the last `lines` lines. How many there are: fewer when the file has no more."""
+    def seek_tail(self, lines: int, opened: frozenset[int] = frozenset()) -> int:
+        """Start at the last `lines` lines. How many there are: fewer when the file has no more.
+
+        opened: the streams of which an older file ends within a line.
+        """
         end = os.fstat(self._fd).st_size if self._end is None else self._end
-        self._offset, found = _tail(self._fd, lines, end)
+        self._offset, found = _tail(self._fd, lines, end, opened)
         return found
+
+    def open_streams(self) -> frozenset[int]:
+        """The streams whose last record, looked for in the last megabyte, leaves its line open."""
+        end = os.fstat(self._fd).st_size
+        last: dict[int, bytes] = {}
+        for line in os.pread(self._fd, PIECE_BYTES, max(0, end - PIECE_BYTES)).split(b"\n"):
+            kind = _KINDS.get(line[_STAMP:_HEAD])
+            if kind is not None:
+                last[kind[0]] = kind[1]
+        return frozenset(stream for stream, ending in last.items() if not ending)
 
     def next_piece(self, wanted: Wanted) -> bytes:
         """The next megabyte, translated; b"" when nothing (more) is there now. Skips what nobody wants."""
