@@ -146,7 +146,7 @@ def test_the_log_of_a_live_container_is_cleared(daemon: Daemon, engine_host: str
 def test_options_are_checked_at_create(daemon: Daemon, engine_host: str) -> None:
     for config, status, text in (
         ({"Type": "json-file", "Config": {"foo": "1"}}, 400, "unknown log opt 'foo' for json-file log driver"),
-        ({"Type": "journald", "Config": {}}, 400, "log driver journald is not served by this version"),
+        ({"Type": "fluentd", "Config": {}}, 400, "log driver fluentd is not served by this version"),
         ({"Type": "local", "Config": {"max-size": "1m", "compress": "true"}}, 201, "compress is not used"),
     ):
         body = json.dumps({"Image": "busybox", "HostConfig": {"LogConfig": config}}).encode()

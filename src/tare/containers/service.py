@@ -46,6 +46,7 @@ class Slot:
     restart_delay_s: float = 0.0
     health: asyncio.Task[None] | None = None  # runs its health checks
     rotation: asyncio.Task[None] | None = None  # keeps its log within its limit
+    forwarding: asyncio.Task[None] | None = None  # sends its log away
     stopped: asyncio.Event = field(default_factory=asyncio.Event)  # it does not run, and start's work is undone
     started: asyncio.Event = field(default_factory=asyncio.Event)
     size: tuple[int, int] = (0, 0)  # height, width of its terminal, as last asked for

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tare.base.errors import InvalidArgument
+from tare.containers import logoptions
+from tare.drivers.logsinks import JOURNAL
 from tare.registry.hosts import parse_insecure, parse_mirror
-from tare.wire.config import Ulimit
+from tare.wire.config import LogSettings, Ulimit
 
 DEFAULT_HOST = "unix:///run/tare/tare.sock"
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -38,6 +40,9 @@ class Options:
     dns_options: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     log_level: str = "info"
+    log_driver: str = logoptions.DEFAULT_DRIVER
+    log_options: dict[str, str] = field(default_factory=dict)
+    journal_socket: Path = JOURNAL
     group: str = "docker"
     iptables: bool = True
     ip_masq: bool = True
@@ -122,6 +127,9 @@ def parser() -> argparse.ArgumentParser:
         ("allow-private-sources", "let import and build fetch from private and loopback addresses (default false)"),
     ):
         add(f"--{name}", nargs="?", const="true", metavar="BOOL", help=text)
+    add("--log-driver", metavar="NAME", help="how containers are logged that say nothing of it (default json-file)")
+    add("--log-opt", action="append", metavar="KEY=VALUE", help="option of that driver, repeatable")
+    add("--journal-socket", metavar="FILE", help=f"where the driver journald sends to (default {JOURNAL})")
     add("--mtu", type=int, metavar="BYTES", help="MTU of the default bridge (default 1500)")
     add("--default-ulimit", action="append", metavar="NAME=SOFT:HARD", help="limit for containers that set none")
     add(
@@ -193,6 +201,8 @@ def read_config_file(path: Path, *, required: bool) -> dict[str, Any]:
                 "=".join((runtime, " ".join([entry.get("path", ""), *entry.get("runtimeArgs", ())])))
                 for runtime, entry in value.items()
             ]
+        elif key == "log-opts" and isinstance(value, dict):
+            out["log-opt"] = [f"{option}={setting}" for option, setting in value.items()]
         elif name in known:
             out[name] = value
         else:
@@ -237,6 +247,11 @@ def resolve(values: dict[str, Any]) -> Options:
         for name in ("iptables", "ip-masq", "icc", "init", "live-restore", "no-new-privileges", "allow-private-sources")
         if name in values
     }
+    log = LogSettings(
+        Type=values.get("log-driver", logoptions.DEFAULT_DRIVER),
+        Config=dict(text.partition("=")[::2] for text in values.get("log-opt") or ()),
+    )
+    logoptions.check(log)
     return Options(
         hosts=hosts,
         data_root=Path(values.get("data-root", "/var/lib/tare")).absolute(),
@@ -251,6 +266,9 @@ def resolve(values: dict[str, Any]) -> Options:
         dns_options=tuple(values.get("dns-opt") or ()),
         labels=tuple(values.get("label") or ()),
         log_level=level,
+        log_driver=log.Type,
+        log_options=log.Config or {},
+        journal_socket=Path(values.get("journal-socket", JOURNAL)).absolute(),
         group=values.get("group", "docker"),
         default_ulimits=tuple(parse_ulimit(text) for text in _ulimits(values.get("default-ulimit"))),
         debug=level == "debug",

@@ -22,7 +22,7 @@ from tare.engine import links, volumes
 from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
 from tare.networks import ports
-from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, LogSettings, config_of
+from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, config_of
 
 _READ_ONLY_BELOW = (1, 44)  # W72: since then what is mounted below a read-only mount is read-only too
 
@@ -91,7 +91,9 @@ def _defaults(engine: Engine, body: CreateBody) -> HostConfig:
     host_config = body.HostConfig
     changes: dict[str, object] = {}
     log = host_config.LogConfig
-    changes["LogConfig"] = LogSettings(Type=log.Type or logoptions.DEFAULT_DRIVER, Config=log.Config or {})
+    changes["LogConfig"] = logoptions.with_defaults(
+        log, driver=engine.settings.log_driver, options=engine.settings.log_options
+    )
     if host_config.Init is UNSET and engine.settings.uses_init:
         changes["Init"] = True
     if not host_config.Runtime and body.Runtime:

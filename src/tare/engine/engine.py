@@ -8,12 +8,14 @@ from pathlib import Path
 
 from tare.containers.container import Container
 from tare.containers.execs import Execs
+from tare.containers.logoptions import DEFAULT_DRIVER
 from tare.containers.service import Containers
 from tare.containers.view import Files, SummaryCache
 from tare.drivers.archive.client import Archiver
 from tare.drivers.cgroups import Layout
 from tare.drivers.host import HostFacts
 from tare.drivers.inotify import Alarms
+from tare.drivers.logsinks import JOURNAL
 from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime
 from tare.drivers.runtime.sessions import Sessions
@@ -43,6 +45,9 @@ class Settings:
     init_path: str = ""
     no_new_privileges: bool = False
     default_ulimits: tuple[Ulimit, ...] = ()
+    log_driver: str = DEFAULT_DRIVER
+    log_options: Mapping[str, str] = field(default_factory=dict)
+    journal_socket: Path = JOURNAL
     debug: bool = False
     live_restore: bool = True
     engine_id: str = ""

@@ -11,6 +11,7 @@ from typing import Any
 from tare.base import clock, version
 from tare.base.clock import rfc3339nano
 from tare.base.reference import DEFAULT_DOMAIN
+from tare.containers import logoptions
 from tare.containers.container import State
 from tare.drivers.cgroups import CgroupMode
 from tare.engine.engine import Engine
@@ -62,7 +63,7 @@ def describe(engine: Engine) -> dict[str, Any]:
             "Volume": engine.volumes.driver_names,
             "Network": ["bridge", "host", "null"],
             "Authorization": None,
-            "Log": ["json-file", "local", "none"],
+            "Log": list(logoptions.DRIVERS),
         },
         "MemoryLimit": "memory" in host.controllers,
         "SwapLimit": host.has_swap_limit,
@@ -77,7 +78,7 @@ def describe(engine: Engine) -> dict[str, Any]:
         "OomKillDisable": not is_v2,
         "NGoroutines": len(os.listdir("/proc/self/task")),
         "SystemTime": rfc3339nano(clock.now()),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": settings.log_driver,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "2" if is_v2 else "1",
         "NEventsListener": engine.events.listeners,

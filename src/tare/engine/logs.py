@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from tare.aio.threads import in_thread
+from tare.containers import logtag
+from tare.containers.container import Container
 from tare.containers.logs import Wanted, open_all, seek_tail
 from tare.containers.service import Slot
 from tare.drivers.inotify import Alarm
@@ -40,7 +42,7 @@ async def read_logs(
         until=until,
         timestamps=timestamps,
         has_tty=container.config.Tty or is_raw,
-        details=_details(container.host_config.LogConfig.Config or {}, container.labels) if details else b"",
+        details=_details(container) if details else b"",
     )
     path = log_path(engine, container)
     files = open_all(path, since=since)
@@ -95,9 +97,12 @@ async def _either(alarm: Alarm, slot: Slot) -> None:
         ended.cancel()
 
 
-def _details(options: dict[str, str], labels: dict[str, str]) -> bytes:
-    """`k=v,k=v ` of the labels named by the log options `labels` and `env` (only labels are kept)."""
-
-    names = [name for name in options.get("labels", "").split(",") if name in labels]
-    text = ",".join(f"{quote_plus(name)}={quote_plus(labels[name])}" for name in sorted(names))
+def _details(container: Container) -> bytes:
+    """`k=v,k=v ` of what the log options choose: labels, variables, the tag."""
+    options = container.host_config.LogConfig.Config or {}
+    facts = logtag.facts_of(container, options)
+    chosen = dict(facts.attributes)
+    if options.get("tag"):
+        chosen["tag"] = logtag.render(options["tag"], facts)
+    text = ",".join(f"{quote_plus(name)}={quote_plus(chosen[name])}" for name in sorted(chosen))
     return f"{text} ".encode() if text else b""

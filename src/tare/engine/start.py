@@ -21,7 +21,7 @@ from tare.containers.service import Slot
 from tare.drivers import rootfs
 from tare.drivers.runtime.monitor import Started, boot_id, start_time
 from tare.drivers.runtime.oci import CommandNotFound, CommandNotInvokable
-from tare.engine import health, rotation, volumes
+from tare.engine import forward, health, rotation, volumes
 from tare.engine.engine import Engine, log_path, rootfs_of
 from tare.engine.exits import supervise
 from tare.engine.news import tell
@@ -90,6 +90,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
     runtime = engine.runtimes.get(container.runtime)
     if runtime is None:
         raise InvalidArgument(f"Unknown runtime specified {container.runtime}")
+    await forward.prepare(engine, container)
     async with undo_on_error("start") as undo:
         undo.push(release, engine, container)
         bundle = engine.monitor.bundle(container.id)
@@ -140,6 +141,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
     slot.started.set()
     health.watch(engine, slot, restarter=restart_unhealthy)
     rotation.watch(engine, slot)
+    forward.watch(engine, slot)
     tell(engine, slot.container, "start")
     watch = supervise(engine, slot, proc.wait(started.monitor), starter=restart_by_policy)
     slot.supervisor = tasks.spawn(watch, name=f"watch {container.name}")

@@ -167,6 +167,7 @@ def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None
         "host": "hosts", "dns-opt": "dns_options", "label": "labels",
         "default-ulimit": "default_ulimits", "add-runtime": "runtimes", "registry-mirror": "registry_mirrors",
         "insecure-registry": "insecure_registries", "trusted-realm": "trusted_realms", "certs-dir": "certificates",
+            "log-opt": "log_options",
     }  # fmt: skip
     fields = set(Options.__dataclass_fields__)
     for action in parser()._actions:
@@ -197,3 +198,10 @@ def test_abbreviations_are_not_guessed(configured: Any, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         load([*configured({}), "--data", "/x"])
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_log_options(configured: Any) -> None:
+    found = load([*configured({"log-driver": "syslog", "log-opts": {"tag": "{{.Name}}"}}), "--journal-socket", "/j"])
+    assert (found.log_driver, found.log_options, found.journal_socket) == ("syslog", {"tag": "{{.Name}}"}, Path("/j"))
+    with pytest.raises(InvalidArgument, match="unknown log opt 'x' for log driver local"):
+        load([*configured({}), "--log-driver", "local", "--log-opt", "x=1"])
