@@ -40,6 +40,7 @@ class Options:
     dns_options: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     log_level: str = "info"
+    userns_remap: str = ""
     log_driver: str = logoptions.DEFAULT_DRIVER
     log_options: dict[str, str] = field(default_factory=dict)
     journal_socket: Path = JOURNAL
@@ -70,7 +71,6 @@ _NOT_YET = {
     "tlscacert": "TCP with TLS",
     "tlscert": "TCP with TLS",
     "tlskey": "TCP with TLS",
-    "userns-remap": "user namespaces",
 }
 _LISTS = {
     "hosts": "host",
@@ -127,6 +127,12 @@ def parser() -> argparse.ArgumentParser:
         ("allow-private-sources", "let import and build fetch from private and loopback addresses (default false)"),
     ):
         add(f"--{name}", nargs="?", const="true", metavar="BOOL", help=text)
+    add(
+        "--userns-remap",
+        metavar="USER[:GROUP]",
+        help="map the ids of containers to the subordinate ids of a user (default: those of dockremap, which is made),"
+        " or to ids=FIRST:COUNT",
+    )
     add("--log-driver", metavar="NAME", help="how containers are logged that say nothing of it (default json-file)")
     add("--log-opt", action="append", metavar="KEY=VALUE", help="option of that driver, repeatable")
     add("--journal-socket", metavar="FILE", help=f"where the driver journald sends to (default {JOURNAL})")
@@ -266,6 +272,7 @@ def resolve(values: dict[str, Any]) -> Options:
         dns_options=tuple(values.get("dns-opt") or ()),
         labels=tuple(values.get("label") or ()),
         log_level=level,
+        userns_remap=values.get("userns-remap", ""),
         log_driver=log.Type,
         log_options=log.Config or {},
         journal_socket=Path(values.get("journal-socket", JOURNAL)).absolute(),

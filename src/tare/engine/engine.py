@@ -21,6 +21,7 @@ from tare.drivers.runtime.oci import OciRuntime
 from tare.drivers.runtime.sessions import Sessions
 from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots import Snapshotter
+from tare.drivers.userns import Mapping as IdMapping
 from tare.engine.events import Events
 from tare.images.pull import Pulls
 from tare.images.push import Pushes
@@ -45,6 +46,7 @@ class Settings:
     init_path: str = ""
     no_new_privileges: bool = False
     default_ulimits: tuple[Ulimit, ...] = ()
+    id_mapping: IdMapping | None = None  # None: the ids of containers are the host's
     log_driver: str = DEFAULT_DRIVER
     log_options: Mapping[str, str] = field(default_factory=dict)
     journal_socket: Path = JOURNAL

@@ -118,6 +118,7 @@ def describe(engine: Engine) -> dict[str, Any]:
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": [
             "name=seccomp,profile=builtin",
+            *(["name=userns"] if settings.id_mapping is not None else []),
             *(["name=no-new-privileges"] if settings.no_new_privileges else []),
         ],
         "ProductLicense": "Apache-2.0",

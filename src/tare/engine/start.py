@@ -21,7 +21,7 @@ from tare.containers.service import Slot
 from tare.drivers import rootfs
 from tare.drivers.runtime.monitor import Started, boot_id, start_time
 from tare.drivers.runtime.oci import CommandNotFound, CommandNotInvokable
-from tare.engine import forward, health, rotation, volumes
+from tare.engine import forward, health, rotation, userns, volumes
 from tare.engine.engine import Engine, log_path, rootfs_of
 from tare.engine.exits import supervise
 from tare.engine.news import tell
@@ -91,15 +91,26 @@ async def _start(engine: Engine, slot: Slot) -> None:
     if runtime is None:
         raise InvalidArgument(f"Unknown runtime specified {container.runtime}")
     await forward.prepare(engine, container)
-    async with undo_on_error("start") as undo:
+    mapping = userns.mapping_of(engine, container.host_config)
+    async with userns.provided(engine, container) as space, undo_on_error("start") as undo:
+        ids = userns.ids_of(space, mapping) if space is not None and mapping is not None else None
         undo.push(release, engine, container)
         bundle = engine.monitor.bundle(container.id)
         target = rootfs_of(engine, container.id)
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine.snapshots.mount(container.id, target)
-        attachment = await engine.networks.attach(wish_of(engine, container))
-        mounted = await volumes.mount(engine, container)
-        given = spec_input(engine, container, runtime=runtime, attachment=attachment, volumes=mounted)
+        bare = space.net_fd if space is not None else None
+        attachment = await engine.networks.attach(wish_of(engine, container, bare_namespace=bare))
+        mounted = await volumes.mount(engine, container, ids=ids)
+        joins = userns.spec_of(space, mapping) if space is not None and mapping is not None else None
+        given = spec_input(
+            engine, container, runtime=runtime, attachment=attachment, volumes=mounted, user_namespace=joins
+        )
+        if ids is not None and mapping is not None:
+            # Until here it was looked at, and filled, with the ids that are on the disk.
+            engine.snapshots.unmount(target)
+            engine.snapshots.mount(container.id, target, ids=ids)
+            userns.let_in(engine, container, mapping)
         (bundle / "config.json").write_bytes(msgspec.json.encode(spec.render(given)))
         logs = container.host_config.LogConfig.Type != "none"
         started = await engine.monitor.create(
@@ -111,6 +122,8 @@ async def _start(engine: Engine, slot: Slot) -> None:
             keep_stdin=not container.config.StdinOnce,
         )
         undo.push(_end, started)
+        if mapping is not None:
+            userns.give_streams(started.pid, given.user, mapping)
         pid_started = start_time(started.pid)
         monitor_started = start_time(started.monitor.pid)
         if slot.hub.is_wanted:

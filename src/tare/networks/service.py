@@ -296,7 +296,7 @@ class Networks:
                 plugs += [plug] if plug is not None else []
             given = self.file_texts(wish.config, wish.host, mode=plan.mode, endpoints=endpoints, links=wish.links)
             if plan.mode is Mode.OWN:
-                held.namespace = await in_thread(self._make_namespace, plugs)
+                held.namespace = await in_thread(self._make_namespace, plugs, wish.bare_namespace)
             path = held.namespace.path if held.namespace is not None else None
             held.attachment = Attachment(mode=plan.mode, path=path, endpoints=endpoints, files=given)
             held.gateway = self._gateway_of(endpoints)
@@ -325,8 +325,8 @@ class Networks:
         held.pid = pid
         held.attachment = replace(held.attachment, path=f"/proc/{pid}/ns/net")
 
-    def _make_namespace(self, plugs: Sequence[Plug]) -> NetNamespace:
-        namespace = self._driver.namespace()
+    def _make_namespace(self, plugs: Sequence[Plug], bare: int | None) -> NetNamespace:
+        namespace = self._driver.namespace(bare=bare)
         try:
             for plug in plugs:
                 self._driver.plug(namespace, plug)

@@ -170,9 +170,9 @@ class BridgeDriver:
 
     # --- endpoints
 
-    def namespace(self, *, ipv6: bool = False) -> NetNamespace:
-        """A new namespace with loopback only. The caller closes it."""
-        return self._namespaces.create(ipv6=ipv6)
+    def namespace(self, *, ipv6: bool = False, bare: int | None = None) -> NetNamespace:
+        """A new namespace with loopback only, or a `bare` one furnished as such. The caller closes it."""
+        return self._namespaces.create(ipv6=ipv6, bare=bare)
 
     def open_namespace(self, pid: int) -> NetNamespace:
         """The namespace of a running process. Raises NotFound."""
