@@ -154,14 +154,14 @@ def test_files_keep_the_containers_ids_both_ways(engine: Daemon, state: str) -> 
 def test_volumes_are_the_containers_binds_the_hosts(engine: Daemon, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "roots").touch()
-    out(engine, "run", "--name", "first", "-v", "vol:/home", "-v", f"{tmp_path}:/bound", "-v", f"{tmp_path}/new:/new",
-        "busybox", "sh", "-c", "touch /home/v && chown 7:8 /home/v && touch /new/n && ! touch /bound/refused")  # fmt: skip
+    out(engine, "run", "--name", "first", "-v", "vol:/var", "-v", f"{tmp_path}:/bound", "-v", f"{tmp_path}/new:/new",
+        "busybox", "sh", "-c", "touch /var/v && chown 7:8 /var/v && touch /new/n && ! touch /bound/refused")  # fmt: skip
     data = engine.data_root / "volumes" / "vol" / "_data"
     assert owner(data / "v") == (7, 8)
     assert owner(tmp_path / "new") == owner(tmp_path / "new" / "n") == (FIRST, FIRST)
     for mode in ((), ("--userns", "host")):
         assert (
-            out(engine, "run", "--rm", *mode, "-v", "vol:/home", "busybox", "stat", "-c", "%u %g", "/home/v") == "7 8\n"
+            out(engine, "run", "--rm", *mode, "-v", "vol:/var", "busybox", "stat", "-c", "%u %g", "/var/v") == "7 8\n"
         )
     seen = out(engine, "run", "--rm", "-v", f"{tmp_path}:/bound", "busybox", "stat", "-c", "%u", "/bound/roots")
     assert seen == "65534\n"

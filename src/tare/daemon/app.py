@@ -255,6 +255,7 @@ async def build(options: Options) -> Engine:
             no_new_privileges=options.no_new_privileges,
             default_ulimits=options.default_ulimits,
             id_mapping=await _id_mapping(options),
+            cdi_directories=options.cdi_directories,
             log_driver=options.log_driver,
             log_options=options.log_options,
             journal_socket=options.journal_socket,

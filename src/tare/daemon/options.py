@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tare.base.errors import InvalidArgument
-from tare.containers import logoptions
+from tare.containers import cdi, logoptions
 from tare.drivers.logsinks import JOURNAL
 from tare.registry.hosts import parse_insecure, parse_mirror
 from tare.wire.config import LogSettings, Ulimit
@@ -41,6 +41,7 @@ class Options:
     labels: tuple[str, ...] = ()
     log_level: str = "info"
     userns_remap: str = ""
+    cdi_directories: tuple[str, ...] = cdi.DIRECTORIES
     log_driver: str = logoptions.DEFAULT_DRIVER
     log_options: dict[str, str] = field(default_factory=dict)
     journal_socket: Path = JOURNAL
@@ -79,6 +80,7 @@ _LISTS = {
     "insecure-registries": "insecure-registry",
     "registry-mirrors": "registry-mirror",
     "default-ulimits": "default-ulimit",
+    "cdi-spec-dirs": "cdi-spec-dir",
 }
 
 
@@ -132,6 +134,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="USER[:GROUP]",
         help="map the ids of containers to the subordinate ids of a user (default: those of dockremap, which is made),"
         " or to ids=FIRST:COUNT",
+    )
+    add(
+        "--cdi-spec-dir",
+        action="append",
+        metavar="DIR",
+        help=f"where devices are described (CDI), repeatable; later ones win (default {' '.join(cdi.DIRECTORIES)})",
     )
     add("--log-driver", metavar="NAME", help="how containers are logged that say nothing of it (default json-file)")
     add("--log-opt", action="append", metavar="KEY=VALUE", help="option of that driver, repeatable")
@@ -272,6 +280,7 @@ def resolve(values: dict[str, Any]) -> Options:
         dns_options=tuple(values.get("dns-opt") or ()),
         labels=tuple(values.get("label") or ()),
         log_level=level,
+        cdi_directories=tuple(values.get("cdi-spec-dir") or cdi.DIRECTORIES),
         userns_remap=values.get("userns-remap", ""),
         log_driver=log.Type,
         log_options=log.Config or {},

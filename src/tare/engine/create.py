@@ -18,7 +18,7 @@ from tare.containers.container import Container, MountPoint
 from tare.containers.merge import merge
 from tare.containers.mounts import plan_mounts
 from tare.drivers import trees
-from tare.engine import links, userns, volumes
+from tare.engine import cdi, links, userns, volumes
 from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
 from tare.networks import ports
@@ -50,6 +50,7 @@ async def create(
     warnings = checks.validate(config, host_config, facts=engine.host, runtimes=frozenset(engine.runtimes))
     warnings = [*warnings, *logoptions.check(host_config.LogConfig)]
     userns.check(engine, host_config)
+    cdi.check(engine, host_config)
     wishes.check(config.Labels or {})
     _refuse_later_subjects(host_config)
     ports.wishes(config, host_config)  # a port that cannot be is refused now, not at start
@@ -126,11 +127,11 @@ def _with_hostname(
 
 def _refuse_later_subjects(host_config: HostConfig) -> None:
     """What this version does not serve is refused in words, not ignored."""
-    if host_config.DeviceRequests:
-        wanted = [request.Capabilities for request in host_config.DeviceRequests]
-        raise InvalidArgument(f'could not select device driver "" with capabilities: {wanted}')
     if host_config.StorageOpt:
-        raise InvalidArgument("--storage-opt is not supported by the file system of the data root")
+        raise InvalidArgument(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+            hint="this version limits no file system: use a volume of a limited size",
+        )
 
 
 def _refuse_by_version(host_config: HostConfig, version: tuple[int, int]) -> None:

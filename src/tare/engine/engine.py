@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tare.containers.cdi import DIRECTORIES as CDI_DIRECTORIES
 from tare.containers.container import Container
 from tare.containers.execs import Execs
 from tare.containers.logoptions import DEFAULT_DRIVER
@@ -49,6 +50,7 @@ class Settings:
     id_mapping: IdMapping | None = None  # None: the ids of containers are the host's
     log_driver: str = DEFAULT_DRIVER
     log_options: Mapping[str, str] = field(default_factory=dict)
+    cdi_directories: tuple[str, ...] = CDI_DIRECTORIES
     journal_socket: Path = JOURNAL
     debug: bool = False
     live_restore: bool = True

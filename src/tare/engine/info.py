@@ -14,6 +14,7 @@ from tare.base.reference import DEFAULT_DOMAIN
 from tare.containers import logoptions
 from tare.containers.container import State
 from tare.drivers.cgroups import CgroupMode
+from tare.engine import cdi
 from tare.engine.engine import Engine
 from tare.registry.hosts import RegistryOptions, is_insecure
 
@@ -124,7 +125,8 @@ def describe(engine: Engine) -> dict[str, Any]:
         "ProductLicense": "Apache-2.0",
         "DefaultAddressPools": engine.networks.pools(),
         "Warnings": list(settings.notes) or None,
-        "CDISpecDirs": [],
+        "CDISpecDirs": list(settings.cdi_directories),
+        "DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in cdi.known(engine).names()] or None,
     }
 
 

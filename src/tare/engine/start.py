@@ -21,12 +21,12 @@ from tare.containers.service import Slot
 from tare.drivers import rootfs
 from tare.drivers.runtime.monitor import Started, boot_id, start_time
 from tare.drivers.runtime.oci import CommandNotFound, CommandNotInvokable
-from tare.engine import forward, health, rotation, userns, volumes
+from tare.engine import cdi, forward, health, rotation, userns, volumes
 from tare.engine.engine import Engine, log_path, rootfs_of
 from tare.engine.exits import supervise
 from tare.engine.news import tell
 from tare.engine.prepare import spec_input, wish_of
-from tare.engine.release import release
+from tare.engine.release import HOOKS, release
 from tare.engine.remove import remove_after_exit
 from tare.engine.stop import stop
 
@@ -111,7 +111,10 @@ async def _start(engine: Engine, slot: Slot) -> None:
             engine.snapshots.unmount(target)
             engine.snapshots.mount(container.id, target, ids=ids)
             userns.let_in(engine, container, mapping)
-        (bundle / "config.json").write_bytes(msgspec.json.encode(spec.render(given)))
+        config = spec.render(given)
+        if has_hooks := cdi.edit(engine, container.host_config, config):
+            (bundle / HOOKS).touch()
+        (bundle / "config.json").write_bytes(msgspec.json.encode(config))
         logs = container.host_config.LogConfig.Type != "none"
         started = await engine.monitor.create(
             container.id,
@@ -131,7 +134,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
         if any(slot.size):
             engine.monitor.resize(container.id, height=slot.size[0], width=slot.size[1])
         engine.networks.handed_over(container.id, started.pid)
-        await runtime.start(container.id)
+        await runtime.start(container.id, has_hooks=has_hooks)
         await engine.containers.save(
             slot,
             state=State.RUNNING,

@@ -167,7 +167,7 @@ def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None
         "host": "hosts", "dns-opt": "dns_options", "label": "labels",
         "default-ulimit": "default_ulimits", "add-runtime": "runtimes", "registry-mirror": "registry_mirrors",
         "insecure-registry": "insecure_registries", "trusted-realm": "trusted_realms", "certs-dir": "certificates",
-            "log-opt": "log_options",
+        "log-opt": "log_options", "cdi-spec-dir": "cdi_directories",
     }  # fmt: skip
     fields = set(Options.__dataclass_fields__)
     for action in parser()._actions:
