@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tare.base.errors import InvalidArgument
 
@@ -62,10 +60,8 @@ def _document(path: Path) -> object:
 
 def _yaml(data: bytes) -> object:
     """Loaded where such a file is: most machines have none."""
-    try:
-        yaml: Any = importlib.import_module("yaml")
-    except ModuleNotFoundError:
-        raise InvalidArgument("cannot be read: PyYAML is not installed") from None
+    import yaml  # type: ignore[import-untyped]
+
     try:
         return yaml.safe_load(data)
     except yaml.YAMLError as error:
