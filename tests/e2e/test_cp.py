@@ -6,18 +6,26 @@ Proves `api/archive` and `engine/copy` on a real engine.
 from __future__ import annotations
 
 import base64
+import bz2
+import gzip
+import http.client
 import io
 import json
+import lzma
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import tarfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from tare.testing.daemon import Daemon
 
@@ -63,8 +71,6 @@ def make_tar(*members: tuple[str, bytes, bytes | str], uid: int = 0) -> bytes:
 
 def stat_of(daemon: Daemon, path: str, name: str = "box") -> dict[str, Any]:
     """The decoded header of HEAD."""
-    import socket
-
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)
         connection.connect(str(daemon.socket))
@@ -296,3 +302,55 @@ def test_a_stopped_container_has_its_volumes_and_images(daemon: Daemon, engine_h
     out(engine_host, "start", "-a", "box")
     out(engine_host, "rm", "box")
     out(engine_host, "volume", "rm", "memory", "tree")
+
+
+def tare(host: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tare.cli", "-H", host, *argv], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("coding", ["", "gzip", "deflate"])
+def test_out_is_packed_for_who_takes_that(box: Daemon, coding: str) -> None:
+    plain = box.request("GET", "/containers/box/archive?path=/d")[1]
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(30)
+    connection.sock.connect(str(box.socket))
+    connection.request("GET", "/containers/box/archive?path=/d", headers={"Accept-Encoding": coding or "identity"})
+    answer = connection.getresponse()
+    headers, body = {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    connection.close()
+    assert answer.status == 200
+    assert headers["content-type"] == "application/x-tar"
+    assert headers.get("content-encoding", "") == coding
+    assert "x-docker-container-path-stat" in headers
+    assert (zlib.decompress(body, {"gzip": 31, "deflate": -15}[coding]) if coding else body) == plain
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "zstd"])
+def test_in_is_unpacked_whatever_packs_it(box: Daemon, kind: str) -> None:
+    packers = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress}
+    tar = packers[kind](make_tar((f"from-{kind}", tarfile.REGTYPE, b"packed")))
+    assert put(box, "/d", tar) == (200, "")
+    assert stat_of(box, f"/d/from-{kind}")["size"] == 6
+
+
+def test_between_containers_and_many_sources(box: Daemon, engine_host: str, tmp_path: Path) -> None:
+    out(engine_host, "create", "--name", "other", "busybox", "true")
+    assert tare(engine_host, "cp", "box:/d", "other:/new").stderr == ""
+    assert stat_of(box, "/new/f", "other")["mode"] == 1 << 23 | 0o755
+    assert stat_of(box, "/new/link", "other")["linkTarget"] == "/new/f"
+    assert tare(engine_host, "cp", "box:/d/.", "other:/tmp").returncode == 0
+    assert stat_of(box, "/tmp/sub/g", "other")["size"] == 2
+    (tmp_path / "one").write_text("1")
+    assert tare(engine_host, "cp", str(tmp_path / "one"), "box:/d/f", "other:/home").returncode == 0
+    assert [stat_of(box, f"/home/{name}", "other")["size"] for name in ("one", "f")] == [1, 5]
+    (tmp_path / "into").mkdir()
+    assert tare(engine_host, "cp", "other:/new/f", "box:/d/sub", str(tmp_path / "into")).returncode == 0
+    assert (tmp_path / "into/f").read_text() == "data\n"
+    assert (tmp_path / "into/sub/g").read_text() == "x\n"
+    assert tare(engine_host, "cp", "box:/d", "box:/d/sub").returncode == 1
+    done = tare(engine_host, "cp", "box:/nope", "other:/")
+    assert (done.returncode, "Could not find the file /nope in container box" in done.stderr) == (1, True)
+    out(engine_host, "rm", "other")

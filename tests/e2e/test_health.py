@@ -8,6 +8,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import subprocess
+import sys
 from typing import Any
 from urllib.parse import quote
 
@@ -104,3 +106,39 @@ def wait_for_event(engine: Daemon, container: str, action: str) -> None:
     connection.request("GET", f"/events?since=1&filters={filters}")
     assert connection.getresponse().readline()
     connection.close()
+
+
+def tare(engine: Daemon, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tare.cli", "-H", engine.host, *argv],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_waiting_until_healthy(daemon: Daemon, engine_host: str) -> None:
+    """Released by health, by sickness and by the end; refused where nothing is checked."""
+    flags = ("--health-interval", "50ms", "--health-retries", "2")
+    done = tare(daemon, "run", "-d", "--name", "fit", "--wait-healthy", "--health-cmd", "test -e /ok", *flags,
+                "busybox", "sh", "-c", "touch /ok; exec sleep 1000")  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert health(daemon, "fit")["Status"] == "healthy"
+    assert tare(daemon, "wait", "--condition", "healthy", "fit").stdout == "0\n"
+    assert (
+        tare(daemon, "create", "--name", "sick", "--health-cmd", "false", *flags, "busybox", "sleep", "1000").returncode
+        == 0
+    )
+    done = tare(daemon, "start", "--wait", "sick")
+    assert done.returncode == 1
+    assert "container sick is unhealthy" in done.stderr
+    done = tare(daemon, "run", "-d", "--name", "short", "--wait-healthy", "--health-cmd", "false", *flags,
+                "busybox", "sh", "-c", "exit 3")  # fmt: skip
+    assert done.returncode == 1
+    assert "container short exited (3)" in done.stderr
+    run(daemon, "plain", ["NONE"])
+    status, body = daemon.request("POST", "/containers/plain/wait?condition=healthy")
+    assert status == 400
+    assert "container plain has no health check" in json.loads(body)["message"]
+    assert daemon.request("POST", "/containers/plain/wait?condition=happy")[0] == 400

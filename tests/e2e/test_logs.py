@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -145,7 +146,7 @@ def test_the_log_of_a_live_container_is_cleared(daemon: Daemon, engine_host: str
 def test_options_are_checked_at_create(daemon: Daemon, engine_host: str) -> None:
     for config, status, text in (
         ({"Type": "json-file", "Config": {"foo": "1"}}, 400, "unknown log opt 'foo' for json-file log driver"),
-        ({"Type": "journald", "Config": {}}, 400, "log driver journald is not served by this version"),
+        ({"Type": "fluentd", "Config": {}}, 400, "log driver fluentd is not served by this version"),
         ({"Type": "local", "Config": {"max-size": "1m", "compress": "true"}}, 201, "compress is not used"),
     ):
         body = json.dumps({"Image": "busybox", "HostConfig": {"LogConfig": config}}).encode()
@@ -159,3 +160,56 @@ def test_the_driver_none_has_nothing_to_read_or_clear(engine_host: str) -> None:
     out(engine_host, "run", "-d", "--name", "mute", "--log-driver", "none", "busybox", "echo", "x")
     assert "configured logging driver does not support reading" in docker(engine_host, "logs", "mute").stderr
     assert tare(engine_host, "logs", "--clear", "mute").returncode == 1
+
+
+def attach_with_log(daemon: Daemon, name: str) -> bytes:
+    """Everything that attach?logs=1 gives until the container ends; the connection is read slowly at first."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(LIMIT_S)
+        connection.connect(str(daemon.socket))
+        connection.sendall(
+            f"POST /containers/{name}/attach?logs=1&stream=1&stdout=1 HTTP/1.1\r\nHost: t\r\n"
+            "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n".encode()
+        )
+        got = b""
+        while piece := connection.recv(65536):
+            got += piece
+    return got.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_attach_with_the_log_has_no_gap_and_nothing_twice(daemon: Daemon, engine_host: str, tty: bool) -> None:
+    script = "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done"
+    out(engine_host, "run", "-d", "--name", "chatty", *(["-t"] if tty else []), "busybox", "sh", "-c", script)
+    got = attach_with_log(daemon, "chatty")
+    if not tty:
+        plain, got = got, b""
+        while plain:
+            size = int.from_bytes(plain[4:8])
+            got, plain = got + plain[8 : 8 + size], plain[8 + size :]
+    assert got.decode().split() == [str(number) for number in range(20000)]
+
+
+def test_followers_share_one_inotify_instance(daemon: Daemon, engine_host: str) -> None:
+    out(engine_host, "run", "-d", "--name", "quiet", "busybox", "sh", "-c", "echo up; exec sleep 1000")
+
+    def instances() -> int:
+        links = (os.readlink(f"/proc/{daemon.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{daemon.pid}/fd"))
+        return sum(link == "anon_inode:inotify" for link in links)
+
+    before = instances()
+    readers = [
+        subprocess.Popen(["docker", "-H", engine_host, "logs", "-f", "quiet"], stdout=subprocess.PIPE) for _ in range(8)
+    ]
+    try:
+        for reader in readers:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == b"up\n"
+        assert instances() == before
+        out(engine_host, "kill", "quiet")
+        for reader in readers:
+            assert reader.wait(LIMIT_S) == 0
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.communicate()

@@ -11,6 +11,7 @@ from tare.aio.threads import in_thread
 from tare.api.handler import read_json, seconds_to_nanos
 from tare.base.errors import Conflict, InvalidArgument, NotImplementedYet
 from tare.containers.container import State
+from tare.containers.logoptions import is_readable
 from tare.containers.service import Outcome
 from tare.containers.view import inspect_body
 from tare.engine import attach as attach_verb
@@ -176,7 +177,7 @@ async def logs_(engine: Engine, request: Request) -> Answer:
     if not (stdout or stderr):
         raise InvalidArgument("Bad parameters: you must choose at least one stream")
     container = slot.container
-    if container.host_config.LogConfig.Type == "none":
+    if not is_readable(container.host_config.LogConfig):
         raise InvalidArgument("configured logging driver does not support reading")
     if container.state is State.DEAD or slot.is_being_removed:
         raise Conflict("can not get logs from container which is dead or marked for removal")

@@ -11,7 +11,7 @@ COMMON = ("run", "exec", "ps", "pull", "push", "images", "login", "logout", "sea
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "attach": ("attach", "ATTACH", "Connect this terminal to a running container"),
     "commit": ("image_make", "COMMIT", "Make an image of what a container has become"),
-    "cp": ("copy", "CP", "Copy files between a container and this machine"),
+    "cp": ("copy", "CP", "Copy files between containers and this machine"),
     "create": ("run", "CREATE", "Make a container without starting it"),
     "diff": ("container_read", "DIFF", "Show what a container changed in its file system"),
     "edit": ("edit", "EDIT", "Change an existing container, which keeps its file system"),

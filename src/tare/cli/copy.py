@@ -14,18 +14,21 @@ import stat
 import sys
 import tarfile
 
+from tare.cli import copybetween, flags, human
 from tare.cli import exit as exits
-from tare.cli import flags, human
 from tare.client import gojson
 from tare.client.errors import ApiError, ConnectionFailed
 from tare.client.http import percent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
+    from collections.abc import Callable
+    from typing import IO, TypeVar
 
     from tare.cli.context import Context
     from tare.client.http import Answer
+
+    _T = TypeVar("_T")
 
 _GO_DIRECTORY, _GO_SYMLINK = 1 << 31, 1 << 27
 _BLOCK = 1024 * 1024
@@ -62,6 +65,15 @@ def _is_directory(info: dict[str, object]) -> bool:
     return isinstance(mode, int) and bool(mode & _GO_DIRECTORY)
 
 
+def _followed(context: Context, container: str, path: str) -> str:
+    """What a symbolic link of the container leads to; any other path as it is."""
+    info = _stat(context, container, path)
+    mode, link = info.get("mode"), str(info.get("linkTarget") or "")
+    if isinstance(mode, int) and mode & _GO_SYMLINK and link:
+        return link if link.startswith("/") else f"{os.path.dirname(path)}/{link}"
+    return path
+
+
 class _Counting:
     """The pieces of an answer as a file for tarfile, counting."""
 
@@ -87,10 +99,7 @@ class _Counting:
 def _from_container(context: Context, options: flags.Options, source: tuple[str, str], target: str) -> int:
     container, path = source
     if options.on("follow-link"):
-        info = _stat(context, container, path)
-        mode, link = info.get("mode"), str(info.get("linkTarget") or "")
-        if isinstance(mode, int) and mode & _GO_SYMLINK and link:
-            path = link if link.startswith("/") else f"{os.path.dirname(path)}/{link}"
+        path = _followed(context, container, path)
     answer = context.client.request("GET", _archive(container), query={"path": path})
     if target == "-":
         sys.stdout.flush()
@@ -263,25 +272,74 @@ def _to_container(context: Context, options: flags.Options, source: str, target:
         raise exits.Exit(exits.FAILED, f"lstat {os.path.abspath(source)}: {(error.strerror or '').lower()}") from None
     if not is_directory and source.endswith("/"):
         raise exits.Exit(exits.FAILED, "not a directory")
-    try:
-        found: dict[str, object] | None = _stat(context, container, path)
-    except ApiError as error:
-        if error.status != 404 or "no such container" in error.message.lower():
-            raise
-        found = None
-    into = found is not None and _is_directory(found)
-    if found is None and path.endswith("/") and not is_directory:
-        raise exits.Exit(exits.FAILED, "no such directory")
-    if found is not None and not into and is_directory:
-        raise exits.Exit(exits.FAILED, "cannot copy directory")
-    if into:
-        directory, arcname = path, "" if content_only and is_directory else name
-    else:
-        directory, arcname = os.path.dirname(path.rstrip("/")) or "/", os.path.basename(path.rstrip("/"))
-    count = _upload(context, container, real, arcname, {**query, "path": directory})
+    found = _stat_if_there(context, container, path)
+    directory, arcname = _place(path, found, is_directory=is_directory)
+    if not arcname:
+        arcname = "" if content_only and is_directory else name
+
+    def pack(file: IO[bytes]) -> int:
+        sink = _Sink(file)
+        archive = tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[call-overload]  # noqa: SIM115
+        archive.add(real, arcname=arcname or ".", recursive=True)
+        sink.write(b"\0" * 1024)
+        return sink.count
+
+    count = _upload(context, container, pack, {**query, "path": directory})
     if context.is_terminal and not options.on("quiet"):
         context.error(f"Successfully copied {human.size(count, digits=3)} to {container}:{path}")
     return exits.OK
+
+
+def _place(path: str, found: dict[str, object] | None, *, is_directory: bool) -> tuple[str, str]:
+    into = found is not None and _is_directory(found)
+    return copybetween.place(path, is_directory=is_directory, there=found is not None, into=into)
+
+
+def _between(context: Context, options: flags.Options, source: tuple[str, str], target: tuple[str, str]) -> int:
+    """From one container into another, or within one."""
+    (giver, path), (taker, into) = source, target
+    if copybetween.is_inside(into, path) and _same(context, giver, taker):
+        raise exits.Exit(exits.FAILED, f"cannot copy {giver}:{path} into itself")
+    if options.on("follow-link"):
+        path = _followed(context, giver, path)
+    answer = context.client.request("GET", _archive(giver), query={"path": path})
+    try:
+        info = remote_stat(answer.headers.get("x-docker-container-path-stat", ""))
+        directory, new = _place(into, _stat_if_there(context, taker, into), is_directory=_is_directory(info))
+        query: dict[str, str | bool] = {
+            "noOverwriteDirNonDir": True,
+            "copyUIDGID": options.on("archive"),
+            "path": directory,
+        }
+        body = _Counting(answer)
+        if new:
+            _upload(context, taker, lambda file: copybetween.rename(body, file, new), query)
+            body.drain()
+        else:
+            context.client.request("PUT", _archive(taker), query=query, upload=body).body()
+    finally:
+        answer.close()
+    if context.is_terminal and not options.on("quiet"):
+        context.error(f"Successfully copied {human.size(body.count, digits=3)} to {taker}:{into}")
+    return exits.OK
+
+
+def _same(context: Context, one: str, other: str) -> bool:
+    """Whether two names mean one container."""
+    if one == other:
+        return True
+    found = [context.client.get(f"/containers/{percent(name)}/json") for name in (one, other)]
+    return len({entry.get("Id") for entry in found if isinstance(entry, dict)}) == 1
+
+
+def _stat_if_there(context: Context, container: str, path: str) -> dict[str, object] | None:
+    """None when the path is not there. Raises ApiError when the container is not."""
+    try:
+        return _stat(context, container, path)
+    except ApiError as error:
+        if error.status != 404 or "no such container" in error.message.lower():
+            raise
+        return None
 
 
 def _stat_directory(context: Context, container: str, path: str) -> None:
@@ -306,21 +364,18 @@ class _Sink:
         return self.count
 
 
-def _upload(context: Context, container: str, real: str, arcname: str, query: dict[str, str | bool]) -> int:
+def _upload(context: Context, container: str, fill: Callable[[IO[bytes]], _T], query: dict[str, str | bool]) -> _T:
+    """Send what `fill` writes as an archive into the container. Returns what `fill` returned."""
     import threading
 
     reading, writing = os.pipe()
     failed: list[BaseException] = []
-    sink_count = [0]
+    filled: list[_T] = []
 
     def pack() -> None:
         try:
             with os.fdopen(writing, "wb") as file:
-                sink = _Sink(file)
-                archive = tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[call-overload]  # noqa: SIM115
-                archive.add(real, arcname=arcname or ".", recursive=True)
-                sink.write(b"\0" * 1024)
-                sink_count[0] = sink.count
+                filled.append(fill(file))
         except BrokenPipeError:
             return  # the engine refused; its answer says why
         except BaseException as error:
@@ -335,13 +390,31 @@ def _upload(context: Context, container: str, real: str, arcname: str, query: di
         thread.join()
     if failed:
         raise failed[0]
-    return sink_count[0]
+    return filled[0]
 
 
 def _cp(context: Context, options: flags.Options, operands: list[str]) -> int:
-    source, target = (split_argument(operand) for operand in operands)
+    *sources, target = (split_argument(operand) for operand in operands)
+    if len(sources) > 1:
+        _check_many(context, sources, target)
+    for source in sources:
+        _cp_one(context, options, source, target)
+    return exits.OK
+
+
+def _check_many(context: Context, sources: list[tuple[str, str]], target: tuple[str, str]) -> None:
+    """Many sources go into a directory that is there; one archive on stdin is a source of its own."""
+    if ("", "-") in [*sources, target]:
+        raise exits.Exit(exits.FAILED, "`-` stands alone: with many sources everything is named")
+    if target[0]:
+        _stat_directory(context, *target)
+    elif not os.path.isdir(target[1]):
+        raise exits.Exit(exits.FAILED, f'destination "{target[1]}" must be a directory')
+
+
+def _cp_one(context: Context, options: flags.Options, source: tuple[str, str], target: tuple[str, str]) -> int:
     if source[0] and target[0]:
-        raise exits.Exit(exits.FAILED, "copying between containers is not supported")
+        return _between(context, options, source, target)
     if source[0]:
         return _from_container(context, options, source, target[1])
     if target[0]:
@@ -351,14 +424,16 @@ def _cp(context: Context, options: flags.Options, operands: list[str]) -> int:
 
 CP = flags.Command(
     _cp,
-    "Copy files between a container and this machine",
-    operands="CONTAINER:SRC_PATH DEST_PATH|-\n        tare cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+    "Copy files between containers and this machine",
+    operands="CONTAINER:SRC_PATH... DEST_PATH|-\n        tare cp [OPTIONS] SRC_PATH...|- CONTAINER:DEST_PATH\n"
+    "        tare cp [OPTIONS] CONTAINER:SRC_PATH... CONTAINER:DEST_PATH",
     least=2,
-    most=2,
+    most=None,
     flags=(
         flags.Flag("archive", "a", flags.BOOL, "Keep owner and group"),
         flags.Flag("follow-link", "L", flags.BOOL, "Copy what a symbolic link points to"),
         flags.Flag("quiet", "q", flags.BOOL, "Do not say how much was copied"),
     ),
-    about="`-` stands for a tar archive on stdout or stdin. SRC_PATH/. copies what is in a directory, not itself.",
+    about="`-` stands for a tar archive on stdout or stdin. SRC_PATH/. copies what is in a directory, not itself."
+    " Many sources go into a directory that exists.",
 )

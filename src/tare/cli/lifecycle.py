@@ -11,6 +11,7 @@ from tare.client.http import percent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tare.cli.context import Context
+    from tare.client.http import Client
 
 _MANY = "CONTAINER [CONTAINER...]"
 _SIGNAL = flags.Flag("signal", "s", flags.STRING, "Signal to send, by name or number")
@@ -102,17 +103,19 @@ def _rm(context: Context, options: flags.Options, operands: list[str]) -> int:
     return each(context, operands, remove)
 
 
-def _wait(context: Context, _: flags.Options, operands: list[str]) -> int:
-    def wait(name: str) -> str:
-        answer = context.client.post(f"{path(name)}/wait")
-        if not isinstance(answer, dict):
-            raise ApiError(500, "the engine gave no exit code")
-        problem = answer.get("Error")
-        if isinstance(problem, dict) and problem.get("Message"):
-            raise ApiError(500, str(problem["Message"]))
-        return str(answer.get("StatusCode"))
+def wait_for(client: Client, name: str, condition: str = "") -> str:
+    """The exit code when the condition holds. Raises ApiError, also when it cannot hold any more."""
+    answer = client.post(f"{path(name)}/wait", query={"condition": condition})
+    if not isinstance(answer, dict):
+        raise ApiError(500, "the engine gave no exit code")
+    problem = answer.get("Error")
+    if isinstance(problem, dict) and problem.get("Message"):
+        raise ApiError(500, str(problem["Message"]))
+    return str(answer.get("StatusCode"))
 
-    return each(context, operands, wait)
+
+def _wait(context: Context, options: flags.Options, operands: list[str]) -> int:
+    return each(context, operands, lambda name: wait_for(context.client, name, options.text("condition")))
 
 
 def _start(context: Context, options: flags.Options, operands: list[str]) -> int:
@@ -136,6 +139,8 @@ def _start(context: Context, options: flags.Options, operands: list[str]) -> int
         except ApiError:
             failed.append(name)
             raise
+        if options.on("wait"):
+            wait_for(context.client, name, "healthy")
         return name
 
     code = each(context, operands, start)
@@ -156,6 +161,7 @@ START = flags.Command(
         flags.Flag("checkpoint-dir", "", flags.STRING, "Where checkpoints are kept", hidden=True),
         flags.Flag("detach-keys", "", flags.STRING, "Keys that detach this terminal, ctrl-p,ctrl-q by default"),
         flags.Flag("interactive", "i", flags.BOOL, "Attach stdin too"),
+        flags.Flag("wait", "", flags.BOOL, "Wait until its health check passes; fail when it does not (beyond Docker)"),
     ),
 )
 STOP = flags.Command(
@@ -191,4 +197,15 @@ RM = flags.Command(
         flags.Flag("volumes", "v", flags.BOOL, "Remove its unnamed volumes too"),
     ),
 )
-WAIT = flags.Command(_wait, "Wait until containers stop and print their exit codes", operands=_MANY, least=1, most=None)
+WAIT = flags.Command(
+    _wait,
+    "Wait until containers stop and print their exit codes",
+    operands=_MANY,
+    least=1,
+    most=None,
+    flags=(
+        flags.Flag(
+            "condition", "", flags.STRING, "not-running, next-exit, removed or (beyond Docker) healthy", default=""
+        ),
+    ),
+)

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from tare.cli.streams import Signals
     from tare.client.http import Answer, Connection
 
-_ONLY_RUN = ("detach", "detach-keys", "sig-proxy")
+_ONLY_RUN = ("detach", "detach-keys", "sig-proxy", "wait-healthy")
 _RUN_FLAGS = (
     *createspec.FLAGS,
     flags.Flag("detach", "d", flags.BOOL, "Start it in the background and print its id"),
     flags.Flag("detach-keys", "", flags.STRING, "Keys that detach this terminal, ctrl-p,ctrl-q by default"),
     flags.Flag("sig-proxy", "", flags.BOOL, "Pass signals on to the process", default=True),
+    flags.Flag("wait-healthy", "", flags.BOOL, "With -d: wait until its health check passes (beyond Docker)"),
 )
 
 
@@ -261,6 +262,8 @@ def _run(context: Context, options: flags.Options, operands: list[str]) -> int:
     detached = options.on("detach")
     if detached and options.many("attach"):
         raise fail(context, ValueError("conflicting options: cannot specify both --attach and --detach"))
+    if options.on("wait-healthy") and not detached:
+        raise fail(context, ValueError("--wait-healthy goes with --detach"))
     spec = _spec(context, options, operands, detached=detached)
     tty, body = bool(spec.body["Tty"]), spec.body
     try:
@@ -290,6 +293,13 @@ def _run_detached(session: Session, options: flags.Options) -> int:
     except (ApiError, ConnectionFailed) as error:
         raise fail(session.context, error, exits.of_start_error(str(error))) from None
     session.context.line(session.identifier)
+    if options.on("wait-healthy"):
+        from tare.cli.lifecycle import wait_for
+
+        try:
+            wait_for(session.client, session.identifier, "healthy")
+        except (ApiError, ConnectionFailed) as error:
+            raise fail(session.context, error, exits.FAILED) from None
     return exits.OK
 
 

@@ -31,9 +31,20 @@ class Subscriber:
         self._ended = False
         self._waiter: asyncio.Future[None] | None = None
         self.full_since = 0.0
+        self._is_mute = False
+
+    def mute(self) -> None:
+        """Take nothing any more, what is queued aside too; still somebody who is attached."""
+        self._is_mute = True
+        self._packets.clear()
+        self.size_bytes = 0
+        self.full_since = 0.0
+        self._hub.resume()
 
     def feed(self, stream: int, data: bytes) -> None:
         """Called by the hub."""
+        if self._is_mute:
+            return
         self._packets.append((stream, data))
         self.size_bytes += len(data)
         if self.size_bytes > HIGH_BYTES and not self.full_since:

@@ -1,27 +1,46 @@
 """Log drivers and their options: what a container may ask for, and what that means for the files on disk (pure).
 
 The texts are those of dockerd, which finds bad sizes and counts only at start; here they are refused at create.
+A forwarding driver (journald, syslog) keeps what it sends in a spool of the same form as the log of json-file, bounded by
+the options `cache-max-size` and `cache-max-file`.
 Source: moby daemon/logger/factory.go, daemon/logger/jsonfilelog, daemon/logger/local, go-units `FromHumanSize`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tare.base.errors import InvalidArgument
+from tare.containers import logtag
+from tare.containers.logforward import syslog_of
 from tare.wire.config import LogSettings
 
 DEFAULT_DRIVER = "json-file"
+_CHOOSING = frozenset({"env", "env-regex", "labels", "labels-regex", "tag"})
 _KNOWN = {
     "json-file": frozenset(
         {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
     ),
     "local": frozenset({"max-size", "max-file", "compress"}),
+    "journald": _CHOOSING,
+    "syslog": _CHOOSING
+    | {
+        "syslog-address",
+        "syslog-facility",
+        "syslog-format",
+        "syslog-tls-ca-cert",
+        "syslog-tls-cert",
+        "syslog-tls-key",
+        "syslog-tls-skip-verify",
+    },
 }
-_ELSEWHERE = frozenset(
-    {"journald", "syslog", "fluentd", "gelf", "awslogs", "splunk", "gcplogs", "etwlogs", "logentries"}
-)
+FORWARDING = frozenset({"journald", "syslog"})
+"""Drivers that send lines away. What they sent can be read here too, from the spool."""
+DRIVERS = ("journald", "json-file", "local", "none", "syslog")
+_CACHE = frozenset({"cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"})
+_ELSEWHERE = frozenset({"fluentd", "gelf", "awslogs", "splunk", "gcplogs", "etwlogs", "logentries"})
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?\Z", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
@@ -46,15 +65,16 @@ def limit_of(settings: LogSettings) -> Limit | None:
     if settings.Type == "none":
         return None
     options = settings.Config or {}
-    default = _LOCAL if settings.Type == "local" else DEFAULT
+    if settings.Type in FORWARDING:
+        options = {name.removeprefix("cache-"): value for name, value in options.items() if name in _CACHE}
+    keeps_several = settings.Type == "local" or settings.Type in FORWARDING
+    default = _LOCAL if keeps_several else DEFAULT
     size, files = options.get("max-size"), options.get("max-file")
     max_bytes = default.max_bytes if size is None else parse_size(size)
     if size is not None and max_bytes <= 0:
         raise InvalidArgument("max-size must be a positive number")
     # One file is Docker's own choice when json-file is given a size alone.
-    max_files = (
-        (default.max_files if size is None or settings.Type == "local" else 1) if files is None else _count(files)
-    )
+    max_files = (default.max_files if size is None or keeps_several else 1) if files is None else _count(files)
     return Limit(max_bytes, max_files)
 
 
@@ -77,18 +97,48 @@ def check(settings: LogSettings) -> list[str]:
     if buffer is not None:
         if mode != "non-blocking":
             raise InvalidArgument("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
-        parse_size(buffer)
+        _parse_buffer(buffer)
+    # dockerd takes the options of its own second log for every driver, and uses them where the driver cannot be read.
+    cache = {name: options.pop(name) for name in sorted(_CACHE & set(options))}
+    for name in ("cache-disabled", "cache-compress"):
+        if name in cache and cache[name] not in (*_TRUE, *_FALSE):
+            raise InvalidArgument(f"invalid value for option {name}: {cache[name]}")
     for name in options:
         if name not in _KNOWN[driver]:
-            whose = "for json-file log driver" if driver == "json-file" else f"for log driver {driver}"
+            whose = f"for log driver {driver}" if driver == "local" else f"for {driver} log driver"
             raise InvalidArgument(f"unknown log opt '{name}' {whose}")
+    logtag.check(options)
+    if driver == "syslog":
+        syslog_of(options)
     limit = limit_of(settings)
     assert limit is not None
+    if driver in FORWARDING:
+        return []
     if _flag(options.get("compress", "false")):
         if driver == "json-file" and (limit.max_files < 2 or "max-size" not in options):
             raise InvalidArgument("compress cannot be true when max-file is less than 2 or max-size is not set")
         return ["Log option compress is not used: rotated logs are kept as they are, within max-size and max-file."]
     return []
+
+
+def with_defaults(settings: LogSettings, *, driver: str, options: Mapping[str, str]) -> LogSettings:
+    """What a container asks for over what the daemon was told; options of the daemon are those of its own driver."""
+    kind = settings.Type or driver
+    return LogSettings(Type=kind, Config={**(options if kind == driver else {}), **(settings.Config or {})})
+
+
+def is_readable(settings: LogSettings) -> bool:
+    """Whether `logs` may read it here."""
+    if settings.Type in FORWARDING:
+        return (settings.Config or {}).get("cache-disabled", "false") not in _TRUE
+    return settings.Type != "none"
+
+
+def _parse_buffer(text: str) -> None:
+    try:
+        parse_size(text)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"error parsing option max-buffer-size: {error.message}") from None
 
 
 def parse_size(text: str) -> int:

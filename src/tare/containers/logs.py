@@ -19,9 +19,9 @@ from tare.wire.frames import STDERR, STDOUT, frame, frame_header
 PIECE_BYTES = 1024 * 1024
 _MAX_STEP = 256 * PIECE_BYTES
 _STREAMS = 2
-_STAMP = 35  # `2026-11-23T21:11:39.123456789+00:00`
-_HEAD = 45  # stamp, ` stdout F `
-_KINDS = {
+STAMP_BYTES = 35  # `2026-11-23T21:11:39.123456789+00:00`
+HEAD_BYTES = 45  # stamp, ` stdout F `
+RECORD_KINDS = {
     b" stdout F ": (STDOUT, b"\n"),
     b" stdout P ": (STDOUT, b""),
     b" stderr F ": (STDERR, b"\n"),
@@ -86,22 +86,22 @@ def _translate_plain(block: bytes, wanted: Wanted) -> bytes:
     """The quick path: one frame a record, as Docker sends them; clients that iterate frames see lines."""
     lines = block.split(b"\n")
     lines.pop()
-    if {line[_STAMP:_HEAD] for line in lines} == _ALL_STDOUT:
+    if {line[STAMP_BYTES:HEAD_BYTES] for line in lines} == _ALL_STDOUT:
         if not wanted.stdout:
             return b""
-        texts = [line[_HEAD:] for line in lines]
+        texts = [line[HEAD_BYTES:] for line in lines]
         if wanted.has_tty:
             return b"\n".join(texts) + b"\n"
         headers = {size: frame_header(STDOUT, size + 1) for size in set(map(len, texts))}
         return b"".join([headers[len(text)] + text + b"\n" for text in texts])
     out: list[bytes] = []
     for line in lines:
-        kind = _KINDS.get(line[_STAMP:_HEAD])
+        kind = RECORD_KINDS.get(line[STAMP_BYTES:HEAD_BYTES])
         if kind is None:
             continue
         stream, ending = kind
         if wanted.stdout if stream == STDOUT else wanted.stderr:
-            out.append(_emit(stream, line[_HEAD:] + ending, wanted))
+            out.append(_emit(stream, line[HEAD_BYTES:] + ending, wanted))
     return b"".join(out)
 
 
@@ -110,11 +110,11 @@ def _translate_each(block: bytes, wanted: Wanted) -> tuple[bytes, bool]:
     lines = block.split(b"\n")
     lines.pop()
     for line in lines:
-        kind = _KINDS.get(line[_STAMP:_HEAD])
+        kind = RECORD_KINDS.get(line[STAMP_BYTES:HEAD_BYTES])
         if kind is None:
             continue
         if wanted.since or wanted.until:
-            at = nanos_of(line[:_STAMP])
+            at = nanos_of(line[:STAMP_BYTES])
             if at < wanted.since:
                 continue
             if wanted.until and at > wanted.until:
@@ -122,8 +122,8 @@ def _translate_each(block: bytes, wanted: Wanted) -> tuple[bytes, bool]:
         stream, ending = kind
         if not (wanted.stdout if stream == STDOUT else wanted.stderr):
             continue
-        stamp = _stamp(line[:_STAMP]) + b" " if wanted.timestamps else b""
-        out.append(_emit(stream, stamp + wanted.details + line[_HEAD:] + ending, wanted))
+        stamp = _stamp(line[:STAMP_BYTES]) + b" " if wanted.timestamps else b""
+        out.append(_emit(stream, stamp + wanted.details + line[HEAD_BYTES:] + ending, wanted))
     return b"".join(out), False
 
 
@@ -136,8 +136,10 @@ def offset_of_tail(fd: int, lines: int, end: int) -> int:
     return _tail(fd, lines, end)[0]
 
 
-def _tail(fd: int, lines: int, end: int) -> tuple[int, int]:
+def _tail(fd: int, lines: int, end: int, opened: frozenset[int] = frozenset()) -> tuple[int, int]:
     """Where the last `lines` lines begin, and how many there are from there on: fewer only from the file's start.
+
+    opened: the streams whose first record here goes on with a line of an older file.
 
     Read backwards in pieces that double, so that a long tail is not looked through again and again. The first record of
     each stream in what was read may go on with a line that began before it; hence two more than asked for are found.
@@ -154,21 +156,21 @@ def _tail(fd: int, lines: int, end: int) -> tuple[int, int]:
         tail = os.pread(fd, size, position) + tail
         if position and tail.count(b"\n") <= lines + _STREAMS:
             continue
-        found = _starts(tail, at_file_start=position == 0)
+        found = _starts(tail, at_file_start=position == 0, opened=opened if position == 0 else frozenset())
         if len(found) >= lines + _STREAMS:
             break
-    return (position + found[-lines], lines) if len(found) > lines else (0, len(found))
+    return (position + found[-lines], lines) if len(found) >= lines else (0, len(found))
 
 
-def _starts(data: bytes, *, at_file_start: bool) -> list[int]:
+def _starts(data: bytes, *, at_file_start: bool, opened: frozenset[int]) -> list[int]:
     """Offsets at which a program line begins, as far as `data` (which ends at a record's end) can tell."""
     starts: list[int] = []
-    open_line = {STDOUT: False, STDERR: False}
+    open_line = {STDOUT: STDOUT in opened, STDERR: STDERR in opened}
     offset = 0
     lines = data.split(b"\n")
     lines.pop()
     for index, line in enumerate(lines):
-        kind = _KINDS.get(line[_STAMP:_HEAD])
+        kind = RECORD_KINDS.get(line[STAMP_BYTES:HEAD_BYTES])
         if kind is not None and (index or at_file_start):
             stream, ending = kind
             if not open_line[stream]:
@@ -229,12 +231,10 @@ def open_all(path: Path, *, since: int = 0) -> list[LogFile]:
 
 
 def seek_tail(files: list[LogFile], lines: int) -> None:
-    """Set the files, oldest first, to where the last `lines` lines of them all begin; those before are closed.
-
-    A program line whose records are in two files counts as one in each.
-    """
+    """Set the files, oldest first, to where the last `lines` lines of them all begin; those before are closed."""
     for index in range(len(files) - 1, -1, -1):
-        lines -= files[index].seek_tail(lines)
+        opened = files[index - 1].open_streams() if index else frozenset[int]()
+        lines -= files[index].seek_tail(lines, opened)
         if lines <= 0:
             for file in files[:index]:
                 file.close()
@@ -272,11 +272,62 @@ class LogFile:
         """Nothing that is written after this call is read: the end of a flood would never come."""
         self._end = os.fstat(self._fd).st_size
 
-    def seek_tail(self, lines: int) -> int:
-        """Start at the last `lines` lines. How many there are: fewer when the file has no more."""
+    def seek_tail(self, lines: int, opened: frozenset[int] = frozenset()) -> int:
+        """Start at the last `lines` lines. How many there are: fewer when the file has no more.
+
+        opened: the streams of which an older file ends within a line.
+        """
         end = os.fstat(self._fd).st_size if self._end is None else self._end
-        self._offset, found = _tail(self._fd, lines, end)
+        self._offset, found = _tail(self._fd, lines, end, opened)
         return found
+
+    def open_streams(self) -> frozenset[int]:
+        """The streams whose last record, looked for in the last megabyte, leaves its line open."""
+        end = os.fstat(self._fd).st_size
+        last: dict[int, bytes] = {}
+        for line in os.pread(self._fd, PIECE_BYTES, max(0, end - PIECE_BYTES)).split(b"\n"):
+            kind = RECORD_KINDS.get(line[STAMP_BYTES:HEAD_BYTES])
+            if kind is not None:
+                last[kind[0]] = kind[1]
+        return frozenset(stream for stream, ending in last.items() if not ending)
+
+    @property
+    def offset(self) -> int:
+        """Up to where whole records have been given out."""
+        return self._offset - len(self._rest)
+
+    def seek(self, offset: int) -> None:
+        """Go on from here: the start of a record."""
+        self._offset, self._rest = offset, b""
+
+    @property
+    def identity(self) -> str:
+        """Names this file whatever its path; "" as long as it is empty. A number that the disk gives again differs by its first time stamp."""
+        head = os.pread(self._fd, STAMP_BYTES, 0)
+        return f"{os.fstat(self._fd).st_ino} {head.decode('ascii', 'replace')}" if len(head) == STAMP_BYTES else ""
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether it has been removed: it can be read for as long as it is open only."""
+        return os.fstat(self._fd).st_nlink == 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is left to be read now."""
+        return os.fstat(self._fd).st_size > self._offset
+
+    def next_records(self, limit: int) -> bytes:
+        """The next whole records, about `limit` bytes; b"" when there are none now."""
+        while True:
+            data = os.pread(self._fd, limit, self._offset)
+            if not data:
+                return b""
+            self._offset += len(data)
+            data = self._rest + data
+            end = data.rfind(b"\n") + 1
+            self._rest = data[end:]
+            if end:
+                return data[:end]
 
     def next_piece(self, wanted: Wanted) -> bytes:
         """The next megabyte, translated; b"" when nothing (more) is there now. Skips what nobody wants."""

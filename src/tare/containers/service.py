@@ -16,11 +16,13 @@ from typing import Any
 from tare.base.errors import Conflict, InvalidArgument, NotFound
 from tare.base.ids import ContainerId, is_full_id
 from tare.containers import names, records
-from tare.containers.container import Container
+from tare.containers.container import Container, State
+from tare.containers.health import HEALTHY, UNHEALTHY, check_of
 from tare.containers.hub import Hub
 from tare.store.db import Database
 
-CONDITIONS = ("not-running", "next-exit", "removed")
+CONDITIONS = ("not-running", "next-exit", "removed", "healthy")
+_NOT_HEALTHY = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +46,31 @@ class Slot:
     restart_delay_s: float = 0.0
     health: asyncio.Task[None] | None = None  # runs its health checks
     rotation: asyncio.Task[None] | None = None  # keeps its log within its limit
+    forwarding: asyncio.Task[None] | None = None  # sends its log away
     stopped: asyncio.Event = field(default_factory=asyncio.Event)  # it does not run, and start's work is undone
     started: asyncio.Event = field(default_factory=asyncio.Event)
     size: tuple[int, int] = (0, 0)  # height, width of its terminal, as last asked for
     _exit_waiters: set[asyncio.Future[Outcome]] = field(default_factory=set)
     _removal_waiters: set[asyncio.Future[Outcome]] = field(default_factory=set)
+    _health_waiters: set[asyncio.Future[Outcome]] = field(default_factory=set)
 
     def wait(self, condition: str) -> asyncio.Future[Outcome]:
-        """A future for the condition; already resolved where that holds now. Raises InvalidArgument."""
+        """A future for the condition; already resolved where that holds now. Raises InvalidArgument.
+
+        `healthy` is beyond Docker: exit code 0 when its check passes; an error when it fails for good or it ends.
+        """
         if condition not in CONDITIONS:
             raise InvalidArgument(f'invalid condition: "{condition}"')
+        if condition == "healthy" and check_of(self.container.config) is None:
+            raise InvalidArgument(
+                f"container {self.container.name} has no health check", hint="give it one, as with --health-cmd"
+            )
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        if condition == "removed":
+        if condition == "healthy":
+            self._health_waiters.add(future)
+            future.add_done_callback(self._health_waiters.discard)
+            self.tell_health()
+        elif condition == "removed":
             self._removal_waiters.add(future)
             future.add_done_callback(self._removal_waiters.discard)
         elif condition == "not-running" and not self.container.is_running:
@@ -70,9 +85,25 @@ class Slot:
         if self.container.started_at == 0 and not self.is_being_removed:
             await self.started.wait()
 
+    def tell_health(self) -> None:
+        """Its health may have changed: release who waits for it, unless it is still open."""
+        container = self.container
+        status = container.health.status if container.is_running and container.health is not None else ""
+        if status == HEALTHY:
+            _release(self._health_waiters, Outcome(0))
+        elif status == UNHEALTHY:
+            _release(self._health_waiters, Outcome(_NOT_HEALTHY, f"container {container.name} is unhealthy"))
+        elif container.state in (State.EXITED, State.DEAD, State.REMOVING):
+            self._give_up_health()
+
+    def _give_up_health(self) -> None:
+        code, name = self.container.exit_code, self.container.name
+        _release(self._health_waiters, Outcome(code or _NOT_HEALTHY, f"container {name} exited ({code})"))
+
     def tell_exit(self) -> None:
         """The container ended (or could not start): release who waits for that."""
         _release(self._exit_waiters, Outcome(self.container.exit_code, self.container.error))
+        self._give_up_health()
 
     def tell_removed(self, error: str = "") -> None:
         """The container is gone, or its automatic removal failed with `error`."""
@@ -80,6 +111,7 @@ class Slot:
         _release(self._removal_waiters, outcome)
         if not error:
             _release(self._exit_waiters, outcome)
+            self._give_up_health()
             self.started.set()
 
 

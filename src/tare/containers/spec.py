@@ -96,6 +96,15 @@ class Namespaces:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserNamespace:
+    """One to join, and how it maps: (first id on the host, count) for the container's ids from 0 on."""
+
+    path: str
+    uids: tuple[tuple[int, int], ...]
+    gids: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpecInput:
     """Everything `render` looks at."""
 
@@ -113,6 +122,7 @@ class SpecInput:
     mounts: Sequence[MountPlan] = ()
     files: HostFiles = HostFiles()
     namespaces: Namespaces = Namespaces()
+    user_namespace: UserNamespace | None = None
     runtime: str = "crun"
     seccomp: Seccomp = Seccomp()
     no_new_privileges: bool = False
@@ -316,6 +326,8 @@ def _namespaces(given: SpecInput) -> list[dict[str, str]]:
     # No time namespace: crun 1.8.1 and runc 1.1.5 both fail on the entry.
     host, paths = given.host, given.namespaces
     out: list[dict[str, str]] = [{"type": "mount"}]
+    if given.user_namespace is not None:
+        out.insert(0, {"type": "user", "path": given.user_namespace.path})
     if paths.network is not None:
         out.append({"type": "network", "path": paths.network} if paths.network else {"type": "network"})
     if host.UTSMode != "host":
@@ -331,6 +343,15 @@ def _namespaces(given: SpecInput) -> list[dict[str, str]]:
         not host.CgroupnsMode and given.facts.cgroup_mode is CgroupMode.V2 and not host.Privileged
     ):
         out.append({"type": "cgroup"})
+    return out
+
+
+def _id_mappings(ranges: Sequence[tuple[int, int]]) -> list[dict[str, int]]:
+    out: list[dict[str, int]] = []
+    inside = 0
+    for first, size in ranges:
+        out.append({"containerID": inside, "hostID": first, "size": size})
+        inside += size
     return out
 
 
@@ -504,6 +525,9 @@ def render(given: SpecInput) -> dict[str, Any]:
     }
     if (propagation := _rootfs_propagation(given)) is not None:
         linux["rootfsPropagation"] = propagation
+    if given.user_namespace is not None:
+        linux["uidMappings"] = _id_mappings(given.user_namespace.uids)
+        linux["gidMappings"] = _id_mappings(given.user_namespace.gids)
     # Annotations beginning so are orders to crun (another filter, hooks): they are the engine's to give.
     annotations = {k: v for k, v in (host.Annotations or {}).items() if not k.startswith(_CRUN_ORDERS)}
     if given.seccomp.bpf is not None and given.runtime == "crun":

@@ -33,7 +33,7 @@ from tare.containers.execs import Execs
 from tare.containers.service import Containers
 from tare.containers.view import SummaryCache
 from tare.daemon.options import Options, load, tcp_sockets
-from tare.drivers import cgroups, host
+from tare.drivers import cgroups, host, userns
 from tare.drivers.archive.client import Archiver
 from tare.drivers.inotify import Alarms
 from tare.drivers.network.nft import Listener
@@ -41,6 +41,8 @@ from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime, probe
 from tare.drivers.runtime.sessions import Sessions
 from tare.drivers.seccomp import FilterCache
+from tare.drivers.snapshots import Ids
+from tare.drivers.snapshots import overlay as snapshots_overlay
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.drivers.volumes.local import LocalVolumes
 from tare.engine.builds.build import sweep as sweep_builds
@@ -261,6 +263,11 @@ async def build(options: Options) -> Engine:
             init_path=next((path for name in _INIT_PROGRAMS if (path := shutil.which(name))), ""),
             no_new_privileges=options.no_new_privileges,
             default_ulimits=options.default_ulimits,
+            id_mapping=await _id_mapping(options),
+            cdi_directories=options.cdi_directories,
+            log_driver=options.log_driver,
+            log_options=options.log_options,
+            journal_socket=options.journal_socket,
             debug=options.debug,
             live_restore=options.live_restore,
             engine_id=await _engine_id(db),
@@ -309,6 +316,26 @@ def _registry_options(options: Options) -> RegistryOptions:
         uploads=options.max_concurrent_uploads,
         attempts=options.max_download_attempts,
     )
+
+
+async def _id_mapping(options: Options) -> userns.Mapping | None:
+    """The mapping asked for, once it is known that this kernel makes such namespaces. Raises Unavailable."""
+    if not options.userns_remap:
+        return None
+    mapping = userns.resolve(options.userns_remap)
+    for place in (options.data_root, options.exec_root):
+        if (blocked := userns.blocked_at(place, mapping)) is not None:
+            raise Unavailable(
+                f"--userns-remap: {place} cannot be reached by uid {mapping.root[0]}: it may not pass through {blocked}",
+                hint=f"chmod o+x {blocked}, or choose other directories",
+            )
+    space = await userns.make(mapping)
+    try:
+        snapshots_overlay.probe_ids(options.data_root, Ids(space.user_fd, *mapping.root))
+    finally:
+        space.close()
+    log.info("ids of containers are mapped to those of %s, from %d on", mapping.name, mapping.root[0])
+    return mapping
 
 
 def _network_options(options: Options, seed: str) -> NetworkOptions:

@@ -15,8 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tare.base.errors import InvalidArgument
+from tare.containers import cdi, logoptions
+from tare.drivers.logsinks import JOURNAL
 from tare.registry.hosts import parse_insecure, parse_mirror
-from tare.wire.config import Ulimit
+from tare.wire.config import LogSettings, Ulimit
 
 DEFAULT_HOST = "unix:///run/tare/tare.sock"
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -39,6 +41,11 @@ class Options:
     dns_options: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     log_level: str = "info"
+    userns_remap: str = ""
+    cdi_directories: tuple[str, ...] = cdi.DIRECTORIES
+    log_driver: str = logoptions.DEFAULT_DRIVER
+    log_options: dict[str, str] = field(default_factory=dict)
+    journal_socket: Path = JOURNAL
     group: str = "docker"
     iptables: bool = True
     ip_masq: bool = True
@@ -71,7 +78,6 @@ _NOT_YET = {
     "tlscacert": "TCP with TLS",
     "tlscert": "TCP with TLS",
     "tlskey": "TCP with TLS",
-    "userns-remap": "user namespaces",
 }
 _BOOLEANS = (
     "iptables",
@@ -92,6 +98,7 @@ _LISTS = {
     "insecure-registries": "insecure-registry",
     "registry-mirrors": "registry-mirror",
     "default-ulimits": "default-ulimit",
+    "cdi-spec-dirs": "cdi-spec-dir",
 }
 
 
@@ -145,6 +152,21 @@ def parser() -> argparse.ArgumentParser:
         add(f"--{name}", nargs="?", const="true", metavar="BOOL", help=text)
     add("--fixed-cidr-v6", metavar="CIDR", help="IPv6 subnet of the default bridge (default: unique-local)")
     add("--host-gateway-ip", metavar="ADDRESS", help="what host-gateway means in --add-host (default: the bridge's)")
+    add(
+        "--userns-remap",
+        metavar="USER[:GROUP]",
+        help="map the ids of containers to the subordinate ids of a user (default: those of dockremap, which is made),"
+        " or to ids=FIRST:COUNT",
+    )
+    add(
+        "--cdi-spec-dir",
+        action="append",
+        metavar="DIR",
+        help=f"where devices are described (CDI), repeatable; later ones win (default {' '.join(cdi.DIRECTORIES)})",
+    )
+    add("--log-driver", metavar="NAME", help="how containers are logged that say nothing of it (default json-file)")
+    add("--log-opt", action="append", metavar="KEY=VALUE", help="option of that driver, repeatable")
+    add("--journal-socket", metavar="FILE", help=f"where the driver journald sends to (default {JOURNAL})")
     add("--mtu", type=int, metavar="BYTES", help="MTU of the default bridge (default 1500)")
     add("--default-ulimit", action="append", metavar="NAME=SOFT:HARD", help="limit for containers that set none")
     add(
@@ -216,6 +238,8 @@ def read_config_file(path: Path, *, required: bool) -> dict[str, Any]:
                 "=".join((runtime, " ".join([entry.get("path", ""), *entry.get("runtimeArgs", ())])))
                 for runtime, entry in value.items()
             ]
+        elif key == "log-opts" and isinstance(value, dict):
+            out["log-opt"] = [f"{option}={setting}" for option, setting in value.items()]
         elif name in known:
             out[name] = value
         else:
@@ -259,6 +283,11 @@ def resolve(values: dict[str, Any]) -> Options:
     exec_root = Path(values.get("exec-root", "/run/tare")).absolute()
     pidfile = values.get("pidfile")
     flags = {name.replace("-", "_"): _boolean(name, values[name]) for name in _BOOLEANS if name in values}
+    log = LogSettings(
+        Type=values.get("log-driver", logoptions.DEFAULT_DRIVER),
+        Config=dict(text.partition("=")[::2] for text in values.get("log-opt") or ()),
+    )
+    logoptions.check(log)
     return Options(
         hosts=hosts,
         data_root=Path(values.get("data-root", "/var/lib/tare")).absolute(),
@@ -273,6 +302,11 @@ def resolve(values: dict[str, Any]) -> Options:
         dns_options=tuple(values.get("dns-opt") or ()),
         labels=tuple(values.get("label") or ()),
         log_level=level,
+        cdi_directories=tuple(values.get("cdi-spec-dir") or cdi.DIRECTORIES),
+        userns_remap=values.get("userns-remap", ""),
+        log_driver=log.Type,
+        log_options=log.Config or {},
+        journal_socket=Path(values.get("journal-socket", JOURNAL)).absolute(),
         group=values.get("group", "docker"),
         default_ulimits=tuple(parse_ulimit(text) for text in _ulimits(values.get("default-ulimit"))),
         debug=level == "debug",

@@ -51,10 +51,15 @@ MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
+FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
 FSOPEN_CLOEXEC = 1
 FSMOUNT_CLOEXEC = 1
 
+MOUNT_ATTR_IDMAP = 0x00100000
+_CAPABILITY_VERSION_3 = 0x20080522
+
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 
@@ -148,6 +153,18 @@ def fsconfig_string(fs_fd: int, key: str, value: str) -> None:
     )
 
 
+def fsconfig_fd(fs_fd: int, key: str, fd: int) -> None:
+    """Set one option to what a descriptor names (for the layers of an overlay: Linux 6.13)."""
+    _syscall(
+        SYS_FSCONFIG,
+        ctypes.c_int(fs_fd),
+        ctypes.c_uint(FSCONFIG_SET_FD),
+        ctypes.c_char_p(key.encode()),
+        None,
+        ctypes.c_int(fd),
+    )
+
+
 def fsconfig_create(fs_fd: int) -> None:
     """Make the superblock from the options set so far."""
     _syscall(SYS_FSCONFIG, ctypes.c_int(fs_fd), ctypes.c_uint(FSCONFIG_CMD_CREATE), None, None, ctypes.c_int(0))
@@ -177,6 +194,49 @@ def open_tree(dirfd: int, path: str, *, recursive: bool = True) -> int:
     return _syscall(
         SYS_OPEN_TREE, ctypes.c_int(dirfd), ctypes.c_char_p(os.fsencode(path)), ctypes.c_uint(flags), path=path
     )
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def map_ids(mount_fd: int, user_fd: int) -> None:
+    """Let a detached mount show and take ids as the user namespace `user_fd` maps them. Source: mount_setattr(2)."""
+    attr = _MountAttr(MOUNT_ATTR_IDMAP, 0, 0, user_fd)
+    _syscall(
+        SYS_MOUNT_SETATTR,
+        ctypes.c_int(mount_fd),
+        ctypes.c_char_p(b""),
+        ctypes.c_uint(AT_EMPTY_PATH),
+        ctypes.byref(attr),
+        ctypes.c_size_t(ctypes.sizeof(attr)),
+    )
+
+
+def act_as(uid: int, gid: int) -> None:
+    """Touch files as `uid` and `gid` from now on, with all capabilities still: for the calling *thread*, which ends so."""
+    header, data = _CapHeader(_CAPABILITY_VERSION_3, 0), (_CapData * 2)()
+    if _libc.capget(ctypes.byref(header), data) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    _libc.setfsgid(ctypes.c_uint(gid))
+    _libc.setfsuid(ctypes.c_uint(uid))  # which takes the capabilities over files away
+    if _libc.capset(ctypes.byref(header), data) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
 
 
 def setns(fd: int, kind: int) -> None:

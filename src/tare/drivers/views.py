@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tare.base.errors import InternalError, InvalidArgument, NotFound, TareError
-from tare.drivers import linux, rootfs
+from tare.drivers import linux, rootfs, userns
 
 _KERNEL_FILE_SYSTEMS = frozenset(
     {
@@ -45,12 +45,14 @@ class View:
     root: int
     hidden: frozenset[int] = frozenset()
     namespace: int | None = None
+    user_fd: int | None = None  # the user namespace by whose ids its files have owners, where that is not ours
 
     def close(self) -> None:
         """Let go; the mounts of a stopped container's view vanish."""
         os.close(self.root)
-        if self.namespace is not None:
-            os.close(self.namespace)
+        for fd in (self.namespace, self.user_fd):
+            if fd is not None:
+                os.close(fd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,7 @@ def view_running(pid: int, root_path_fd: int) -> View:
         root = os.open(".", _DIRECTORY | os.O_CLOEXEC, dir_fd=root_path_fd)
     except OSError as error:
         raise NotFound(f"the container's root is gone: {error.strerror}") from None
-    return View(root, kernel_devices(mounts))
+    return View(root, kernel_devices(mounts), user_fd=userns.of_process(pid))
 
 
 def kernel_devices(mountinfo: str) -> frozenset[int]:

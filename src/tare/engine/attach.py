@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tare.base.errors import Conflict, NotFound
@@ -11,7 +11,7 @@ from tare.containers.service import Slot
 from tare.engine.engine import Engine
 from tare.engine.logs import read_logs
 from tare.engine.news import tell
-from tare.engine.streams import End, Terms, converse, part
+from tare.engine.streams import End, Terms, converse, part, talk
 from tare.web.message import Peer
 
 
@@ -63,11 +63,11 @@ def _is_over(slot: Slot) -> bool:
 
 
 async def _converse(engine: Engine, slot: Slot, streams: Streams, subscriber: Subscriber | None, peer: Peer) -> None:
-    config = slot.container.config
-    if streams.replay:
-        async for piece in _replay(engine, slot, streams):
-            await peer.write(piece)
+    container, config = slot.container, slot.container.config
+    replays = streams.replay and container.host_config.LogConfig.Type != "none"
     if subscriber is None:
+        if replays:
+            await _from_log(engine, slot, streams, peer, follow=False)
         return
     terms = Terms(
         stdin=streams.stdin and config.OpenStdin,
@@ -77,13 +77,23 @@ async def _converse(engine: Engine, slot: Slot, streams: Streams, subscriber: Su
         detach_keys=streams.detach_keys if config.Tty else b"",
         closes_stdin=config.StdinOnce and not config.Tty,
     )
-    end = await converse(slot.hub, subscriber, peer, terms)
+    if replays:
+        # The monitor writes the log before it tells the hub: who goes on in the log misses nothing and has nothing twice.
+        subscriber.mute()
+        end = await talk(slot.hub, _from_log(engine, slot, streams, peer, follow=True), peer, terms)
+    else:
+        end = await converse(slot.hub, subscriber, peer, terms)
     if end is End.DETACHED:
         tell(engine, slot.container, "detach")
     elif end is End.OUTPUT and terms.stdin:
         await part(peer)
 
 
-async def _replay(engine: Engine, slot: Slot, streams: Streams) -> AsyncIterator[bytes]:
-    async for piece in read_logs(engine, slot, stdout=streams.stdout, stderr=streams.stderr, is_raw=streams.is_raw):
-        yield piece
+async def _from_log(engine: Engine, slot: Slot, streams: Streams, peer: Peer, *, follow: bool) -> None:
+    """Send the log so far, and if wanted what is added to it until the container ends."""
+    pieces = read_logs(engine, slot, stdout=streams.stdout, stderr=streams.stderr, is_raw=streams.is_raw, follow=follow)
+    try:
+        async for piece in pieces:
+            await peer.write(piece)
+    finally:
+        await pieces.aclose()

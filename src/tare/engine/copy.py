@@ -148,7 +148,11 @@ async def read(engine: Engine, slot: Slot, path: str, *, name: str) -> AsyncIter
         try:
             yield _stat(found)
             async for chunk in engine.archiver.pack_chunks(
-                found.directory, name=found.name, member=found.member, hidden_devices=sorted(view.hidden)
+                found.directory,
+                name=found.name,
+                member=found.member,
+                hidden_devices=sorted(view.hidden),
+                user_fd=view.user_fd,
             ):
                 yield chunk
         finally:
@@ -192,7 +196,9 @@ async def write(
                 keeps_kinds=rules.keeps_kinds,
                 owner=owner,
             )
-            await engine.archiver.unpack(_lively(source), target, jail_fd=view.root, options=options)
+            await engine.archiver.unpack(
+                _lively(source), target, jail_fd=view.root, user_fd=view.user_fd, options=options
+            )
         finally:
             os.close(target)
     tell(engine, slot.container, "extract-to-dir")

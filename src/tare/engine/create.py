@@ -18,12 +18,12 @@ from tare.containers.container import Container, MountPoint
 from tare.containers.merge import merge
 from tare.containers.mounts import plan_mounts
 from tare.drivers import trees
-from tare.engine import links, volumes
+from tare.engine import cdi, links, userns, volumes
 from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
 from tare.networks import ports
 from tare.networks.plan import NAMESPACE_MODE
-from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, LogSettings, config_of
+from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, config_of
 
 _READ_ONLY_BELOW = (1, 44)  # W72: since then what is mounted below a read-only mount is read-only too
 
@@ -76,6 +76,8 @@ async def create_on(
     )
     warnings = checks.validate(config, host_config, facts=engine.host, runtimes=frozenset(engine.runtimes))
     warnings = [*warnings, *logoptions.check(host_config.LogConfig)]
+    userns.check(engine, host_config)
+    cdi.check(engine, host_config)
     wishes.check(config.Labels or {})
     _refuse_later_subjects(host_config)
     ports.wishes(config, host_config)  # a port that cannot be is refused now, not at start
@@ -119,7 +121,9 @@ def _defaults(engine: Engine, body: CreateBody) -> HostConfig:
     host_config = body.HostConfig
     changes: dict[str, object] = {}
     log = host_config.LogConfig
-    changes["LogConfig"] = LogSettings(Type=log.Type or logoptions.DEFAULT_DRIVER, Config=log.Config or {})
+    changes["LogConfig"] = logoptions.with_defaults(
+        log, driver=engine.settings.log_driver, options=engine.settings.log_options
+    )
     if host_config.Init is UNSET and engine.settings.uses_init:
         changes["Init"] = True
     if not host_config.Runtime and body.Runtime:
@@ -151,13 +155,11 @@ def _with_hostname(
 
 def _refuse_later_subjects(host_config: HostConfig) -> None:
     """What this version does not serve is refused in words, not ignored."""
-    if host_config.UsernsMode not in ("", "host"):
-        raise InvalidArgument("user namespaces are not served by this version yet")
-    if host_config.DeviceRequests:
-        wanted = [request.Capabilities for request in host_config.DeviceRequests]
-        raise InvalidArgument(f'could not select device driver "" with capabilities: {wanted}')
     if host_config.StorageOpt:
-        raise InvalidArgument("--storage-opt is not supported by the file system of the data root")
+        raise InvalidArgument(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+            hint="this version limits no file system: use a volume of a limited size",
+        )
 
 
 def _refuse_by_version(host_config: HostConfig, version: tuple[int, int]) -> None:

@@ -7,19 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tare.build.cache import BuildCache
+from tare.containers.cdi import DIRECTORIES as CDI_DIRECTORIES
 from tare.containers.container import Container
 from tare.containers.execs import Execs
+from tare.containers.logoptions import DEFAULT_DRIVER
 from tare.containers.service import Containers
 from tare.containers.view import Files, SummaryCache
 from tare.drivers.archive.client import Archiver
 from tare.drivers.cgroups import Layout
 from tare.drivers.host import HostFacts
 from tare.drivers.inotify import Alarms
+from tare.drivers.logsinks import JOURNAL
 from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime
 from tare.drivers.runtime.sessions import Sessions
 from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots import Snapshotter
+from tare.drivers.userns import Mapping as IdMapping
 from tare.engine.events import Events
 from tare.images.pull import Pulls
 from tare.images.push import Pushes
@@ -44,6 +48,11 @@ class Settings:
     init_path: str = ""
     no_new_privileges: bool = False
     default_ulimits: tuple[Ulimit, ...] = ()
+    id_mapping: IdMapping | None = None  # None: the ids of containers are the host's
+    log_driver: str = DEFAULT_DRIVER
+    log_options: Mapping[str, str] = field(default_factory=dict)
+    cdi_directories: tuple[str, ...] = CDI_DIRECTORIES
+    journal_socket: Path = JOURNAL
     debug: bool = False
     live_restore: bool = True
     engine_id: str = ""

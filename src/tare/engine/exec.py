@@ -24,6 +24,7 @@ from tare.containers.service import Slot
 from tare.drivers import linux, rootfs
 from tare.drivers.runtime.monitor import start_time
 from tare.drivers.runtime.sessions import NOT_INVOKABLE, CannotExec, Session, translate
+from tare.engine import userns
 from tare.engine.engine import Engine
 from tare.engine.news import tell
 from tare.engine.streams import End, Terms, converse, part
@@ -137,7 +138,7 @@ async def _launch(
     if runtime is None:
         raise InternalError(f"Unknown runtime specified {container.runtime}")
     process = _process(engine, container, exec_.wish, size=size)
-    return await engine.sessions.start(
+    session = await engine.sessions.start(
         exec_.id,
         container_id=container.id,
         runtime=runtime,
@@ -145,6 +146,11 @@ async def _launch(
         has_stdin=exec_.wish.stdin and attached,
         connected=exec_.hub.connect if attached else None,
     )
+    mapping = userns.mapping_of(engine, container.host_config)
+    if mapping is not None:
+        user = spec.User(uid=process["user"]["uid"], gid=process["user"]["gid"])
+        userns.give_streams(session.pid, user, mapping)
+    return session
 
 
 def _process(engine: Engine, container: Container, wish: Wish, *, size: tuple[int, int]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tare.containers.container import Container
 from tare.containers.service import Slot
+from tare.drivers import userns
 from tare.engine.engine import Engine, rootfs_of
 
 
@@ -27,8 +28,13 @@ async def export(engine: Engine, slot: Slot) -> AsyncIterator[bytes]:
             engine.snapshots.mount(container.id, target, readonly=True)
         root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            async for chunk in engine.archiver.pack_chunks(root, one_file_system=True):
-                yield chunk
+            user_fd = userns.of_process(container.process.pid) if container.process is not None else None
+            try:
+                async for chunk in engine.archiver.pack_chunks(root, one_file_system=True, user_fd=user_fd):
+                    yield chunk
+            finally:
+                if user_fd is not None:
+                    os.close(user_fd)
         finally:
             os.close(root)
     finally:

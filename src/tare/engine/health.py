@@ -74,6 +74,7 @@ async def _check_for_ever(engine: Engine, slot: Slot, check: Check, restarter: R
         after = judge(check, health, probe, since_start_s=since_start_s)
         engine.containers.change(slot, health=after)
         if after.status != health.status:
+            slot.tell_health()
             tell(engine, slot.container, f"health_status: {after.status}")
             if after.status == UNHEALTHY and restarts_when_unhealthy(slot.container):
                 tasks.spawn(restarter(engine, slot), name=f"restart unhealthy {slot.container.name}")

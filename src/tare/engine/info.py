@@ -11,8 +11,10 @@ from typing import Any
 from tare.base import clock, version
 from tare.base.clock import rfc3339nano
 from tare.base.reference import DEFAULT_DOMAIN
+from tare.containers import logoptions
 from tare.containers.container import State
 from tare.drivers.cgroups import CgroupMode
+from tare.engine import cdi
 from tare.engine.engine import Engine
 from tare.registry.hosts import RegistryOptions, is_insecure
 
@@ -62,7 +64,7 @@ def describe(engine: Engine) -> dict[str, Any]:
             "Volume": engine.volumes.driver_names,
             "Network": ["bridge", "host", "null"],
             "Authorization": None,
-            "Log": ["json-file", "local", "none"],
+            "Log": list(logoptions.DRIVERS),
         },
         "MemoryLimit": "memory" in host.controllers,
         "SwapLimit": host.has_swap_limit,
@@ -77,7 +79,7 @@ def describe(engine: Engine) -> dict[str, Any]:
         "OomKillDisable": not is_v2,
         "NGoroutines": len(os.listdir("/proc/self/task")),
         "SystemTime": rfc3339nano(clock.now()),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": settings.log_driver,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "2" if is_v2 else "1",
         "NEventsListener": engine.events.listeners,
@@ -117,12 +119,14 @@ def describe(engine: Engine) -> dict[str, Any]:
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": [
             "name=seccomp,profile=builtin",
+            *(["name=userns"] if settings.id_mapping is not None else []),
             *(["name=no-new-privileges"] if settings.no_new_privileges else []),
         ],
         "ProductLicense": "Apache-2.0",
         "DefaultAddressPools": engine.networks.pools(),
         "Warnings": list(settings.notes) or None,
-        "CDISpecDirs": [],
+        "CDISpecDirs": list(settings.cdi_directories),
+        "DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in cdi.known(engine).names()] or None,
     }
 
 

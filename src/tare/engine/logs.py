@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import quote_plus
 
 from tare.aio.threads import in_thread
+from tare.containers import logtag
+from tare.containers.container import Container
 from tare.containers.logs import Wanted, open_all, seek_tail
 from tare.containers.service import Slot
-from tare.drivers.inotify import FileWatch
+from tare.drivers.inotify import Alarm
 from tare.engine.engine import Engine, log_path
 
 
@@ -27,7 +29,7 @@ async def read_logs(
     details: bool = False,
     follow: bool = False,
     is_raw: bool = False,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Frames (raw bytes with a terminal or if asked for). Times in nanoseconds. follow: until the container ends.
 
     Rotated files come first, oldest first; one that is rotated meanwhile is read to its end before the next.
@@ -40,11 +42,11 @@ async def read_logs(
         until=until,
         timestamps=timestamps,
         has_tty=container.config.Tty or is_raw,
-        details=_details(container.host_config.LogConfig.Config or {}, container.labels) if details else b"",
+        details=_details(container) if details else b"",
     )
     path = log_path(engine, container)
     files = open_all(path, since=since)
-    watch: FileWatch | None = None
+    alarm: Alarm | None = None
     try:
         if not files and follow and (container.is_running or container.started_at == 0):
             await slot.until_started()
@@ -65,42 +67,42 @@ async def read_logs(
             if log.is_past_until:
                 return
             if len(files) > 1:
-                if watch is not None:
-                    watch.close()
-                    watch = None
                 files.pop(0).close()
             elif not follow or has_ended:
                 return
-            elif watch is None:
-                watch = FileWatch(log.place, beside=path.parent)  # and look again for what came before it
+            elif alarm is None:
+                alarm = engine.alarms.set(log.place, beside=path.parent)  # and look again for what came before it
+                continue
             else:
-                await _either(watch, slot)
+                await _either(alarm, slot)
+            if alarm is not None:
+                alarm.close()
+                alarm = None
     finally:
         for file in files:
             file.close()
-        if watch is not None:
-            watch.close()
+        if alarm is not None:
+            alarm.close()
 
 
-async def _either(watch: FileWatch, slot: Slot) -> None:
+async def _either(alarm: Alarm, slot: Slot) -> None:
     """Wait until the file changes or the container ends; no wait if it has ended since the file was read."""
     if not slot.container.is_running and slot.container.started_at:
         return
-    changed, ended = asyncio.ensure_future(watch.changed()), slot.wait("next-exit")
-    waiting: set[asyncio.Future[Any]] = {changed, ended}
+    ended = slot.wait("next-exit")
+    waiting: set[asyncio.Future[Any]] = {alarm.future, ended}
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for future in waiting:
-            future.cancel()
-        # Until the task has run to its end the loop still polls the descriptor. Closed before, its number may be
-        # another's by then, and libuv aborts the process.
-        await asyncio.gather(changed, return_exceptions=True)
+        ended.cancel()
 
 
-def _details(options: dict[str, str], labels: dict[str, str]) -> bytes:
-    """`k=v,k=v ` of the labels named by the log options `labels` and `env` (only labels are kept)."""
-
-    names = [name for name in options.get("labels", "").split(",") if name in labels]
-    text = ",".join(f"{quote_plus(name)}={quote_plus(labels[name])}" for name in sorted(names))
+def _details(container: Container) -> bytes:
+    """`k=v,k=v ` of what the log options choose: labels, variables, the tag."""
+    options = container.host_config.LogConfig.Config or {}
+    facts = logtag.facts_of(container, options)
+    chosen = dict(facts.attributes)
+    if options.get("tag"):
+        chosen["tag"] = logtag.render(options["tag"], facts)
+    text = ",".join(f"{quote_plus(name)}={quote_plus(chosen[name])}" for name in sorted(chosen))
     return f"{text} ".encode() if text else b""

@@ -30,6 +30,7 @@ def spec_input(
     runtime: OciRuntime,
     attachment: Attachment,
     volumes: Mapping[str, str],
+    user_namespace: spec.UserNamespace | None = None,
 ) -> spec.SpecInput:
     """What `spec.render` needs. The root file system is mounted already; files of ours are written.
 
@@ -45,6 +46,7 @@ def spec_input(
     init = engine.settings.init_path if host.Init is True else None
     if init == "":
         raise InvalidArgument("no init program is installed on the host", hint="apt-get install tini")
+    owner = (user_namespace.uids[0][0], user_namespace.gids[0][0]) if user_namespace is not None else (0, 0)
     user = _look_inside(rootfs_of(engine, container.id), config.User, host.GroupAdd or (), argv, env, cwd, mounted)
     return spec.SpecInput(
         id=container.id,
@@ -60,7 +62,7 @@ def spec_input(
         cgroup_path=cgroup_path(container),
         mounts=[
             *(
-                _bind(point, engine.host.kernel)
+                _bind(point, engine.host.kernel, owner)
                 for point in container.mounts
                 if point.type == "bind" and point.destination not in volumes
             ),
@@ -73,6 +75,7 @@ def spec_input(
         ],
         files=_files(directory, attachment, mounted),
         namespaces=_namespaces(engine, container, attachment),
+        user_namespace=user_namespace,
         runtime="crun" if runtime.is_crun else "runc",
         seccomp=_seccomp(engine, host, wants_bpf=runtime.is_crun),
         no_new_privileges=engine.settings.no_new_privileges,
@@ -110,13 +113,14 @@ def _look_inside(
     return spec.User(uid=resolved.uid, gid=resolved.gid, additional_gids=resolved.additional_gids)
 
 
-def _bind(point: MountPoint, kernel: tuple[int, int]) -> spec.MountPlan:
-    """A bind mount; a source that does not exist becomes a directory, as `-v` has always done."""
+def _bind(point: MountPoint, kernel: tuple[int, int], owner: tuple[int, int]) -> spec.MountPlan:
+    """A bind mount; a source that does not exist becomes a directory of `owner`, as `-v` has always done."""
     if point.must_exist and not os.path.exists(point.source):
         raise InvalidArgument(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
     if not os.path.exists(point.source):
         try:
             os.makedirs(point.source, mode=0o755, exist_ok=True)
+            os.chown(point.source, *owner)
         except OSError as error:
             raise InvalidArgument(
                 f"error while creating mount source path '{point.source}': {(error.strerror or '').lower()}"
@@ -256,8 +260,8 @@ def _block_devices(host: HostConfig) -> dict[str, tuple[int, int]]:
     return {entry.Path: devices.block_number(entry.Path) for entry in named}
 
 
-def wish_of(engine: Engine, container: Container) -> Wish:
-    """What the container asks of the networks."""
+def wish_of(engine: Engine, container: Container, *, bare_namespace: int | None = None) -> Wish:
+    """What the container asks of the networks. bare_namespace: one for it that is there already."""
     joined = checks.joined_container(container.host_config.NetworkMode)
     return Wish(
         container_id=container.id,
@@ -267,4 +271,5 @@ def wish_of(engine: Engine, container: Container) -> Wish:
         endpoints=container.asked_endpoints,
         joined=engine.containers.find(joined).container.id if joined is not None else None,
         links=links.host_lines(engine, container),
+        bare_namespace=bare_namespace,
     )

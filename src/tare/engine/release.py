@@ -13,6 +13,8 @@ from tare.drivers import cgroups
 from tare.engine import volumes
 from tare.engine.engine import Engine, rootfs_of
 
+HOOKS = "hooks"
+"""A file in the bundle of a container whose specification has hooks: its end is the runtime's business too."""
 _TRIES = 100
 _PAUSE_S = 0.02
 
@@ -48,7 +50,8 @@ async def release(engine: Engine, container: Container) -> None:
     """Undo everything start did, in any state: runtime state, cgroup, mounts, network, bundle. Idempotent."""
     runtime = engine.runtimes.get(container.runtime)
     if runtime is not None:
-        await runtime.delete(container.id)
+        hooks = engine.monitor.bundle(container.id) / HOOKS
+        await runtime.delete(container.id, has_hooks=hooks.exists())
     await _remove_cgroup(engine, cgroup_path(container))
     await engine.networks.detach(container.id)
     engine.snapshots.unmount(rootfs_of(engine, container.id))

@@ -9,7 +9,7 @@ from tare.base.errors import Conflict, TareError
 from tare.containers.container import Container, State
 from tare.containers.service import Slot
 from tare.drivers import trees
-from tare.engine import stop
+from tare.engine import forward, stop
 from tare.engine import volumes as volumes_of
 from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
@@ -78,6 +78,7 @@ async def remove_after_exit(engine: Engine, slot: Slot) -> None:
 async def _clear(engine: Engine, slot: Slot, *, volumes: bool) -> None:
     container = slot.container
     engine.containers.change(slot, state=State.REMOVING)
+    await forward.finish(slot)
     await release(engine, container)
     engine.snapshots.remove(container.id)
     await engine.images.release(container.id)

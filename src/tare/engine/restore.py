@@ -18,7 +18,7 @@ from tare.containers.service import Slot
 from tare.containers.wishes import boot_waves
 from tare.drivers import trees
 from tare.drivers.runtime import monitor
-from tare.engine import health, rotation, volumes
+from tare.engine import forward, health, rotation, volumes
 from tare.engine.engine import Engine
 from tare.engine.exits import handle_exit, supervise
 from tare.engine.prepare import wish_of
@@ -70,6 +70,7 @@ async def _restore(engine: Engine, slot: Slot) -> None:
         else:
             log.info("container %s ended while the daemon was away", container.name)
             await handle_exit(engine, slot, starter=None)
+            forward.watch(engine, slot)
         return
     await release(engine, container)
     if container.state is State.REMOVING or (container.host_config.AutoRemove and container.started_at):
@@ -77,6 +78,8 @@ async def _restore(engine: Engine, slot: Slot) -> None:
         return
     if container.state is State.RESTARTING:
         engine.containers.change(slot, state=State.EXITED)
+    if container.started_at:
+        forward.watch(engine, slot)  # what an earlier engine left unsent
 
 
 def _is_due(slot: Slot) -> bool:
@@ -112,6 +115,7 @@ async def _adopt(engine: Engine, slot: Slot) -> None:
     slot.started.set()
     health.watch(engine, slot, restarter=restart_unhealthy)
     rotation.watch(engine, slot, adopted=True)
+    forward.watch(engine, slot)
     ended = monitor.until_ended(container.process.monitor_pid)
     slot.supervisor = tasks.spawn(
         supervise(engine, slot, ended, starter=restart_by_policy), name=f"watch {container.name}"

@@ -21,12 +21,12 @@ from tare.containers.service import Slot
 from tare.drivers import rootfs
 from tare.drivers.runtime.monitor import Started, boot_id, start_time
 from tare.drivers.runtime.oci import CommandNotFound, CommandNotInvokable
-from tare.engine import health, rotation, volumes
+from tare.engine import cdi, forward, health, rotation, userns, volumes
 from tare.engine.engine import Engine, log_path, rootfs_of
 from tare.engine.exits import supervise
 from tare.engine.news import tell
 from tare.engine.prepare import spec_input, wish_of
-from tare.engine.release import release
+from tare.engine.release import HOOKS, release
 from tare.engine.remove import remove_after_exit
 from tare.engine.stop import stop
 
@@ -90,16 +90,31 @@ async def _start(engine: Engine, slot: Slot) -> None:
     runtime = engine.runtimes.get(container.runtime)
     if runtime is None:
         raise InvalidArgument(f"Unknown runtime specified {container.runtime}")
-    async with undo_on_error("start") as undo:
+    await forward.prepare(engine, container)
+    mapping = userns.mapping_of(engine, container.host_config)
+    async with userns.provided(engine, container) as space, undo_on_error("start") as undo:
+        ids = userns.ids_of(space, mapping) if space is not None and mapping is not None else None
         undo.push(release, engine, container)
         bundle = engine.monitor.bundle(container.id)
         target = rootfs_of(engine, container.id)
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine.snapshots.mount(container.id, target)
-        attachment = await engine.networks.attach(wish_of(engine, container))
-        mounted = await volumes.mount(engine, container)
-        given = spec_input(engine, container, runtime=runtime, attachment=attachment, volumes=mounted)
-        (bundle / "config.json").write_bytes(msgspec.json.encode(spec.render(given)))
+        bare = space.net_fd if space is not None else None
+        attachment = await engine.networks.attach(wish_of(engine, container, bare_namespace=bare))
+        mounted = await volumes.mount(engine, container, ids=ids)
+        joins = userns.spec_of(space, mapping) if space is not None and mapping is not None else None
+        given = spec_input(
+            engine, container, runtime=runtime, attachment=attachment, volumes=mounted, user_namespace=joins
+        )
+        if ids is not None and mapping is not None:
+            # Until here it was looked at, and filled, with the ids that are on the disk.
+            engine.snapshots.unmount(target)
+            engine.snapshots.mount(container.id, target, ids=ids)
+            userns.let_in(engine, container, mapping)
+        config = spec.render(given)
+        if has_hooks := cdi.edit(engine, container.host_config, config):
+            (bundle / HOOKS).touch()
+        (bundle / "config.json").write_bytes(msgspec.json.encode(config))
         logs = container.host_config.LogConfig.Type != "none"
         started = await engine.monitor.create(
             container.id,
@@ -110,6 +125,8 @@ async def _start(engine: Engine, slot: Slot) -> None:
             keep_stdin=not container.config.StdinOnce,
         )
         undo.push(_end, started)
+        if mapping is not None:
+            userns.give_streams(started.pid, given.user, mapping)
         pid_started = start_time(started.pid)
         monitor_started = start_time(started.monitor.pid)
         if slot.hub.is_wanted:
@@ -117,7 +134,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
         if any(slot.size):
             engine.monitor.resize(container.id, height=slot.size[0], width=slot.size[1])
         engine.networks.handed_over(container.id, started.pid)
-        await runtime.start(container.id)
+        await runtime.start(container.id, has_hooks=has_hooks)
         await engine.containers.save(
             slot,
             state=State.RUNNING,
@@ -140,6 +157,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
     slot.started.set()
     health.watch(engine, slot, restarter=restart_unhealthy)
     rotation.watch(engine, slot)
+    forward.watch(engine, slot)
     tell(engine, slot.container, "start")
     watch = supervise(engine, slot, proc.wait(started.monitor), starter=restart_by_policy)
     slot.supervisor = tasks.spawn(watch, name=f"watch {container.name}")

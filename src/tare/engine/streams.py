@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from tare.aio import tasks
 from tare.containers.hub import Hub, Subscriber
@@ -40,7 +42,12 @@ class Terms:
 
 async def converse(hub: Hub, subscriber: Subscriber, peer: Peer, terms: Terms) -> End:
     """Pass bytes both ways until the output ends, the client leaves or detaches. Half-close is not leaving (W25)."""
-    output = tasks.spawn(_pump_out(subscriber, terms, peer), name="output", is_awaited=True)
+    return await talk(hub, _pump_out(subscriber, terms, peer), peer, terms)
+
+
+async def talk(hub: Hub, sending: Coroutine[Any, Any, None], peer: Peer, terms: Terms) -> End:
+    """The same with `sending` for what goes to the client: it returns at the output's end."""
+    output = tasks.spawn(sending, name="output", is_awaited=True)
     watch = tasks.spawn(peer.gone(), name="hang-up", is_awaited=True)
     incoming: asyncio.Task[bool] | None = None
     if terms.stdin:

@@ -29,6 +29,7 @@ from tare.containers.mounts import inherit, parse_volumes_from
 from tare.containers.service import Slot
 from tare.drivers import linux, trees
 from tare.drivers.archive.client import Options
+from tare.drivers.snapshots import Ids
 from tare.engine.engine import Engine, rootfs_of
 from tare.wire.config import HostConfig
 
@@ -240,17 +241,18 @@ def _take_attributes(path: Path, like: os.stat_result) -> None:
 # --- start and exit
 
 
-async def mount(engine: Engine, container: Container, *, looks: bool = False) -> dict[str, str]:
+async def mount(engine: Engine, container: Container, *, looks: bool = False, ids: Ids | None = None) -> dict[str, str]:
     """Mount every volume of the container, and what else the runtime cannot mount by itself. Destination to the path for the runtime; `unmount` undoes it.
 
-    looks: somebody looks into a stopped container, so nothing is told, filled or made.
+    looks: somebody looks into a stopped container, so nothing is told, filled or made. ids: whose ids volumes and images
+    show; binds are the host's and show its ids.
     Raises NotFound, InvalidArgument (options, subpath), Unavailable (a server that does not answer).
     """
     sources: dict[str, str] = {}
     for number, point in enumerate(container.mounts):
         if point.type == "image":
             async with engine.images.standing(engine.images.get(point.image_id)):
-                sources[point.destination] = _mount_image(engine, point)
+                sources[point.destination] = _mount_image(engine, point, ids)
         if point.type == "bind" and not point.is_recursive:
             if looks and not os.path.exists(point.source):
                 continue
@@ -265,6 +267,10 @@ async def mount(engine: Engine, container: Container, *, looks: bool = False) ->
         sources[point.destination] = (
             _mount_part(point, path, _parts(engine, container.id) / f"{number}.part") if point.subpath else str(path)
         )
+        if ids is not None:
+            sources[point.destination] = _mount_mapped(
+                sources[point.destination], _parts(engine, container.id) / f"{number}.ids", ids
+            )
         if not looks:
             _tell_mounted(engine, container, point)
     return sources
@@ -285,13 +291,23 @@ def _parts(engine: Engine, container_id: str) -> Path:
     return engine.settings.exec_root / "mounts" / container_id
 
 
-def _mount_image(engine: Engine, point: MountPoint) -> str:
+def _mount_mapped(source: str, place: Path, ids: Ids) -> str:
+    """Mount a volume once more, so that it shows the ids of a container. As it is where its file system cannot do that."""
+    fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    try:
+        _mount_at(fd, place, what=source, is_recursive=False, ids=ids)
+    finally:
+        os.close(fd)
+    return str(place)
+
+
+def _mount_image(engine: Engine, point: MountPoint, ids: Ids | None) -> str:
     """Mount an image at a place of ours."""
     chain = engine.images.get(point.image_id).chain_id
     assert chain is not None
     place = Path(point.source)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine.snapshots.view(hex_of(chain), place)
+    engine.snapshots.view(hex_of(chain), place, ids=ids)
     return _mount_part(point, place, place.with_name(f"{place.name}.part")) if point.subpath else str(place)
 
 
@@ -330,7 +346,7 @@ def _mount_alone(point: MountPoint, place: Path) -> str:
     return str(place)
 
 
-def _mount_at(fd: int, place: Path, *, what: str, is_recursive: bool) -> None:
+def _mount_at(fd: int, place: Path, *, what: str, is_recursive: bool, ids: Ids | None = None) -> None:
     """Mount what `fd` names at a place of ours, made for it."""
     try:
         place.parent.mkdir(mode=0o700, exist_ok=True)
@@ -340,11 +356,22 @@ def _mount_at(fd: int, place: Path, *, what: str, is_recursive: bool) -> None:
             place.touch(mode=0o600)
         tree = linux.open_tree(fd, "", recursive=is_recursive)
         try:
+            if ids is not None:
+                _map(tree, ids, what)
             linux.move_mount(tree, str(place))
         finally:
             os.close(tree)
     except OSError as error:
         raise InternalError(f"cannot mount {what}: {error.strerror}") from error
+
+
+def _map(tree: int, ids: Ids, what: str) -> None:
+    try:
+        linux.map_ids(tree, ids.user_fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        log.warning("the file system of %s cannot map ids: its files keep those of the host", what)
 
 
 async def unmount(engine: Engine, container: Container, *, looks: bool = False) -> None:

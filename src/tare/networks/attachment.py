@@ -80,6 +80,7 @@ class Wish:
     endpoints: Mapping[str, EndpointSettings | None] = field(default_factory=dict)
     joined: str | None = None
     links: tuple[str, ...] = ()
+    bare_namespace: int | None = None  # a descriptor of the network namespace to be furnished; None: make one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -284,7 +284,7 @@ class Networks:
                     plugs[endpoint.network.id] = plug
             given = self.file_texts(wish.config, wish.host, mode=plan.mode, endpoints=endpoints, links=wish.links)
             if plan.mode is Mode.OWN:
-                held.namespace, held.outside = await in_thread(self._make_namespace, plugs)
+                held.namespace, held.outside = await in_thread(self._make_namespace, plugs, wish.bare_namespace)
             path = held.namespace.path if held.namespace is not None else None
             held.attachment = Attachment(mode=plan.mode, path=path, endpoints=endpoints, files=given)
             held.gateways = self._gateways_of(endpoints)
@@ -313,9 +313,9 @@ class Networks:
         held.pid = pid
         held.attachment = replace(held.attachment, path=f"/proc/{pid}/ns/net")
 
-    def _make_namespace(self, plugs: Mapping[str, Plug]) -> tuple[NetNamespace, dict[str, str]]:
+    def _make_namespace(self, plugs: Mapping[str, Plug], bare: int | None) -> tuple[NetNamespace, dict[str, str]]:
         """plugs: by network id. With the names of the host's ends."""
-        namespace = self._driver.namespace()
+        namespace = self._driver.namespace(bare=bare)
         try:
             return namespace, {network: self._driver.plug(namespace, plug) for network, plug in plugs.items()}
         except BaseException:

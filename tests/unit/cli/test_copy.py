@@ -89,9 +89,41 @@ def test_copying_out(engine: Any, tare: Any, tmp_path: Path) -> None:
     assert tare("cp", "c:/f", str(tmp_path / "got"))[0] == 0
     assert (tmp_path / "got").read_bytes() == b"x"
     assert tare("cp", "a", "b")[2] == "must specify at least one container source\n"
-    assert tare("cp", "a:b", "c:d")[2] == "copying between containers is not supported\n"
 
 
 def test_remote_stat() -> None:
     header = base64.b64encode(json.dumps({"name": "x", "mode": 1}).encode()).decode()
     assert copy.remote_stat(header) == {"name": "x", "mode": 1}
+
+
+def test_many_sources_need_a_directory(engine: Any, tare: Any, tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    assert "must be a directory" in tare("cp", "c:/a", "c:/b", str(tmp_path / "f"))[2]
+    assert "stands alone" in tare("cp", "c:/a", "c:/b", "-")[2]
+    info = json.dumps({"name": "a", "mode": 0o644})
+    engine.headers["X-Docker-Container-Path-Stat"] = base64.b64encode(info.encode()).decode()
+    engine.answers["HEAD /containers/c/archive"] = (200, b"")
+    assert 'destination "c:/f" must be a directory' in tare("cp", "x", "y", "c:/f")[2]
+    engine.answers["GET /containers/c/archive"] = (200, archive(("a", b"x", "")))
+    assert tare("cp", "c:/a", "c:/a", str(tmp_path))[0] == 0
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+
+def test_between_containers_the_archive_passes_renamed(engine: Any, tare: Any) -> None:
+    info = json.dumps({"name": "d", "mode": 0o755 | 1 << 31})
+    engine.headers["X-Docker-Container-Path-Stat"] = base64.b64encode(info.encode()).decode()
+    engine.answers["GET /containers/a/archive"] = (200, archive(("d", None, ""), ("d/f", b"x", "")))
+    engine.answers["HEAD /containers/b/archive"] = (404, b"")
+    engine.answers["PUT /containers/b/archive"] = (200, b"")
+    engine.answers["GET /containers/a/json"] = (200, {"Id": "1"})
+    engine.answers["GET /containers/b/json"] = (200, {"Id": "2"})
+    assert tare("cp", "a:/d", "b:/var/new") == (0, "", "")
+    method, target, body = engine.requests[-1]
+    assert (method, target) == ("PUT", "/containers/b/archive?noOverwriteDirNonDir=1&path=%2Fvar")
+    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+        assert tar.getnames() == ["new", "new/f"]
+    engine.answers["HEAD /containers/b/archive"] = (200, b"")
+    assert tare("cp", "a:/d", "b:/var") == (0, "", "")
+    with tarfile.open(fileobj=io.BytesIO(engine.requests[-1][2])) as tar:
+        assert tar.getnames() == ["d", "d/f"]
+    assert tare("cp", "a:/d", "a:/d/sub")[2] == "cannot copy a:/d into itself\n"

@@ -229,6 +229,24 @@ def test_a_tail_that_begins_far_back(log: Path, monkeypatch: pytest.MonkeyPatch)
             )
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (1, b"z\n"),
+        (2, b"cut here\nz\n"),
+        (3, b"b\ncut here\nz\n"),
+        (4, b"a\nb\ncut here\nz\n"),
+        (9, b"a\nb\ncut here\nz\n"),
+    ],
+)
+def test_a_line_cut_by_the_border_of_files_counts_once(log: Path, lines: int, expected: bytes) -> None:
+    log.with_name("container.log.1").write_bytes(record("a") + record("b") + record("cut ", flag="P"))
+    log.write_bytes(record("he", flag="P") + record("re") + record("z"))
+    files = logs.open_all(log)
+    logs.seek_tail(files, lines)
+    assert read_all(files) == expected
+
+
 # --- reading on
 
 

@@ -255,3 +255,15 @@ def test_an_annotation_of_the_user_cannot_replace_the_filter():
     rendered = render(seccomp=bpf, host={"Annotations": {spec.BPF_ANNOTATION: "Zm9v"}})
     assert base64.b64decode(rendered["annotations"][spec.BPF_ANNOTATION]) == b"real"
     assert spec.BPF_ANNOTATION not in render(host={"Annotations": {spec.BPF_ANNOTATION: "Zm9v"}})["annotations"]
+
+
+def test_a_user_namespace_is_joined_before_the_others():
+    space = spec.UserNamespace(path="/proc/1/fd/9", uids=((1000, 5), (3000, 10)), gids=((2000, 7),))
+    linux = render(user_namespace=space)["linux"]
+    assert linux["namespaces"][0] == {"type": "user", "path": "/proc/1/fd/9"}
+    assert linux["uidMappings"] == [
+        {"containerID": 0, "hostID": 1000, "size": 5},
+        {"containerID": 5, "hostID": 3000, "size": 10},
+    ]
+    assert linux["gidMappings"] == [{"containerID": 0, "hostID": 2000, "size": 7}]
+    assert "uidMappings" not in render()["linux"]

@@ -167,6 +167,7 @@ def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None
         "host": "hosts", "dns-opt": "dns_options", "label": "labels",
         "default-ulimit": "default_ulimits", "add-runtime": "runtimes", "registry-mirror": "registry_mirrors",
         "insecure-registry": "insecure_registries", "trusted-realm": "trusted_realms", "certs-dir": "certificates",
+        "log-opt": "log_options", "cdi-spec-dir": "cdi_directories",
     }  # fmt: skip
     fields = set(Options.__dataclass_fields__)
     for action in parser()._actions:
@@ -209,3 +210,10 @@ def test_options_of_ipv6() -> None:
     assert (found.ipv6, found.fixed_cidr_v6, found.forward_accept) == (True, "fd00:1::/64", False)
     with pytest.raises(InvalidArgument, match="invalid value for --fixed-cidr-v6"):
         load(["--fixed-cidr-v6", "10.0.0.0/8"])
+
+
+def test_log_options(configured: Any) -> None:
+    found = load([*configured({"log-driver": "syslog", "log-opts": {"tag": "{{.Name}}"}}), "--journal-socket", "/j"])
+    assert (found.log_driver, found.log_options, found.journal_socket) == ("syslog", {"tag": "{{.Name}}"}, Path("/j"))
+    with pytest.raises(InvalidArgument, match="unknown log opt 'x' for log driver local"):
+        load([*configured({}), "--log-driver", "local", "--log-opt", "x=1"])

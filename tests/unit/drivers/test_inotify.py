@@ -1,15 +1,14 @@
-"""Watching one file."""
+"""Watching files through one inotify instance."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tare.drivers.inotify import Alarms, FileWatch
+from tare.drivers.inotify import Alarms
 
 
 def append(path: Path) -> None:
@@ -21,63 +20,72 @@ def rotate(path: Path) -> None:
     path.rename(path.with_suffix(".1"))
 
 
-@pytest.mark.parametrize("change", [append, rotate, Path.unlink])
-def test_it_wakes(tmp_path: Path, change: Callable[[Path], object]) -> None:
-    path = tmp_path / "log"
-    path.touch()
-
-    async def main() -> None:
-        watch = FileWatch(path)
-        waiting = asyncio.ensure_future(watch.changed())
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        change(path)
-        await asyncio.wait_for(waiting, 5)
-        watch.close()
-
-    asyncio.run(main())
-
-
 def test_a_change_before_the_wait_is_not_missed_and_many_are_one(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.touch()
 
     async def main() -> None:
-        watch = FileWatch(path)
+        alarms = Alarms()
+        alarm = alarms.set(path)
         for _ in range(10):
             append(path)
-        await asyncio.wait_for(watch.changed(), 5)
-        waiting = asyncio.ensure_future(watch.changed())
+        await asyncio.wait_for(alarm.rung(), 5)
+        alarm.close()
+        alarm = alarms.set(path)
         for _ in range(10):
             await asyncio.sleep(0)
-        assert not waiting.done()
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        watch.close()
+        assert not alarm.future.done()
+        alarm.close()
+        alarms.close()
 
     asyncio.run(main())
 
 
-def test_a_file_that_is_not_there_leaves_no_descriptor(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(FileNotFoundError):
-        FileWatch(tmp_path / "nothing")
-    assert len(os.listdir("/proc/self/fd")) == before
+def test_many_wait_for_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.touch()
+
+    async def main() -> None:
+        alarms = Alarms()
+        many = [alarms.set(path, beside=tmp_path) for _ in range(5)]
+        many.pop().close()  # who leaves takes nothing from the others
+        append(path)
+        await asyncio.wait_for(asyncio.gather(*(alarm.rung() for alarm in many)), 5)
+        for alarm in many:
+            alarm.close()
+        assert Path(f"/proc/self/fdinfo/{alarms._fd}").read_text().count("inotify wd:") == 0
+        alarms.close()
+
+    asyncio.run(main())
 
 
-def test_it_wakes_for_what_is_moved_beside_it(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_leaves_no_watch(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+
+    async def main() -> None:
+        alarms = Alarms()
+        with pytest.raises(FileNotFoundError):
+            alarms.set(tmp_path / "nothing")
+        with pytest.raises(FileNotFoundError):
+            alarms.set(tmp_path / "log", beside=tmp_path / "nowhere")
+        assert Path(f"/proc/self/fdinfo/{alarms._fd}").read_text().count("inotify wd:") == 0
+        alarms.close()
+
+    asyncio.run(main())
+
+
+def test_it_rings_for_what_is_moved_beside_it(tmp_path: Path) -> None:
     path, other = tmp_path / "log", tmp_path / "log.tmp"
     path.touch()
     other.touch()
 
     async def main() -> None:
-        watch = FileWatch(path, beside=tmp_path)
-        waiting = asyncio.ensure_future(watch.changed())
-        await asyncio.sleep(0)
+        alarms = Alarms()
+        alarm = alarms.set(path, beside=tmp_path)
         other.rename(tmp_path / "new")
-        await asyncio.wait_for(waiting, 5)
-        watch.close()
+        await asyncio.wait_for(alarm.rung(), 5)
+        alarm.close()
+        alarms.close()
 
     asyncio.run(main())
 

@@ -164,6 +164,7 @@ class Archiver:
         *,
         blob_fd: int | None = None,
         jail_fd: int | None = None,
+        user_fd: int | None = None,
         options: Options | None = None,
     ) -> Result:
         """Extract a tar (plain, gzip, bzip2, xz, zstd) into the directory and hash it on the way.
@@ -171,16 +172,18 @@ class Archiver:
         source: a byte stream, read with backpressure, or a descriptor the child reads by itself.
         blob_fd: where the compressed blob goes (with `options.blob == "write"`).
         jail_fd: with `options.merge`, the root of the container that the directory is in; no blob then.
+        user_fd: the user namespace whose ids the archive speaks of.
         When it returns, everything written is on the disk. When it raises, the child is gone; what it wrote so far
         is still in the directory and the blob, for the caller to remove.
         Raises InvalidArgument (wrong archive), Unavailable (disk full), and whatever the stream raises.
         """
         options = options or Options()
         async with self._job() as job:
-            request = {"kind": "unpack", "options": asdict(options)}
+            request: dict[str, Any] = {"kind": "unpack", "options": asdict(options)}
             if options.merge != (jail_fd is not None) or (options.merge and blob_fd is not None):
                 raise ValueError("merging needs a jail and makes no blob")
-            rest = [fd for fd in (blob_fd, jail_fd) if fd is not None]
+            rest = [fd for fd in (blob_fd, jail_fd, user_fd) if fd is not None]
+            request["user_namespace"] = user_fd is not None
             if isinstance(source, int):
                 job.send(request, [source, directory_fd, *rest])
                 return Result(**await job.answer())
@@ -246,11 +249,13 @@ class Archiver:
         member: str | None = None,
         hidden_devices: Sequence[int] = (),
         newest_ns: int | None = None,
+        user_fd: int | None = None,
     ) -> AsyncIterator[int]:
         """Yield the reading end of a pipe with the tar of a directory tree; leaving the block early stops the child.
 
         overlay: the directory is the upper half of an overlay; write an image layer. name: the tar holds the directory
-        itself under that name, or, if `member` is given, only that member of it. hidden_devices, newest_ns: see Packer. The reader sees the end of the
+        itself under that name, or, if `member` is given, only that member of it. hidden_devices, newest_ns: see Packer.
+        user_fd: the user namespace by whose ids owners are written. The reader sees the end of the
         pipe also when packing failed: leaving the block then raises, so whoever took the bytes must treat them as
         void. Raises InternalError.
         """
@@ -267,8 +272,9 @@ class Archiver:
                     "member": member,
                     "hidden_devices": list(hidden_devices),
                     "newest_ns": newest_ns,
+                    "user_namespace": user_fd is not None,
                 }
-                job.send(request, [writer, directory_fd])
+                job.send(request, [writer, directory_fd, *([user_fd] if user_fd is not None else [])])
                 os.close(writer)
                 writer = -1
                 yield reader
@@ -286,10 +292,16 @@ class Archiver:
         name: str | None = None,
         member: str | None = None,
         hidden_devices: Sequence[int] = (),
+        user_fd: int | None = None,
     ) -> AsyncIterator[bytes]:
         """The same as an asynchronous stream of chunks of up to 1 MiB."""
         async with self.pack(
-            directory_fd, one_file_system=one_file_system, name=name, member=member, hidden_devices=hidden_devices
+            directory_fd,
+            one_file_system=one_file_system,
+            name=name,
+            member=member,
+            hidden_devices=hidden_devices,
+            user_fd=user_fd,
         ) as reader:
             os.set_blocking(reader, False)
             while True:

@@ -301,9 +301,9 @@ class BridgeDriver:
 
     # --- endpoints
 
-    def namespace(self) -> NetNamespace:
-        """A new namespace with loopback only. The caller closes it."""
-        return self._namespaces.create()
+    def namespace(self, *, bare: int | None = None) -> NetNamespace:
+        """A new namespace with loopback only, or a `bare` one furnished as such. The caller closes it."""
+        return self._namespaces.create(bare=bare)
 
     def open_namespace(self, pid: int) -> NetNamespace:
         """The namespace of a running process. Raises NotFound."""

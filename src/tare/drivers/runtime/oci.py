@@ -45,9 +45,9 @@ class OciRuntime:
         """What stands before the command: state root and configured arguments."""
         return ["--root", str(self.root), *self.arguments]
 
-    async def start(self, container_id: str) -> None:
+    async def start(self, container_id: str, *, has_hooks: bool = False) -> None:
         """Let the created container execute its program. Raises what `translate` makes of the runtime's words."""
-        if self.is_crun and self._release(container_id):
+        if self.is_crun and not has_hooks and self._release(container_id):
             return
         done = await proc.run(self.argv("start", container_id))
         if done.status != 0:
@@ -70,15 +70,15 @@ class OciRuntime:
             os.close(fd)
         return True
 
-    async def delete(self, container_id: str) -> None:
+    async def delete(self, container_id: str, *, has_hooks: bool = False) -> None:
         """Remove the runtime's state of a container that has ended, killing what is left. Idempotent.
 
-        crun keeps nothing but a directory; its cgroup is the caller's to remove.
+        crun keeps nothing but a directory; its cgroup is the caller's to remove. has_hooks: some are to be run then.
         """
         state = self.root / container_id
         if not state.exists():
             return
-        if not self.is_crun:
+        if not self.is_crun or has_hooks:
             await proc.run(self.argv("delete", "--force", container_id))
         shutil.rmtree(state, ignore_errors=True)
 

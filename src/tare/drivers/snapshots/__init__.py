@@ -25,6 +25,15 @@ class Usage:
     inodes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Whose ids a mount shows. user_fd: a user namespace; uid, gid: what its root is outside. On disk nothing is shifted."""
+
+    user_fd: int
+    uid: int
+    gid: int
+
+
 class Snapshotter(Protocol):
     """Keeps committed snapshots (immutable, named by a chainID) and active ones (writable, keyed by a container id).
 
@@ -38,11 +47,11 @@ class Snapshotter(Protocol):
         """Make a writable snapshot on top of the committed `parent` (None: empty). Raises Conflict, NotFound."""
         ...
 
-    def mount(self, key: str, target: Path, *, readonly: bool = False) -> None:
+    def mount(self, key: str, target: Path, *, readonly: bool = False, ids: Ids | None = None) -> None:
         """Mount the active snapshot with the init layer at the existing directory `target`. Raises NotFound."""
         ...
 
-    def view(self, name: str, target: Path) -> None:
+    def view(self, name: str, target: Path, *, ids: Ids | None = None) -> None:
         """Mount a committed snapshot as it is, read-only and without the init layer, at `target`. Raises NotFound."""
         ...
 
@@ -120,4 +129,4 @@ class Snapshotter(Protocol):
         ...
 
 
-__all__ = ["ADDED", "Change", "DELETED", "MODIFIED", "Snapshotter", "Usage"]
+__all__ = ["ADDED", "Change", "DELETED", "Ids", "MODIFIED", "Snapshotter", "Usage"]

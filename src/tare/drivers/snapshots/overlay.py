@@ -22,10 +22,10 @@ import stat
 import threading
 from pathlib import Path
 
-from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
+from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, Unavailable
 from tare.base.ids import is_full_id
 from tare.drivers import linux
-from tare.drivers.snapshots import ADDED, DELETED, MODIFIED, Change, Usage
+from tare.drivers.snapshots import ADDED, DELETED, MODIFIED, Change, Ids, Usage
 from tare.drivers.trees import delete_in_background
 from tare.store.blobs import fsync_directory
 
@@ -82,16 +82,74 @@ class OverlaySnapshotter:
             raise
         self._parents[key] = parent
 
-    def mount(self, key: str, target: Path, *, readonly: bool = False) -> None:
+    def mount(self, key: str, target: Path, *, readonly: bool = False, ids: Ids | None = None) -> None:
         """See Snapshotter."""
         with self._renaming:
-            self._mount(key, self._existing(key), self.lowers(key), target, readonly=readonly)
+            own, lowers = self._existing(key), self.lowers(key)
+            if ids is not None:
+                self._mount_mapped(key, own, lowers, target, ids, readonly=readonly)
+            else:
+                self._mount(key, own, lowers, target, readonly=readonly)
 
-    def view(self, name: str, target: Path) -> None:
+    def view(self, name: str, target: Path, *, ids: Ids | None = None) -> None:
         """See Snapshotter. Overlayfs without an upper wants two lowers: an empty directory lies below the last."""
         empty = self._root / INIT / "fs" / "dev" / "pts"
         with self._renaming:
-            self._mount(name, None, [self.upper(name), *self.lowers(name)[1:], empty], target, readonly=True)
+            lowers = [self.upper(name), *self.lowers(name)[1:], empty]
+            if ids is not None:
+                self._mount_mapped(name, None, lowers, target, ids, readonly=True)
+            else:
+                self._mount(name, None, lowers, target, readonly=True)
+
+    def _mount_mapped(
+        self, key: str, own: Path | None, lowers: list[Path], target: Path, ids: Ids, *, readonly: bool
+    ) -> None:
+        """Mount with the layers seen through a mount that maps ids: an overlay itself cannot (docs/adr/0008-userns.md)."""
+        failure: list[OSError] = []
+
+        def work() -> None:  # a thread of its own: who it acts as goes with it
+            try:
+                self._mount_by_descriptors(own, lowers, target, ids, readonly=readonly)
+            except OSError as error:
+                failure.append(error)
+
+        thread = threading.Thread(target=work, name="tare-idmap")
+        thread.start()
+        thread.join()
+        if failure:
+            raise InternalError(
+                f"cannot mount snapshot {key} with mapped ids at {target}: {os.strerror(failure[0].errno or 0)}"
+            ) from failure[0]
+
+    def _mount_by_descriptors(
+        self, own: Path | None, lowers: list[Path], target: Path, ids: Ids, *, readonly: bool
+    ) -> None:
+        with contextlib.ExitStack() as stack:
+
+            def kept(fd: int) -> int:
+                stack.callback(os.close, fd)
+                return fd
+
+            mapped = kept(linux.open_tree(linux.AT_FDCWD, str(self._root), recursive=False))
+            linux.map_ids(mapped, ids.user_fd)
+            fs = kept(linux.fsopen("overlay"))
+            linux.fsconfig_string(fs, "source", "overlay")
+
+            def layer(option: str, path: Path) -> None:
+                flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                linux.fsconfig_fd(fs, option, kept(os.open(path.relative_to(self._root), flags, dir_fd=mapped)))
+
+            for lower in lowers:
+                layer("lowerdir+", lower)
+            if own is not None:
+                layer("upperdir", own / "fs")
+                layer("workdir", own / "work")
+            for option, value in _OPTIONS.items():
+                linux.fsconfig_string(fs, option, value)
+            # What overlayfs does by itself it does as whoever made the mount; only ids that are mapped can own files.
+            linux.act_as(ids.uid, ids.gid)
+            linux.fsconfig_create(fs)
+            linux.move_mount(kept(linux.fsmount(fs, _MOUNT_ATTR_RDONLY if readonly else 0)), str(target))
 
     def _mount(self, key: str, own: Path | None, lowers: list[Path], target: Path, *, readonly: bool) -> None:
         try:
@@ -348,6 +406,26 @@ class OverlaySnapshotter:
             os.close(fd)
         os.rename(fresh, final)
         fsync_directory(self._root)
+
+
+def probe_ids(data_root: Path, ids: Ids) -> None:
+    """Whether this kernel and file system can do what `--userns-remap` needs. Raises Unavailable."""
+    try:
+        tree = linux.open_tree(linux.AT_FDCWD, str(data_root), recursive=False)
+        try:
+            linux.map_ids(tree, ids.user_fd)
+            fs = linux.fsopen("overlay")
+            try:
+                linux.fsconfig_fd(fs, "lowerdir+", tree)
+            finally:
+                os.close(fs)
+        finally:
+            os.close(tree)
+    except OSError as error:
+        raise Unavailable(
+            f"--userns-remap needs mounts that map ids, and overlay layers given by descriptor: {error.strerror}",
+            hint="Linux 6.15 or newer, and a data root on ext4, xfs, btrfs or tmpfs",
+        ) from None
 
 
 def make_root(directory: Path, like: Path | None) -> None:
