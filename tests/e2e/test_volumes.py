@@ -369,6 +369,9 @@ def test_read_only_holds_for_what_is_mounted_below(engine_host: str, tmp_path: P
     try:
         assert "Read-only" in refused(engine_host, *run, "-v", f"{tmp_path}:/m:ro", "busybox", "touch", "/m/below/x")
         assert "Read-only" in refused(engine_host, *run, "--mount", deep, "busybox", "touch", "/m/below/x")
+        (tmp_path / "file").write_text("words")
+        for form in (["-v", f"{tmp_path}/file:/run/f:ro"], ["--mount", f"type=bind,src={tmp_path}/file,dst=/f,ro"]):
+            assert "Read-only" in refused(engine_host, *run, *form, "busybox", "sh", "-c", "touch /f /run/f")
         out(engine_host, *run, "--mount", f"{deep},bind-recursive=writable", "busybox", "touch", "/m/below/x")
         out(engine_host, *run, "--mount", f"{deep},bind-recursive=disabled", "busybox", "test", "!", "-e", "/m/below/x")
         options = out(engine_host, *run, "-v", f"{below}:/m", "busybox", "grep", " /m ", "/proc/self/mounts").split()[3]

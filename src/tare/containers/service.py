@@ -49,6 +49,7 @@ class Slot:
     forwarding: asyncio.Task[None] | None = None  # sends its log away
     stopped: asyncio.Event = field(default_factory=asyncio.Event)  # it does not run, and start's work is undone
     started: asyncio.Event = field(default_factory=asyncio.Event)
+    hidden_environment: tuple[str, ...] = ()  # NAME=VALUE that the program gets and no record, secrets of builds
     size: tuple[int, int] = (0, 0)  # height, width of its terminal, as last asked for
     _exit_waiters: set[asyncio.Future[Outcome]] = field(default_factory=set)
     _removal_waiters: set[asyncio.Future[Outcome]] = field(default_factory=set)

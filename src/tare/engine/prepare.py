@@ -42,6 +42,7 @@ def spec_input(
     argv = argv_of(config)
     cwd = config.WorkingDir or "/"
     env = environment(config, hostname=config.Hostname, links=links.environment(engine, container))
+    env = [*env, *engine.containers.find(container.id).hidden_environment]
     mounted = [point.destination for point in container.mounts]
     init = engine.settings.init_path if host.Init is True else None
     if init == "":
@@ -141,7 +142,9 @@ def _flags(point: MountPoint, source: str, kernel: tuple[int, int]) -> list[str]
     if not point.is_writable:
         if "ro" not in words:
             words.append("ro")
-        if point.is_read_only_below and point.is_recursive and kernel >= _HAS_MOUNT_SETATTR:
+        # Nothing is mounted below a file, and crun 1.8 opens the target of `rro` as a directory.
+        recurses = point.is_read_only_below and point.is_recursive and os.path.isdir(source)
+        if recurses and kernel >= _HAS_MOUNT_SETATTR:
             words.append("rro")
     return words
 

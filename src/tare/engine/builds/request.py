@@ -39,7 +39,7 @@ class Wanted:
     no_cache: bool = False
     no_cache_stages: frozenset[str] = frozenset()
     epoch_ns: int | None = None
-    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, str] = field(default_factory=dict)
     credentials: Callable[[Reference], Credentials] = field(repr=False, default=lambda _: Credentials())
 

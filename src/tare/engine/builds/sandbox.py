@@ -38,7 +38,7 @@ async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, so
     await ready(build, below)
     async with AsyncExitStack() as stack:
         mounts, extra = await _mounts(build, run, step, sources, stack)
-        body = _body(build, step, mounts, extra)
+        body = _body(build, step, mounts)
         base = Base(
             image_id=f"sha256:{build.build_id}",
             config=ContainerConfig(),
@@ -46,6 +46,7 @@ async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, so
         )
         container, _ = await create_on(engine, body, base, build_id=build.build_id)
         slot = engine.containers.find(container.id)
+        slot.hidden_environment = (*step.hidden, *extra)
         try:
             build.tell(f" ---> Running in {container.id[:12]}\n")
             subscriber = slot.hub.subscribe()
@@ -88,7 +89,7 @@ async def _relay(build: Build, subscriber: Subscriber) -> None:
         await build.room()
 
 
-def _body(build: Build, step: RunStep, mounts: list[WireMount], extra: list[str]) -> CreateBody:
+def _body(build: Build, step: RunStep, mounts: list[WireMount]) -> CreateBody:
     host = build.wanted.host
     network = host.NetworkMode if step.network == "default" else step.network
     host = msgspec.structs.replace(
@@ -99,7 +100,7 @@ def _body(build: Build, step: RunStep, mounts: list[WireMount], extra: list[str]
         LogConfig=LogSettings(Type="none"),
     )
     named = {entry.partition("=")[0] for entry in step.environment}
-    environment = [*step.environment, *step.arguments, *step.hidden, *extra]
+    environment = [*step.environment, *step.arguments]
     if "HOME" not in named and step.user in ("", "root", "0"):
         environment.append("HOME=/root")
     return CreateBody(

@@ -1,0 +1,61 @@
+"""Looking into a pile of directories: links, what hides what. Whiteouts need root: tests/e2e/test_build.py builds on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tare.drivers.snapshots.stack import Stack
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    low, high = tmp_path / "low", tmp_path / "high"
+    for place in (low / "usr/lib", low / "etc", low / "was", high / "usr", high / "new"):
+        place.mkdir(parents=True)
+    (low / "usr/lib/x").write_text("low")
+    (low / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    (low / "lib").symlink_to("usr/lib")
+    (low / "was/file").write_text("gone")
+    (high / "usr/y").write_text("high")
+    (high / "was.txt").symlink_to("/../../new/../etc/passwd")
+    (high / "loop").symlink_to("loop")
+    (high / "etc").mkdir()
+    (high / "etc/group").write_text("g")
+    return Stack([high, low])
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/", "/"),
+        ("/lib/x", "/usr/lib/x"),
+        ("lib/../y", "/usr/y"),
+        ("/was.txt", "/etc/passwd"),
+        ("/../..//usr", "/usr"),
+        ("/loop", None),
+        ("/nothing", None),
+        ("/usr/y/z", None),
+    ],
+)
+def test_links_lead_inside(stack: Stack, path: str, found: str | None) -> None:
+    place = stack.look(path)
+    assert (place.path if place else None) == found
+
+
+def test_a_file_above_hides_the_directory_below(tmp_path: Path) -> None:
+    (tmp_path / "low/d").mkdir(parents=True)
+    (tmp_path / "low/d/f").write_text("x")
+    (tmp_path / "high").mkdir()
+    (tmp_path / "high/d").write_text("file")
+    stack = Stack([tmp_path / "high", tmp_path / "low"])
+    assert stack.look("/d/f") is None
+    assert stack.read("/d", limit=10) == b"file"
+
+
+def test_reading_is_bounded(stack: Stack) -> None:
+    assert stack.read("/etc/passwd", limit=100) == b"root:x:0:0::/:/bin/sh\n"
+    assert stack.read("/etc/passwd", limit=3) is None
+    assert stack.read("/etc", limit=100) is None
+    assert Stack(()).look("/") is None
