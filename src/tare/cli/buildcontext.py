@@ -45,12 +45,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Local:
-    """A directory to send. `extra`: files that are not in it, or not as they stand there, name to contents."""
+    """A directory to send. `extra`: files that are not in it, or not as they stand there, name to contents.
+
+    `modes`: their permissions, where not 0600.
+    """
 
     root: str
     entries: tuple[Entry, ...]
     dockerfile: str
     extra: dict[str, bytes] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
 
 
 def _cannot(text: str) -> exits.Exit:
@@ -94,9 +98,11 @@ def read_directory(directory: str, *, file: str, dockerfile: bytes | None = None
         return Local(root=root, entries=tuple(walk(root, ignore, kept)), dockerfile=name)
     # The engine drops what .dockerignore names once it has read it, so the Dockerfile that is added is not in a COPY.
     temporary = f"{_TEMPORARY}{secrets.token_hex(10)}"
-    extra = {IGNORE: (text or IGNORE.encode()) + f"\n{temporary}\n".encode(), temporary: dockerfile}
-    entries = tuple(entry for entry in walk(root, ignore, kept) if entry.name not in extra)
-    return Local(root=root, entries=entries, dockerfile=temporary, extra=extra)
+    extra = {IGNORE: (text if used else IGNORE.encode()) + f"\n{temporary}\n".encode(), temporary: dockerfile}
+    found = list(walk(root, ignore, kept))
+    modes = {entry.name: stat.S_IMODE(entry.status.st_mode) for entry in found if entry.name in extra}
+    entries = tuple(entry for entry in found if entry.name not in extra)
+    return Local(root=root, entries=entries, dockerfile=temporary, extra=extra, modes=modes)
 
 
 def find_dockerfile(root: str, file: str) -> tuple[str, str]:
@@ -194,7 +200,7 @@ def pack(context: Local) -> Iterator[bytes]:
     for name, data in context.extra.items():
         header = tarfile.TarInfo(name)
         header.size, header.mtime = len(data), int(time.time())
-        header.mode = 0o600 if name.startswith(_TEMPORARY) else 0o644
+        header.mode = context.modes.get(name, 0o600)
         yield _bytes(header) + data + bytes(-len(data) % _BLOCK)
     yield _END
 
@@ -267,7 +273,7 @@ def _capability(descriptor: int) -> bytes:
 
 def single(name: str, data: bytes) -> Iterator[bytes]:
     """A tar of one file."""
-    yield from pack(Local(root="", entries=(), dockerfile=name, extra={name: data}))
+    yield from pack(Local(root="", entries=(), dockerfile=name, extra={name: data}, modes={name: 0o644}))
 
 
 def compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
