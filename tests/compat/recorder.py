@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import socket
+import tarfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+
+def _chunks(stream: IO[bytes]) -> bytes:
+    data = b""
+    while size := int(stream.readline(), 16):
+        data += stream.read(size)
+        stream.readline()
+    stream.readline()
+    return data
+
+
+def _tar(data: bytes) -> list[tuple[object, ...]]:
+    """What an uploaded tar holds: a tuple for each member, with its contents."""
+    found: list[tuple[object, ...]] = []
+    with contextlib.suppress(tarfile.ReadError), tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        # docker leaves the end out when it adds a Dockerfile: what came before it counts.
+        for member in archive:
+            file = archive.extractfile(member) if member.isreg() else None
+            text = file.read() if file else None
+            owner = (member.uid, member.gid, member.uname, member.gname)
+            found.append((member.name, member.type, member.mode, member.mtime, *owner, member.linkname, text))
+    return found
 
 
 class Recorder:
-    """Listens on a unix socket; `bodies` are the JSON bodies of POST requests by path, in order."""
+    """Listens on a unix socket; `requests` are (method, target, JSON body or members of the uploaded tar), in order."""
 
     def __init__(self, directory: Path, *, version: str = "1.50") -> None:
         self.path = directory / "recorder.sock"
@@ -47,8 +72,12 @@ class Recorder:
             while header := stream.readline().strip():
                 name, _, value = header.decode().partition(":")
                 headers[name.lower()] = value.strip()
-            body = stream.read(int(headers.get("content-length", 0)))
-            self.requests.append((method, target, json.loads(body) if body else None))
+            if headers.get("transfer-encoding") == "chunked":
+                found: Any = _tar(_chunks(stream))
+            else:
+                body = stream.read(int(headers.get("content-length", 0)))
+                found = json.loads(body) if body else None
+            self.requests.append((method, target, found))
             self._answer(connection, method, target)
 
     def _answer(self, connection: socket.socket, method: str, target: str) -> None:

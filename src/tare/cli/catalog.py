@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from tare.cli import flags
 
-COMMON = ("run", "exec", "ps", "pull", "push", "images", "login", "logout", "search", "version", "info")
+COMMON = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info")
 
 # path: (module under tare.cli, attribute, one line). The line is repeated from the command, so that listing commands
 # imports none of them; a test compares the two.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "attach": ("attach", "ATTACH", "Connect this terminal to a running container"),
+    "build": ("build", "BUILD", "Make an image from a Dockerfile"),
     "commit": ("image_make", "COMMIT", "Make an image of what a container has become"),
     "cp": ("copy", "CP", "Copy files between containers and this machine"),
     "create": ("run", "CREATE", "Make a container without starting it"),
@@ -51,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "update": ("update", "UPDATE", "Change the limits of containers"),
     "version": ("system", "VERSION", "Show the versions of this program and of the engine"),
     "wait": ("lifecycle", "WAIT", "Wait until containers stop and print their exit codes"),
+    "builder prune": ("prune", "BUILDER_PRUNE", "Remove the build cache"),
     "container inspect": ("inspect", "CONTAINER_INSPECT", "Show everything known about containers"),
     "container prune": ("prune", "CONTAINER_PRUNE", "Remove all stopped containers"),
     "image inspect": ("inspect", "IMAGE_INSPECT", "Show everything known about images"),
@@ -74,6 +76,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 GROUPS: dict[str, str] = {
+    "builder": "Manage builds",
     "container": "Manage containers",
     "image": "Manage images",
     "network": "Manage networks",
@@ -85,7 +88,7 @@ _IN_CONTAINER = (
     "attach", "commit", "cp", "create", "diff", "edit", "exec", "export", "kill", "logs", "pause", "port", "rename", "restart",
     "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait",
 )  # fmt: skip
-_IN_IMAGE = ("history", "import", "load", "pull", "push", "save", "tag")
+_IN_IMAGE = ("build", "history", "import", "load", "pull", "push", "save", "tag")
 _HIDDEN = frozenset({"system dial-stdio"})
 
 # Second names: spelling -> the path under which the command is known.
@@ -94,7 +97,7 @@ ALIASES.update({f"image {name}": name for name in _IN_IMAGE})
 ALIASES.update({f"container {name}": "ps" for name in ("ls", "list", "ps")})
 ALIASES.update({f"image {name}": "images" for name in ("ls", "list")})
 ALIASES.update({f"image {name}": "rmi" for name in ("rm", "remove", "rmi")})
-ALIASES.update({"container remove": "rm", "system events": "events", "system info": "info"})
+ALIASES.update({"container remove": "rm", "builder build": "build", "system events": "events", "system info": "info"})
 ALIASES.update({f"{group} list": f"{group} ls" for group in ("network", "volume")})
 ALIASES.update({f"{group} remove": f"{group} rm" for group in ("network", "volume")})
 

@@ -31,7 +31,8 @@ def _address(text: str) -> None:
         raise ValueError(f"IP address is not correctly formatted: {text}")
 
 
-def _extra_host(text: str) -> None:
+def check_host(text: str) -> None:
+    """Refuse an --add-host that is not name:address. Raises ValueError."""
     name, separator, address = _split_host(text)
     if not name or not separator:
         raise ValueError(f'bad format for add-host: "{text}"')
@@ -103,7 +104,7 @@ FLAGS = (
         LIST,
         "A line for /etc/hosts, host:address; the address may be host-gateway",
         group=_NET,
-        check=_extra_host,
+        check=check_host,
     ),
     Flag("annotation", "", MAP, "An annotation handed through to the OCI runtime, key=value"),
     Flag("attach", "a", LIST, "Attach to stdin, stdout or stderr only", check=_attach),
@@ -454,7 +455,7 @@ def _host_config(options: flags.Options) -> Object:
         "Dns": _unique(options.many("dns")),
         "DnsOptions": _unique(options.many("dns-option")),
         "DnsSearch": _unique(_search(options.many("dns-search"))),
-        "ExtraHosts": [_host_line(text) for text in options.many("add-host")] or None,
+        "ExtraHosts": [host_line(text) for text in options.many("add-host")] or None,
         "GroupAdd": options.many("group-add") or None,
         "IpcMode": options.text("ipc"),
         "Cgroup": "",
@@ -503,7 +504,8 @@ def _search(values: list[str]) -> list[str]:
     return [value.strip().rstrip() for value in values]
 
 
-def _host_line(text: str) -> str:
+def host_line(text: str) -> str:
+    """An --add-host as the wire has it, name:address."""
     name, _, address = _split_host(text)
     return f"{name}:{address}"
 

@@ -1,4 +1,4 @@
-"""Removing what is not in use: `container prune`, `image prune`, `network prune`, `volume prune`, `system prune`."""
+"""Removing what is not in use: `prune` of builder, container, image, network, volume and system."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 
 from tare.cli import exit as exits
 from tare.cli import flags, human, listing
+from tare.client.errors import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ _FILTER = flags.Flag("filter", "", flags.FILTER, "Only what matches, as until=24
 _FORCE = flags.Flag("force", "f", flags.BOOL, "Do not ask")
 
 
-def confirm(warning: str) -> None:
+def confirm(warning: str, *, end: str = "\n") -> None:
     """Ask on the terminal; anything but yes ends the command without a word, as Docker's does. Raises Exit."""
-    sys.stdout.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
+    sys.stdout.write(f"{warning}{end}Are you sure you want to continue? [y/N] ")
     sys.stdout.flush()
     answer = sys.stdin.readline().strip().lower()
     if answer not in ("y", "yes"):
@@ -61,6 +62,26 @@ def _volumes(context: Context, pairs: list[str], *, everything: bool) -> tuple[s
     return text, report.get("SpaceReclaimed") or 0
 
 
+def _builds(context: Context, pairs: list[str], *, everything: bool, keep: int = 0) -> tuple[str, int]:
+    query: dict[str, str | int | None] = {"filters": listing.filters(pairs), "keep-storage": keep or None}
+    answer = context.client.post("/build/prune", query={**query, "all": everything})
+    report: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    names = report.get("CachesDeleted") or []
+    text = "".join(["Deleted build cache objects:\n", *(f"{name}\n" for name in names), "\n"]) if names else ""
+    return text, report.get("SpaceReclaimed") or 0
+
+
+def _builds_if_any(context: Context, pairs: list[str], *, everything: bool) -> tuple[str, int]:
+    if not context.client.speaks("1.31"):
+        return "", 0
+    try:
+        return _builds(context, pairs, everything=everything)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return "", 0  # an engine without a builder (podman) has no cache to prune
+
+
 def _reclaimed(context: Context, text: str, space: int) -> int:
     context.out(f"{text}Total reclaimed space: {human.size(space)}\n")
     return exits.OK
@@ -98,6 +119,14 @@ def _volume_prune(context: Context, options: flags.Options, _: list[str]) -> int
     return _reclaimed(context, *_volumes(context, options.many("filter"), everything=everything))
 
 
+def _builder_prune(context: Context, options: flags.Options, _: list[str]) -> int:
+    everything = options.on("all")
+    if not options.on("force"):
+        confirm(f"WARNING! This will remove all {'' if everything else 'dangling '}build cache.", end=" ")
+    keep = options.number("keep-storage")
+    return _reclaimed(context, *_builds(context, options.many("filter"), everything=everything, keep=keep))
+
+
 def _system_prune(context: Context, options: flags.Options, _: list[str]) -> int:
     pairs, everything, volumes = options.many("filter"), options.on("all"), options.on("volumes")
     if volumes and any(pair.startswith("until=") for pair in pairs):
@@ -115,9 +144,20 @@ def _system_prune(context: Context, options: flags.Options, _: list[str]) -> int
     if volumes:
         parts.append(_volumes(context, pairs, everything=False))
     parts.append(_images(context, pairs, everything=everything))
+    parts.append(_builds_if_any(context, pairs, everything=everything))
     return _reclaimed(context, "".join(text for text, _space in parts), sum(space for _text, space in parts))
 
 
+BUILDER_PRUNE = flags.Command(
+    _builder_prune,
+    "Remove the build cache",
+    flags=(
+        flags.Flag("all", "a", flags.BOOL, "Also what a further build would use"),
+        _FILTER,
+        _FORCE,
+        flags.Flag("keep-storage", "", flags.BYTES, "Keep so much of it"),
+    ),
+)
 CONTAINER_PRUNE = flags.Command(_container_prune, "Remove all stopped containers", flags=(_FILTER, _FORCE))
 IMAGE_PRUNE = flags.Command(
     _image_prune,

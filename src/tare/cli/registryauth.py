@@ -58,7 +58,7 @@ def helper_of(config: dict[str, Any], registry: str) -> str:
 
 
 def ask_helper(helper: str, action: str, text: str) -> dict[str, Any]:
-    """Run `docker-credential-HELPER get|store|erase` with `text` on its input; {} when it knows nothing.
+    """Run `docker-credential-HELPER get|store|erase|list` with `text` on its input; {} when it knows nothing.
 
     Raises ValueError with the program's words. Source: docker/docker-credential-helpers, "Development".
     """
@@ -76,7 +76,7 @@ def ask_helper(helper: str, action: str, text: str) -> dict[str, Any]:
         if action != "store" and "credentials not found" in said:
             return {}
         raise ValueError(f"error getting credentials: {program}: {said or done.returncode}")
-    document = gojson.loads(done.stdout) if action == "get" else {}
+    document = gojson.loads(done.stdout) if action in ("get", "list") else {}
     return document if isinstance(document, dict) else {}
 
 
@@ -133,3 +133,33 @@ def header(directory: str, reference: str) -> dict[str, str]:
     """The X-Registry-Auth header for an operation on `reference`."""
     document = gojson.dumps(credentials(directory, registry_of(reference)))
     return {"X-Registry-Auth": base64.urlsafe_b64encode(document.encode()).decode()}
+
+
+def registries(directory: str) -> list[str]:
+    """Every registry that credentials are kept for, in config.json or by its helpers. Raises ValueError."""
+    config = read_config(directory)
+    found = {*(config.get("auths") or {}), *(config.get("credHelpers") or {})}
+    if helper := str(config.get("credsStore") or ""):
+        found.update(ask_helper(helper, "list", ""))
+    return sorted(found)
+
+
+def config_header(directory: str) -> tuple[dict[str, str], list[str]]:
+    """The X-Registry-Config header of a build, which may need any registry; and what could not be looked up, in words.
+
+    One helper that fails need not concern the build, so the rest is sent. Source: ENGINE-API W49.
+    """
+    found: dict[str, dict[str, str]] = {}
+    wrong: list[str] = []
+    try:
+        names = registries(directory)
+    except ValueError as error:
+        names, wrong = sorted(read_config(directory).get("auths") or {}), [str(error)]
+    for name in names:
+        try:
+            if known := credentials(directory, name):
+                found[name] = known
+        except ValueError as error:
+            wrong.append(str(error))
+    document = gojson.dumps(found)
+    return {"X-Registry-Config": base64.urlsafe_b64encode(document.encode()).decode()}, wrong

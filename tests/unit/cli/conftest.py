@@ -22,6 +22,7 @@ class CannedEngine:
         self.answers: dict[str, tuple[int, Any]] = {}
         self.requests: list[tuple[str, str, Any]] = []
         self.headers: dict[str, str] = {}
+        self.received: list[dict[str, str]] = []
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
         self._socket.listen(16)
@@ -53,14 +54,21 @@ class CannedEngine:
                 while header := stream.readline().strip():
                     name, _, value = header.decode().partition(":")
                     headers[name.lower()] = value.strip()
-                self._answer(connection, method, target, self._body(stream, headers))
+                self.received.append(headers)
+                try:
+                    body = self._body(stream, headers)
+                except EOFError:
+                    return  # the client has cut its upload short
+                self._answer(connection, method, target, body)
 
     @staticmethod
     def _body(stream: Any, headers: dict[str, str]) -> Any:
         if headers.get("transfer-encoding") == "chunked":
             data = b""
-            while size := int(stream.readline(), 16):
-                data += stream.read(size)
+            while (line := stream.readline()).strip() != b"0":
+                if not line:
+                    raise EOFError
+                data += stream.read(int(line, 16))
                 stream.readline()
             stream.readline()
             return data

@@ -71,3 +71,29 @@ def test_a_helper_that_cannot_be_run(tmp_path: Path, name: str) -> None:
     registryauth.write_config(str(tmp_path), {"credsStore": name})
     with pytest.raises(ValueError, match="credential"):
         registryauth.credentials(str(tmp_path), "h:5")
+
+
+def test_a_build_gets_the_credentials_of_every_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "docker-credential-mine"
+    program.write_text(
+        """#!/bin/sh
+case $1 in
+    list) echo '{"a:1": "me", "b:1": "me"}' ;;
+    get) read -r server; echo "{\\"Username\\": \\"me\\", \\"Secret\\": \\"of $server\\"}" ;;
+esac
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    config = {"auths": {"c:1": {"auth": "?"}, "d:1": {}}, "credsStore": "mine", "credHelpers": {"d:1": "nosuch"}}
+    registryauth.write_config(str(tmp_path), config)
+    assert registryauth.registries(str(tmp_path)) == ["a:1", "b:1", "c:1", "d:1"]
+    header, wrong = registryauth.config_header(str(tmp_path))
+    found = json.loads(base64.urlsafe_b64decode(header["X-Registry-Config"]))
+    assert {name: entry["password"] for name, entry in found.items()} == {n: f"of {n}" for n in ("a:1", "b:1", "c:1")}
+    assert wrong == ["error getting credentials: docker-credential-nosuch: no such file or directory"]
+
+    registryauth.write_config(str(tmp_path), {"auths": {"c:1": {"auth": "bTpw"}}, "credsStore": ""})
+    header, wrong = registryauth.config_header(str(tmp_path))
+    assert json.loads(base64.urlsafe_b64decode(header["X-Registry-Config"]))["c:1"]["password"] == "p"
+    assert wrong == []
