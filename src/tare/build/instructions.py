@@ -262,10 +262,10 @@ def _arg(line: Line, escape: str) -> Arg:
 def _pairs(line: Line, escape: str) -> tuple[tuple[str, str], ...]:
     words = split_words(line.rest, escape)
     if "=" not in words[0]:  # the old form: the name, then the rest of the line as it is
-        name, *value = line.rest.split(maxsplit=1)
-        if not value:
+        named = line.rest.split(maxsplit=1)
+        if len(named) < 2:
             raise line.error(f"{line.keyword} must have two arguments")
-        return ((name, value[0].strip()),)
+        return ((named[0], named[1].strip()),)
     pairs = []
     for word in words:
         name, equals, value = word.partition("=")

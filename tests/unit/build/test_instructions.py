@@ -141,18 +141,22 @@ def test_sources_and_target(text: str, sources: tuple[str, ...], target: str) ->
 )
 def test_pairs(text: str, pairs: tuple[tuple[str, str], ...]) -> None:
     found = one(text)
-    assert isinstance(found, Pairs) and found.pairs == pairs
+    assert isinstance(found, Pairs)
+    assert found.pairs == pairs
 
 
 def test_arguments_with_and_without_a_default() -> None:
     found = one("ARG a b= c='x y'")
-    assert isinstance(found, Arg) and found.pairs == (("a", None), ("b", ""), ("c", "'x y'"))
+    assert isinstance(found, Arg)
+    assert found.pairs == (("a", None), ("b", ""), ("c", "'x y'"))
 
 
 def test_the_escape_directive_holds_for_every_instruction() -> None:
     program = parse_program("# escape=`\nARG g=x` y\nFROM x\nARG a=x` y\nENV b=x` y c=d\\\nCOPY c:\\a d` e\n")
     arg, env, copied = program.stages[0].body
-    assert isinstance(arg, Arg) and isinstance(env, Pairs) and isinstance(copied, Copy)
+    assert isinstance(arg, Arg)
+    assert isinstance(env, Pairs)
+    assert isinstance(copied, Copy)
     assert (program.arguments[0].pairs, arg.pairs) == ((("g", "x` y"),), (("a", "x` y"),))
     assert env.pairs == (("b", "x` y"), ("c", "d\\"))
     assert (copied.sources, copied.target) == (("c:\\a",), "d` e")

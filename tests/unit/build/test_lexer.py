@@ -186,7 +186,7 @@ def test_refused(text: str, message: str, line: int) -> None:
 
 
 def test_an_error_shows_the_line() -> None:
-    with pytest.raises(DockerfileError, match="dockerfile parse error on line 2: .*\n     2 | RNU y"):
+    with pytest.raises(DockerfileError, match=r"dockerfile parse error on line 2: .*\n     2 \| RNU y"):
         read_dockerfile("FROM x\nRNU y")
 
 
