@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -103,13 +104,14 @@ class BuildCache:
         at = self._clock()
         await asyncio.wrap_future(self._put(replace(record, created_at=at, used_at=at)))
 
-    def _put(self, record: Record) -> asyncio.Future[None]:
+    def _put(self, record: Record) -> Future[None]:
         self._records[record.key] = record
         raw = msgspec.json.encode(record)
-        return self._db.submit(  # type: ignore[return-value]
-            lambda db: db.execute("INSERT OR REPLACE INTO build_cache VALUES (?,?)", (record.key, raw)) and None,
-            durable=False,
-        )
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO build_cache VALUES (?,?)", (record.key, raw))
+
+        return self._db.submit(write, durable=False)
 
     async def remove(self, keys: Iterable[str]) -> list[Record]:
         """Forget steps; those that a build uses now stay. The records that went."""
