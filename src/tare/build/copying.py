@@ -93,10 +93,11 @@ def choose(
             head, _, _ = source.partition("/./")
             pivot = clean_source(head)
         matches = tree.match(source)
-        if not matches and not has_wildcards(source):
+        gone = next((match for match in matches if tree.resolve(match) is None), None)  # a link to nowhere
+        if gone is not None or (not matches and not has_wildcards(source)):
             raise NotFound(
                 f"{what} failed: file not found in build context or excluded by .dockerignore: "
-                f"stat {clean_source(source) or '.'}: file does not exist"
+                f"stat {gone or clean_source(source) or '.'}: file does not exist"
             )
         for match in matches:
             found.append(_expand(tree, match, ignore, parents=parents, pivot=pivot))
@@ -108,7 +109,7 @@ def _expand(tree: Tree, match: str, ignore: Ignore, *, parents: bool, pivot: str
     assert real is not None
     prefix = ""
     if parents:
-        prefix = match[len(pivot) :].lstrip("/") if pivot and match.startswith(pivot) else match
+        prefix = "/".join(match.split("/")[len(pivot.split("/")) if pivot else 0 :])
     if not tree.is_directory(real):
         name = prefix if parents else posixpath.basename(match)
         if ignore.leaves_out(name) or ignore.leaves_out(posixpath.basename(match)):
@@ -152,13 +153,24 @@ class Layout:
         self._wish = wish
         self._look = look
         self._items: dict[str, Item] = {}
-        self._linked: dict[str, str] = {}  # path of a source file to where it went
+        self._sources: dict[str, str] = {}  # where a file of the archive went to its path there
+        self._destination = ""  # of the group that is laid out, links followed
         self._fresh: set[str] = set()  # directories this layer makes: nothing of the image is below them
         self._places: dict[str, str] = {}
 
     def items(self) -> list[Item]:
-        """The entries, parents first."""
-        return [self._items[path] for path in sorted(self._items, key=lambda path: path.split("/"))]
+        """The entries, parents first. Names of one file in the archive are hard links, the first one holds the bytes."""
+        first: dict[int, Item] = {}
+        found: list[Item] = []
+        for place in sorted(self._items, key=lambda path: path.split("/")):
+            item = self._items[place]
+            if item.kind == FILE and item.member is not None:
+                holder = first.setdefault(id(item.member), item)
+                # The same name twice is a file copied twice.
+                if holder is not item and self._sources[holder.place] != self._sources[place]:
+                    item = Item(place=place, kind=LINK, mode=0, uid=0, gid=0, mtime_ns=0, linkname=holder.place)
+            found.append(item)
+        return found
 
     def with_owner(self, owner: Owner | None) -> Layout:
         """The same layer, for sources whose owner is another."""
@@ -175,6 +187,7 @@ class Layout:
         if not group:
             return
         base = self._base(is_directory=group[0].is_contents or "/" in group[0].place)
+        self._destination = base.rstrip("/") or "/"
         for chosen in group:
             if chosen.is_contents or base.endswith("/"):
                 self._add(tree, chosen, posixpath.join(base, chosen.place))
@@ -193,17 +206,16 @@ class Layout:
 
     def _base(self, *, is_directory: bool) -> str:
         """The destination, with a slash at the end where it is a directory."""
-        target = posixpath.normpath(self._wish.target)
+        target = "/" + posixpath.normpath(self._wish.target).lstrip("/")
+        is_directory = is_directory or self._wish.many or self._wish.target.endswith(("/", "/."))
         place = self._look(target)
         if place is not None:
             if place.kind == DIR:
                 return place.path.rstrip("/") + "/"
-            if is_directory or self._wish.target.endswith("/") or self._wish.many:
+            if is_directory:
                 raise InvalidArgument(f"cannot copy to {target}: it is a file and must be a directory")
             return place.path
-        if is_directory or self._wish.target.endswith("/") or self._wish.many:
-            return target.rstrip("/") + "/"
-        return target
+        return target.rstrip("/") + "/" if is_directory else target
 
     def _add(self, tree: Tree, chosen: Chosen, place: str) -> None:
         member = tree.get(chosen.path)
@@ -217,10 +229,7 @@ class Layout:
             holder = tree.file(chosen.path)
             if holder is None or holder.kind != FILE:
                 raise InvalidArgument(f"the build context has a broken hard link: {chosen.path}")
-            first = self._linked.setdefault(holder.name, where)
-            if first != where and (member.kind == LINK or tree.get(holder.name) is not member):
-                self._items[where] = Item(place=where, kind=LINK, mode=0, uid=0, gid=0, mtime_ns=0, linkname=first)
-                return
+            self._sources[where] = chosen.path
             self._items[where] = Item(
                 place=where,
                 kind=FILE,
@@ -246,7 +255,7 @@ class Layout:
     def _directory(self, place: str, member: Member | None) -> None:
         """A directory that is copied. The destination itself keeps its attributes if it is there."""
         path = place.rstrip("/") or "/"
-        is_target = path == (posixpath.normpath(self._wish.target).rstrip("/") or "/")
+        is_target = path == self._destination
         where = self._enter(path)
         known = self._items.get(where)
         if not where or (is_target and where not in self._fresh and known is not None):
@@ -289,6 +298,8 @@ class Layout:
                 self._items[here] = Item(
                     place=here, kind=DIR, mode=place.mode, uid=place.uid, gid=place.gid, mtime_ns=place.mtime_ns
                 )
+        elif place is not None and here not in self._items:
+            raise InvalidArgument(f"cannot copy to /{here}: it is a file and must be a directory")
         elif here not in self._items or self._items[here].kind != DIR:
             uid, gid = self._owner(None)
             self._fresh.add(here)
@@ -309,7 +320,6 @@ def change_mode(text: str, mode: int, *, is_directory: bool) -> int:
     """chmod's language: octal, or `u=rwX,go=rX`. Raises InvalidArgument."""
     if _OCTAL.match(text) and int(text, 8) <= 0o7777:
         return int(text, 8)
-    before = mode
     for clause in text.split(","):
         match = _SYMBOLIC.match(clause)
         if match is None:
@@ -318,7 +328,7 @@ def change_mode(text: str, mode: int, *, is_directory: bool) -> int:
             )
         who = match[1].replace("a", "ugo") or "ugo"
         bits = sum(_BITS.get(letter, 0) for letter in set(match[3]))
-        if "X" in match[3] and (is_directory or before & 0o111):
+        if "X" in match[3] and (is_directory or mode & 0o111):
             bits |= 1
         special = 0
         if "s" in match[3]:

@@ -5,7 +5,8 @@ Source: Dockerfile reference; ENGINE-API 4.3, 4.4, 4.9.
 
 from __future__ import annotations
 
-import re
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,8 +15,8 @@ from msgspec import UNSET
 
 from tare.base.errors import InvalidArgument
 from tare.build.expand import ExpansionError, expand, expand_raw, expand_words
-from tare.build.instructions import Arg, Copy, Instruction, Pairs, Plain, Program, Run
-from tare.build.lexer import DockerfileError, Line
+from tare.build.instructions import Arg, Copy, Instruction, Pairs, Plain, Program, Run, trigger_text
+from tare.build.lexer import DockerfileError, Line, heredoc_name, split_words
 from tare.build.mounts import Mount, parse_mount
 from tare.wire import changes
 from tare.wire.config import ContainerConfig
@@ -24,7 +25,7 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 PROXY_NAMES = frozenset((*_PROXIES, *(name.lower() for name in _PROXIES)))
-_SPECIAL = frozenset({"SOURCE_DATE_EPOCH"})
+_FOR_THE_BUILDER = ("BUILDKIT_", "SOURCE_DATE_EPOCH")  # arguments that mean something without an ARG
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,8 @@ class Given:
 
     def unused(self) -> list[str]:
         """Names given that no line declared."""
-        return sorted(set(self.arguments) - self.used - PROXY_NAMES - _SPECIAL)
+        names = set(self.arguments) - self.used - PROXY_NAMES
+        return sorted(name for name in names if not name.startswith(_FOR_THE_BUILDER))
 
     def platform_arguments(self) -> dict[str, str]:
         """What is predefined, for FROM lines at once and in stages after an ARG of that name."""
@@ -216,8 +218,6 @@ class Evaluator:
             told.append(name if default is None else f"{name}={default}")
             if value is not None:
                 known[name] = value
-            else:
-                known.pop(name, None)
         return replace(state, arguments=known), "ARG " + " ".join(told)
 
     def _pairs(self, state: StageState, instruction: Pairs) -> tuple[StageState, str]:
@@ -256,7 +256,12 @@ class Evaluator:
 
     def _volume(self, state: StageState, line: Line) -> tuple[StageState, str]:
         words = line.array
-        paths = [self._one(line, word, state) for word in words] if words else self._many(line, line.rest, state)
+        is_array = words is not None
+        paths = (
+            [self._one(line, word, state) for word in words or ()] if is_array else self._many(line, line.rest, state)
+        )
+        if not paths:
+            raise line.error("VOLUME requires at least one argument")
         config = changes.add_volumes(state.config, paths)
         return replace(state, config=config), f"VOLUME {_json(paths)}"
 
@@ -280,16 +285,10 @@ class Evaluator:
     def _health(self, state: StageState, line: Line) -> tuple[StageState, str]:
         text = " ".join((*line.flags, line.rest))
         config = changes.set_health(state.config, text)
-        health = config.Healthcheck
-        # A check in the shell form is run by the shell that SHELL chose.
-        checks = health.Test if health is not UNSET and health.Test is not UNSET else []
-        if health is not UNSET and checks[:1] == ["CMD-SHELL"] and state.shell != DEFAULT_SHELL:
-            test = ["CMD", *state.shell, *checks[1:]]
-            config = msgspec.structs.replace(config, Healthcheck=msgspec.structs.replace(health, Test=test))
         return replace(state, config=config), f"HEALTHCHECK {text}"
 
     def _onbuild(self, state: StageState, line: Line) -> tuple[StageState, str]:
-        text = re.sub(r"^\s*onbuild\s+", "", line.original, flags=re.IGNORECASE)
+        text = trigger_text(line)
         return replace(state, config=changes.add_trigger(state.config, text)), f"ONBUILD {text}"
 
     def _maintainer(self, state: StageState, line: Line) -> tuple[StageState, str]:
@@ -300,11 +299,11 @@ class Evaluator:
     def run(self, state: StageState, run: Run) -> RunStep:
         """A RUN as it will be executed. Raises DockerfileError."""
         workdir = state.config.WorkingDir or "/"
-        mounts = tuple(parse_mount(run, self._mount_text(state, run, text), workdir=workdir) for text in run.mounts)
+        mounts = self._mounts(state, run, workdir)
         script = ""
         if run.words is not None:
             argv = run.words
-        elif run.heredocs and re.fullmatch(r"\d*<<-?\s*\S+", run.text):
+        elif run.heredocs and len(split_words(run.text, self._escape)) == 1:
             body = run.heredocs[0].content
             if body.startswith("#!"):
                 script, argv = body, (SCRIPT_PATH,)
@@ -315,14 +314,12 @@ class Evaluator:
             argv = (*state.shell, run.text + tail)
         environment = state.environment
         arguments = tuple(
-            f"{name}={value}"
-            for name, value in sorted(state.arguments.items())
-            if name not in environment and name not in PROXY_NAMES
+            f"{name}={value}" for name, value in sorted(state.arguments.items()) if name not in environment
         )
         hidden = tuple(
             f"{name}={value}"
             for name, value in sorted(self._given.arguments.items())
-            if name in PROXY_NAMES and name not in environment
+            if name in PROXY_NAMES and name not in environment and name not in state.arguments
         )
         return RunStep(
             argv=argv,
@@ -338,10 +335,27 @@ class Evaluator:
         )
 
     def _mount_text(self, state: StageState, run: Run, text: str) -> str:
-        parts = [
-            part if part.lower().startswith("from=") else self._one(run.line, part, state) for part in text.split(",")
-        ]
-        return ",".join(parts)
+        """The fields with their variables replaced; a comma in a value does not begin another field."""
+        try:
+            fields = next(csv.reader([text], strict=True))
+        except (csv.Error, StopIteration):
+            raise run.line.error(f"cannot read mount {text!r}") from None
+        told = io.StringIO()
+        csv.writer(told, lineterminator="").writerow(
+            part if part.strip().lower().startswith("from=") else self._one(run.line, part, state) for part in fields
+        )
+        return told.getvalue()
+
+    def _mounts(self, state: StageState, run: Run, workdir: str) -> tuple[Mount, ...]:
+        """The mounts; sockets of agents that name no target have numbers."""
+        mounts: list[Mount] = []
+        for text in run.mounts:
+            mount = parse_mount(run, self._mount_text(state, run, text), workdir=workdir)
+            if mount.kind == "ssh" and any(mount.target == other.target for other in mounts):
+                number = sum(other.kind == "ssh" for other in mounts)
+                mount = replace(mount, target=f"{mount.target.rpartition('.')[0]}.{number}")
+            mounts.append(mount)
+        return tuple(mounts)
 
     def copy(self, state: StageState, copy: Copy) -> CopyStep:
         """A COPY or ADD as it will be done. Raises DockerfileError."""
@@ -350,9 +364,9 @@ class Evaluator:
         contents = {doc.name: doc for doc in copy.heredocs}
         sources: list[str] = []
         for source in copy.sources:
-            match = re.fullmatch(r"<<-?\s*['\"]?([^'\"]+)['\"]?", source)
-            if match and match[1] in contents:
-                doc = contents[match[1]]
+            name = heredoc_name(source, self._escape)
+            if name in contents:
+                doc = contents[name]
                 files.append((doc.name, self._document(line, doc.content, state) if doc.expands else doc.content))
             else:
                 sources.append(self._one(line, source, state))

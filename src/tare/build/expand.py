@@ -6,7 +6,7 @@ Source: Dockerfile reference, "Environment replacement"; ENGINE-API 4.3.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from tare.base.errors import InvalidArgument
@@ -15,6 +15,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SPECIAL = "@*#0123456789"
 _MAX_DEPTH = 32
 _MAX_RESULT = 1024 * 1024
+_MAX_PATTERN = 4096
+_ANY, _ONE = "any", "one"  # tokens of a pattern that are no characters
 
 OnUnset = Callable[[str], None]
 
@@ -53,6 +55,7 @@ class _Expander:
         unset: OnUnset | None,
         *,
         keeps_quotes: bool = False,
+        is_pattern: bool = False,
         depth: int = 0,
     ) -> None:
         if depth > _MAX_DEPTH:
@@ -62,6 +65,7 @@ class _Expander:
         self._escape = escape
         self._unset = unset
         self._keeps = keeps_quotes
+        self._is_pattern = is_pattern
         self._depth = depth
         self._at = 0
         self._words: list[str] = []
@@ -134,7 +138,8 @@ class _Expander:
             if char == self._escape and self._at + 1 < len(text):
                 follows = text[self._at + 1]
                 # Inside double quotes the escape only protects what would mean something there.
-                self._put(follows if follows in f'"${self._escape}' else char + follows)
+                protects = follows in f'"${self._escape}'
+                self._put("\\" + follows if self._is_pattern else follows if protects else char + follows)
                 self._at += 2
                 continue
             self._put(char)
@@ -150,7 +155,9 @@ class _Expander:
         follows = self._text[self._at + 1]
         self._at += 2
         self._open = True
-        if self._keeps and follows not in f"${self._escape}":
+        if self._is_pattern:  # what is escaped is no wildcard
+            self._put("\\" + follows)
+        elif self._keeps and follows not in f"${self._escape}":
             self._put(self._escape + follows)
         else:
             self._put(follows)
@@ -209,12 +216,13 @@ class _Expander:
 
     def _apply(self, name: str, operator: str) -> str:
         if operator[0] == "/":
-            pattern = self._inner("/", "}")
+            pattern = self._inner("/", "}", is_pattern=True)
             replacement = self._inner("}") if self._text[self._at - 1] == "/" else ""
             return _replace(self._value(name) or "", pattern, replacement, every=operator == "//")
-        word = self._inner("}")
         if operator[0] in "#%":
-            return _cut(self._value(name) or "", word, operator)
+            pattern = self._inner("}", is_pattern=True)
+            return _cut(self._value(name) or "", pattern, operator)
+        word = self._inner("}")
         value = self._value(name, tells=False)
         has = bool(value) if operator[0] == ":" else value is not None
         kind = operator[-1]
@@ -226,7 +234,7 @@ class _Expander:
             raise ExpansionError(f"{name}: {word or 'parameter not set'}")
         return word
 
-    def _inner(self, *ends: str) -> str:
+    def _inner(self, *ends: str, is_pattern: bool = False) -> str:
         """The expanded word up to one of `ends`, which is passed over."""
         text = self._text
         start = self._at
@@ -249,44 +257,104 @@ class _Expander:
             elif char in ends and not depth:
                 word = text[start : self._at]
                 self._at += 1
-                inside = _Expander(word, self._variables, self._escape, self._unset, depth=self._depth + 1)
+                inside = _Expander(
+                    word, self._variables, self._escape, self._unset, is_pattern=is_pattern, depth=self._depth + 1
+                )
                 return "".join(inside.run())
             self._at += 1
         raise ExpansionError("syntax error: missing '}' in a substitution")
 
 
+_Masks = tuple[dict[str, int], int, int]
+
+
 @lru_cache(maxsize=256)
-def _pattern(text: str, *, greedy: bool) -> re.Pattern[str]:
-    """A shell pattern with `*` and `?`; `\\x` is x."""
-    out: list[str] = []
+def _tokens(text: str) -> tuple[str, ...]:
+    """A shell pattern with `*` and `?`, cut up: `\\x` is x."""
+    found: list[str] = []
     at = 0
     while at < len(text):
         char = text[at]
         if char == "\\" and at + 1 < len(text):
             at += 1
-            out.append(re.escape(text[at]))
-        elif char == "*":
-            if not out or out[-1] not in (".*", ".*?"):
-                out.append(".*" if greedy else ".*?")
-        elif char == "?":
-            out.append(".")
+            found.append(text[at])
+        elif char in "*?":
+            if char == "?" or found[-1:] != [_ANY]:
+                found.append(_ANY if char == "*" else _ONE)
         else:
-            out.append(re.escape(char))
+            found.append(char)
         at += 1
-    return re.compile("".join(out), re.DOTALL)
+    return tuple(found)
+
+
+def _masks(tokens: tuple[str, ...]) -> _Masks:
+    """For each character the tokens it satisfies, the same for any character, and where the stars are: bit sets."""
+    chars: dict[str, int] = {}
+    one = stars = 0
+    for place, token in enumerate(tokens):
+        if token == _ANY:
+            stars |= 1 << place
+        elif token == _ONE:
+            one |= 1 << place
+        else:
+            chars[token] = chars.get(token, 0) | 1 << place
+    return chars, one, stars
+
+
+def _ends(value: Iterable[str], tokens: tuple[str, ...], *, anywhere: bool = False) -> Iterator[int]:
+    """How many characters of `value` the pattern can take, ascending; `anywhere`: where matches end, begun anywhere.
+
+    All ways are followed at once: the time is that of one pass, whatever the pattern.
+    """
+    chars, one, stars = _masks(tokens)
+    last = 1 << len(tokens)
+    state = 1 | (stars & 1) << 1
+    if state & last:
+        yield 0
+    begin = state if anywhere else 0
+    for count, char in enumerate(value, 1):
+        state = (state & (chars.get(char, 0) | one)) << 1 | state & stars
+        state |= (state & stars) << 1 | begin
+        if state & last:
+            yield count
+        if not state:
+            return
+
+
+def _checked(pattern: str) -> tuple[str, ...]:
+    tokens = _tokens(pattern)
+    if len(tokens) > _MAX_PATTERN:  # each character costs a step over all of them
+        raise ExpansionError("a pattern is too long")
+    return tokens
 
 
 def _cut(value: str, pattern: str, operator: str) -> str:
     """Take the shortest or longest match off the front (`#`) or the end (`%`)."""
-    whole = _pattern(pattern, greedy=True)
-    if operator[0] == "#":
-        lengths = range(len(value) + 1) if operator == "#" else range(len(value), -1, -1)
-        return next((value[length:] for length in lengths if whole.fullmatch(value[:length])), value)
-    starts = range(len(value), -1, -1) if operator == "%" else range(len(value) + 1)
-    return next((value[:start] for start in starts if whole.fullmatch(value[start:])), value)
+    tokens = _checked(pattern)
+    front = operator[0] == "#"
+    ends = _ends(value, tokens) if front else _ends(reversed(value), tokens[::-1])
+    count = next(ends, 0) if len(operator) == 1 else max(ends, default=0)
+    return value[count:] if front else value[: len(value) - count]
 
 
 def _replace(value: str, pattern: str, replacement: str, *, every: bool) -> str:
+    """Replace the first match or all, each as long as it can be."""
     if not pattern:
         return value
-    return _pattern(pattern, greedy=True).sub(lambda _: replacement, value, count=0 if every else 1)
+    tokens = _checked(pattern)
+    starts = sorted(len(value) - end for end in _ends(reversed(value), tokens[::-1], anywhere=True))
+    out: list[str] = []
+    at = 0
+    for start in starts:
+        if start < at:
+            continue
+        # A match with a star reaches to the last place where one can end: there is but one.
+        is_only = _ANY in tokens
+        count = max(_ends(value[start:], tokens)) if is_only else len(tokens)
+        out += (value[at:start], replacement)
+        at = start + count
+        if is_only or not every:
+            break
+    if sum(map(len, out)) > _MAX_RESULT:
+        raise ExpansionError("an expanded line is too long")
+    return "".join(out) + value[at:]

@@ -37,7 +37,7 @@ def glob(pattern: str, *, deep: bool = False) -> re.Pattern[str]:
                 at += 2
                 if pattern.startswith("/", at):
                     at += 1
-                    out.append("(?:[^/]+/)*")
+                    out.append("(?:.*/)?")
                 else:
                     out.append(".*")
                 continue
@@ -121,7 +121,7 @@ class Ignore:
 def read_ignore(data: bytes | str) -> Ignore:
     """A `.dockerignore`. Raises InvalidArgument for a pattern that is not complete."""
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
-    lines = text.removeprefix("\ufeff").splitlines()
+    lines = text.removeprefix("\ufeff").split("\n")
     return ignore_of(line for line in lines if not line.startswith("#"))
 
 
@@ -138,12 +138,6 @@ def ignore_of(lines: Iterable[str]) -> Ignore:
         text = posixpath.normpath(text).lstrip("/")
         if len(rules) >= MAX_PATTERNS:
             raise InvalidArgument(f"more than {MAX_PATTERNS} ignore patterns")
-        if text != ".":
-            rules.append(Rule(_rule(text), keeps))
+        if text not in ("", "."):
+            rules.append(Rule(glob(text, deep=True), keeps))
     return Ignore(rules)
-
-
-def _rule(text: str) -> re.Pattern[str]:
-    below = text.endswith("/**")
-    pattern = glob(text[:-3] if below else text, deep=True)
-    return re.compile(f"(?:{pattern.pattern})/.+", re.DOTALL) if below else pattern

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tare.build.lexer import Dockerfile, Heredoc, Line, read_dockerfile, split_words
+from tare.build.lexer import Dockerfile, DockerfileError, Heredoc, Line, read_dockerfile, split_words
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
 _ARG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -115,7 +115,7 @@ class Program:
         for stage in reversed(stages):
             if stage.start.name.lower() == wanted and wanted:
                 return stage
-        if wanted.isdecimal() and int(wanted) < len(stages):
+        if wanted.isdecimal() and len(wanted) < 10 and int(wanted) < len(stages):
             return stages[int(wanted)]
         return None
 
@@ -139,7 +139,7 @@ def parse_program(data: bytes | str) -> Program:
         elif start is None:
             if line.keyword != "ARG":
                 raise line.error("no build stage in current context: the first instruction must be FROM or ARG")
-            arguments.append(_arg(line))
+            arguments.append(_arg(line, dockerfile.escape))
         else:
             body.append(parse_instruction(line, dockerfile.escape))
     close()
@@ -150,11 +150,19 @@ def parse_program(data: bytes | str) -> Program:
 
 def parse_trigger(text: str) -> Instruction:
     """An ONBUILD instruction as an image keeps it. Raises DockerfileError."""
-    dockerfile = read_dockerfile(text)
-    line = dockerfile.lines[0]
-    if line.keyword in ("FROM", "ONBUILD", "MAINTAINER") or len(dockerfile.lines) != 1:
-        raise line.error(f"{line.keyword} isn't allowed as an ONBUILD trigger")
-    return parse_instruction(line, dockerfile.escape)
+    return parse_instruction(_only_line(text, "\\"), "\\")
+
+
+def _only_line(text: str, escape: str) -> Line:
+    lines = read_dockerfile(text if escape == "\\" else f"# escape={escape}\n{text}").lines
+    if lines[0].keyword in ("FROM", "ONBUILD", "MAINTAINER") or len(lines) != 1:
+        raise lines[0].error(f"{lines[0].keyword} isn't allowed as an ONBUILD trigger")
+    return lines[0]
+
+
+def trigger_text(line: Line) -> str:
+    """What an image keeps of an ONBUILD: its instruction on one line, then its here-documents."""
+    return line.rest + "".join(f"\n{doc.content}{doc.name}" for doc in line.heredocs)
 
 
 def parse_instruction(line: Line, escape: str) -> Instruction:
@@ -164,7 +172,7 @@ def parse_instruction(line: Line, escape: str) -> Instruction:
     if line.keyword in ("COPY", "ADD"):
         return _copy(line, escape)
     if line.keyword == "ARG":
-        return _arg(line)
+        return _arg(line, escape)
     if line.keyword in ("ENV", "LABEL"):
         _Flags(line).done()
         return Pairs(line, _pairs(line, escape))
@@ -178,7 +186,10 @@ def parse_instruction(line: Line, escape: str) -> Instruction:
             raise line.error("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
         if trigger in ("MAINTAINER", "FROM"):
             raise line.error(f"{trigger} isn't allowed as an ONBUILD trigger")
-        parse_trigger(line.original.lstrip()[len("ONBUILD") :].lstrip())
+        try:
+            parse_instruction(_only_line(trigger_text(line), escape), escape)
+        except DockerfileError as error:
+            raise line.error(error.reason) from None
     if line.keyword not in ("HEALTHCHECK",):
         _Flags(line).done()
     return Plain(line)
@@ -237,10 +248,10 @@ def _from(line: Line) -> From:
     return From(line, words[0], platform, name)
 
 
-def _arg(line: Line) -> Arg:
+def _arg(line: Line, escape: str) -> Arg:
     _Flags(line).done()
     pairs: list[tuple[str, str | None]] = []
-    for word in split_words(line.rest, "\\"):
+    for word in split_words(line.rest, escape):
         name, equals, value = word.partition("=")
         if not _ARG_NAME.match(name):
             raise line.error("ARG names can not be blank" if not name else f"invalid ARG name {name!r}")
@@ -251,10 +262,10 @@ def _arg(line: Line) -> Arg:
 def _pairs(line: Line, escape: str) -> tuple[tuple[str, str], ...]:
     words = split_words(line.rest, escape)
     if "=" not in words[0]:  # the old form: the name, then the rest of the line as it is
-        name, _, value = line.rest.strip().replace("\t", " ", 1).partition(" ")
-        if not value.strip():
+        named = line.rest.split(maxsplit=1)
+        if len(named) < 2:
             raise line.error(f"{line.keyword} must have two arguments")
-        return ((name, value.strip()),)
+        return ((named[0], named[1].strip()),)
     pairs = []
     for word in words:
         name, equals, value = word.partition("=")
@@ -279,6 +290,8 @@ def _run(line: Line) -> Run:
     if not line.rest:
         raise line.error("RUN requires at least one argument")
     words = None if line.heredocs else line.array
+    if words == ():
+        raise line.error("RUN requires at least one argument")
     return Run(line, words, line.rest, line.heredocs, mounts, network or "default", security or "sandbox")
 
 
@@ -319,7 +332,9 @@ def sources_of(stage: Stage) -> list[str]:
         if isinstance(instruction, Run):
             for mount in instruction.mounts:
                 found += [
-                    part.partition("=")[2] for part in mount.split(",") if part.partition("=")[0].strip() == "from"
+                    part.partition("=")[2]
+                    for part in mount.split(",")
+                    if part.partition("=")[0].strip().lower() == "from"
                 ]
     return found
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from tare.base.errors import InvalidArgument
 
 MAX_DOCKERFILE = 4 * 1024 * 1024
-_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
-_HEREDOC = re.compile(r"(\d*)<<(-?)\s*([^<\s]*)$")
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)$")
+_HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)\Z", re.DOTALL)
 _TAKES_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
 KNOWN_DIRECTIVES = frozenset({"syntax", "escape", "check"})
 KEYWORDS = frozenset(
@@ -48,6 +48,7 @@ class DockerfileError(InvalidArgument):
         shown = f"\n  {line:>4} | {text.splitlines()[0][:200]}" if line and text.strip() else ""
         super().__init__(f"{where}{message}{shown}")
         self.line = line
+        self.reason = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,11 @@ class Line:
             return None
         try:
             words = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             return None
-        return tuple(words)
+        return tuple(_without_halves(word) for word in words)
 
     def error(self, message: str) -> DockerfileError:
         """An error that points here."""
@@ -181,7 +182,7 @@ def _instruction(rows: list[str], at: int, escape: str, warnings: list[tuple[int
         raise DockerfileError(f"unknown instruction: {keyword}{_meant(upper)}", line=first, text=original)
     flags, rest = _flags(rest.strip(), escape)
     heredocs: list[Heredoc] = []
-    takes = upper in _TAKES_HEREDOCS or (upper == "ONBUILD" and rest.split(" ")[0].upper() in _TAKES_HEREDOCS)
+    takes = upper in _TAKES_HEREDOCS or (upper == "ONBUILD" and rest and _first(rest) in _TAKES_HEREDOCS)
     if takes and "<<" in rest:
         for name, chomps, expands in _heredoc_words(rest, escape):
             content, at = _heredoc(rows, at, name, chomps=chomps, first=first, original=original)
@@ -199,6 +200,15 @@ def _instruction(rows: list[str], at: int, escape: str, warnings: list[tuple[int
     if not rest and upper not in ("SHELL", "CMD", "ENTRYPOINT", "RUN"):
         raise line.error(f"{upper} requires at least one argument")
     return line, at
+
+
+def _first(text: str) -> str:
+    return text.split(maxsplit=1)[0].upper()
+
+
+def _without_halves(text: str) -> str:
+    """JSON can name half of a surrogate pair, which is no character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _meant(keyword: str) -> str:
@@ -227,20 +237,21 @@ def _distance(one: str, other: str) -> int:
 def _flags(rest: str, escape: str) -> tuple[tuple[str, ...], str]:
     """Leading `--name[=value]` words, and what follows. `--` alone ends them."""
     found: list[str] = []
-    while rest.startswith("--"):
-        word, rest = _word(rest, escape)
-        rest = rest.lstrip()
+    at = 0
+    while rest.startswith("--", at):
+        word, at = _word(rest, at, escape)
+        while at < len(rest) and rest[at].isspace():
+            at += 1
         if word == "--":
             break
         found.append(word)
-    return tuple(found), rest
+    return tuple(found), rest[at:]
 
 
-def _word(text: str, escape: str) -> tuple[str, str]:
-    """The first word of a line of flags, quotes and escapes taken away, and the rest."""
+def _word(text: str, at: int, escape: str) -> tuple[str, int]:
+    """The word of a line of flags that begins at `at`, quotes and escapes taken away, and where it ends."""
     out: list[str] = []
     quote = ""
-    at = 0
     while at < len(text):
         char = text[at]
         if char == escape and at + 1 < len(text) and quote != "'":
@@ -259,7 +270,7 @@ def _word(text: str, escape: str) -> tuple[str, str]:
         else:
             out.append(char)
         at += 1
-    return "".join(out), text[at:]
+    return "".join(out), at
 
 
 def _heredoc_words(rest: str, escape: str) -> list[tuple[str, bool, bool]]:
@@ -267,13 +278,21 @@ def _heredoc_words(rest: str, escape: str) -> list[tuple[str, bool, bool]]:
     found: list[tuple[str, bool, bool]] = []
     for word in _shell_words(rest, escape):
         match = _HEREDOC.match(word)
-        if match is None or not match[3]:
-            continue
-        bare = re.sub(r"['\"]", "", match[3])
-        if not bare:
-            continue
-        found.append((bare, bool(match[2]), bare == match[3]))
+        bare = heredoc_name(word, escape)
+        if match is not None and bare is not None:
+            found.append((bare, bool(match[2]), bare == match[3]))
     return found
+
+
+def heredoc_name(word: str, escape: str) -> str | None:
+    """The name in `<<NAME`, quotes and escapes taken away; None for a word that opens no here-document."""
+    match = _HEREDOC.match(word)
+    if match is None:
+        return None
+    out: list[str] = []
+    for piece in re.finditer(re.escape(escape) + r"(.)|'([^']*)'|\"([^\"]*)\"|([^'\"])", match[3], re.DOTALL):
+        out += [group for group in piece.groups() if group]
+    return "".join(out) or None
 
 
 def _shell_words(rest: str, escape: str) -> list[str]:

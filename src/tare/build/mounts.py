@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import posixpath
+import re
 from dataclasses import dataclass, replace
 
 from tare.build.instructions import Run
@@ -27,6 +28,8 @@ _ALLOWED = {
     "ssh": {"id", "target", "required", "mode", "uid", "gid"},
 }
 _SWITCHES = {"rw", "ro", "required"}
+_OCTAL = re.compile(r"[0-7]+\Z")
+_MAX_DIGITS = 18  # of numbers that mean anything; Python refuses to read thousands
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 
 
@@ -70,7 +73,7 @@ def parse_mount(run: Run, text: str, *, workdir: str) -> Mount:
         source=fields.get("source", ""),
         origin=fields.get("from", ""),
         id=fields.get("id", ""),
-        writable=fields["rw"] == "true" if "rw" in fields else kind == "cache" and fields.get("ro") != "true",
+        writable=_is_writable(fields, kind == "cache"),
         sharing=fields.get("sharing", "shared"),
         uid=_number(run, "uid", fields.get("uid", "0")),
         gid=_number(run, "gid", fields.get("gid", "0")),
@@ -128,29 +131,31 @@ def _fields(run: Run, text: str) -> dict[str, str]:
     return fields
 
 
+def _is_writable(fields: dict[str, str], by_default: bool) -> bool:
+    if "rw" in fields:
+        return fields["rw"] == "true"
+    return fields["ro"] != "true" if "ro" in fields else by_default
+
+
 def _target(text: str, workdir: str) -> str:
     return posixpath.normpath(posixpath.join("/", workdir, text)).replace("//", "/") if text else ""
 
 
 def _number(run: Run, name: str, text: str) -> int:
-    if not text.isdecimal() or int(text) > 2**32 - 2:
+    if not text.isdecimal() or len(text) > _MAX_DIGITS or int(text) > 2**32 - 2:
         raise run.line.error(f"invalid value {text} for {name}")
     return int(text)
 
 
 def _mode(run: Run, text: str) -> int:
-    try:
-        mode = int(text, 8)
-    except ValueError:
-        mode = -1
-    if not 0 <= mode <= 0o7777:
+    if not _OCTAL.match(text) or int(text, 8) > 0o7777:
         raise run.line.error(f"invalid value {text} for mode")
-    return mode
+    return int(text, 8)
 
 
 def _bytes(run: Run, text: str) -> int:
     digits = text.rstrip("bBkKmMgG")
     unit = text[len(digits) :].lower()
-    if not digits.isdecimal() or unit not in _UNITS:
+    if not digits.isdecimal() or len(digits) > _MAX_DIGITS or unit not in _UNITS:
         raise run.line.error(f"invalid value {text} for size")
     return int(digits) * _UNITS[unit]

@@ -40,12 +40,12 @@ class Tree:
         """ignore: what is left out cannot be found. Directories stay as far as something kept is below them."""
         self._members: dict[str, Member | None] = {"": None}
         self._children: dict[str, set[str]] = {"": set()}
+        self._hidden: dict[str, Member] = {}  # left out, but hard links may need their bytes
         for member in members:
-            if ignore and member.kind != DIR and ignore.leaves_out(member.name):
-                continue
-            if ignore and member.kind == DIR and ignore.leaves_out(member.name):
-                continue
-            self._put(member)
+            if ignore and ignore.leaves_out(member.name):
+                self._hidden[member.name] = member
+            else:
+                self._put(member)
 
     def _put(self, member: Member) -> None:
         path = member.name
@@ -101,7 +101,7 @@ class Tree:
         for _ in range(_MAX_LINKS):
             if member is None or member.kind != LINK:
                 return member
-            member = self._members.get(member.linkname)
+            member = self._members.get(member.linkname) or self._hidden.get(member.linkname)
         return None
 
     def resolve(self, path: str) -> str | None:

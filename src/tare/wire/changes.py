@@ -265,6 +265,8 @@ def parse_duration(text: str) -> int:
         if text == "0":
             return 0
         raise InvalidArgument(f'time: invalid duration "{text}"')
+    if total >= 2**63:
+        raise InvalidArgument(f'time: invalid duration "{text[:40]}"')
     return round(total)
 
 
@@ -285,7 +287,7 @@ def set_health(config: Config, rest: str) -> Config:
         if key not in names:
             raise InvalidArgument(f"unknown flag: {key}")
         if key == "retries":
-            if not value.isdecimal() or int(value) < 1:
+            if not value.isdecimal() or len(value) > 9 or int(value) < 1:
                 raise InvalidArgument("--retries cannot be less than 1 or is not a number")
             fields["Retries"] = int(value)
             continue

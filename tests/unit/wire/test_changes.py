@@ -6,7 +6,15 @@ import msgspec
 import pytest
 
 from tare.base.errors import InvalidArgument
-from tare.wire.changes import apply_changes, parse_duration
+from tare.wire.changes import (
+    add_volumes,
+    apply_changes,
+    expose,
+    parse_duration,
+    set_env,
+    set_labels,
+    set_workdir,
+)
 from tare.wire.config import ContainerConfig
 
 
@@ -66,5 +74,53 @@ def test_refused(change: str, text: str) -> None:
 def test_durations() -> None:
     assert parse_duration("1h1.5s") == 3_601_500_000_000
     assert parse_duration("0") == 0
-    with pytest.raises(InvalidArgument):
-        parse_duration("1x")
+    for text in ("1x", "", "9" * 400 + "s", "1s "):
+        with pytest.raises(InvalidArgument, match="invalid duration"):
+            parse_duration(text)
+
+
+def test_variables_keep_their_places() -> None:
+    config = set_env(ContainerConfig(Env=["A=1", "B=2"]), [("B", "x=y"), ("C", ""), ("A", "3"), ("C", "4")])
+    assert config.Env == ["A=3", "B=x=y", "C=4"]
+    assert set_env(ContainerConfig(), [("A", "1")]).Env == ["A=1"]
+
+
+def test_labels_are_added() -> None:
+    assert set_labels(ContainerConfig(Labels={"a": "1", "b": "2"}), [("b", "3"), ("c", "")]).Labels == {
+        "a": "1",
+        "b": "3",
+        "c": "",
+    }
+
+
+def test_ports_are_added() -> None:
+    config = expose(expose(ContainerConfig(), ["80"]), ["80/TCP", "90-91/udp"])
+    assert msgspec.to_builtins(config)["ExposedPorts"] == {"80/tcp": {}, "90/udp": {}, "91/udp": {}}
+
+
+@pytest.mark.parametrize("word", ["", "0", "65536", "90-80", "80/icmp", "a", "80:80", "80/", "-80"])
+def test_ports_refused(word: str) -> None:
+    with pytest.raises(InvalidArgument, match="invalid containerPort"):
+        expose(ContainerConfig(), [word])
+
+
+def test_volumes_are_added() -> None:
+    config = add_volumes(add_volumes(ContainerConfig(), ["/a"]), [" /b ", "/a"])
+    assert msgspec.to_builtins(config)["Volumes"] == {"/a": {}, "/b": {}}
+    with pytest.raises(InvalidArgument, match="VOLUME specified can not be an empty string"):
+        add_volumes(ContainerConfig(), ["/a", " "])
+
+
+@pytest.mark.parametrize(
+    ("before", "path", "after"),
+    [
+        ("", "a", "/a"),
+        ("", ".", "/"),
+        ("/a", "b/", "/a/b"),
+        ("/a", "../../..", "/"),
+        ("/a", "/b", "/b"),
+        ("/a", "//b//c", "/b/c"),
+    ],
+)
+def test_directories_go_on_from_the_last_one(before: str, path: str, after: str) -> None:
+    assert set_workdir(ContainerConfig(WorkingDir=before), path).WorkingDir == after
