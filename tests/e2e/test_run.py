@@ -286,6 +286,7 @@ def test_two_clients_see_the_same_output(engine_host: str) -> None:
 
 
 def wait_until_running(host: str, name: str) -> None:
+    name = out(host, "inspect", "-f", "{{.Id}}", name)  # events last: another test may have had one of that name
     waiter = subprocess.Popen(
         ["docker", "-H", host, "events", "--since", "1", "--filter", f"container={name}", "--filter", "event=start"],
         stdout=subprocess.PIPE,
