@@ -1,7 +1,7 @@
 """Builds from a tar to an image that runs, by the API and by the stock command line.
 
 Exercises api/build, engine/builds/build, engine/builds/compose, engine/builds/context, engine/builds/copy,
-engine/builds/prune, engine/builds/request, engine/builds/sandbox and engine/builds/stages with real sandboxes.
+engine/builds/prune, engine/builds/repository, engine/builds/request, engine/builds/sandbox and engine/builds/stages with real sandboxes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import select
 import socket
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -337,3 +338,62 @@ def test_pruning_the_cache_gives_the_space_back(own: Daemon) -> None:
 
 def _layers(engine: Daemon, image: str) -> list[str]:
     return list(engine.json("GET", f"/images/{image}/json")["RootFS"].get("Layers") or ())
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[str]:
+    """A git server on loopback with one repository: branch main, a tag, a directory with a Dockerfile of its own."""
+    work = tmp_path / "served" / "app.git"
+    work.mkdir(parents=True)
+    (work / "Dockerfile").write_text("FROM busybox\nCOPY . /src\nRUN ls -A /src\n")
+    (work / "sub").mkdir()
+    (work / "sub/Dockerfile").write_text("FROM busybox\nRUN echo from the sub-directory\n")
+    (work / "out").symlink_to("/etc")
+    environment = {
+        **os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "t",
+        "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
+    }  # fmt: skip
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(work), *words], check=True, env=environment, capture_output=True)
+
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-q", "-m", "first")
+    git("tag", "v1")
+    (work / "later").write_text("x")
+    git("add", "-A")
+    git("commit", "-q", "-m", "second")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        ["git", "daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", "--verbose",
+         "--log-destination=stderr", f"--base-path={tmp_path}/served", "--informative-errors"],
+        stderr=subprocess.PIPE, env=environment, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert server.stderr is not None
+        assert b"Ready to rumble" in server.stderr.readline()
+        yield f"git://127.0.0.1:{port}/app.git"
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+        assert server.stderr is not None
+        server.stderr.close()
+
+
+def test_a_git_repository_is_a_context(own: Daemon, repository: str) -> None:
+    def remote(url: str) -> Built:
+        return Built(*own.request("POST", f"/v1.51/build?{urlencode({'remote': url, 'nocache': '1'})}"))
+
+    assert "Dockerfile\nlater\nout\nsub\n" in remote(repository).text
+    assert "Dockerfile\nout\nsub\n" in remote(f"{repository}#v1").text
+    assert "from the sub-directory\n" in remote(f"{repository}#main:sub").text
+    for wrong, status in (
+        (f"{repository}#nothing", 404),
+        (f"{repository}#main:nothing", 404),
+        (f"{repository}#main:out", 400),
+    ):
+        assert remote(wrong).status == status, wrong
+    nothing_left(own)

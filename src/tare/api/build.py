@@ -38,8 +38,6 @@ async def build_image(engine: Engine, request: Request) -> Answer:
             "builds over a session (BuildKit's client protocol) are not served",
             hint="use the classic endpoint: DOCKER_BUILDKIT=0; it takes the whole Dockerfile language",
         )
-    if remote and not remote.startswith(("http://", "https://")):
-        raise NotImplementedYet(f"a build context by git is not served yet: {remote[:200]}")
     wanted = wanted_of(query, request.headers)
     source = None if remote else aiter(request.body)
     stream = await building.begin(engine, wanted, source, remote=remote, client_id=query.text("buildid"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from tare.base.ids import random_id
 from tare.build import evaluate
 from tare.build.evaluate import Given
 from tare.build.evaluate import Platform as BuildPlatform
+from tare.build.gitref import parse_git
 from tare.build.instructions import Program, needed, parse_program, sources_of
 from tare.drivers import trees
 from tare.engine.builds.context import Context, receive
+from tare.engine.builds.repository import fetch
 from tare.engine.builds.request import Build, StepFailed, Wanted
 from tare.engine.builds.stages import Stages, Standing
 from tare.engine.engine import Engine
@@ -103,30 +106,46 @@ def _plan(dockerfile: bytes, wanted: Wanted) -> _Plan:
     return _Plan(program, given, arguments, bases, needed(program, wanted.target, bases))
 
 
+def _planned(context: Context, wanted: Wanted) -> _Plan:
+    """The plan of a context, which is closed when there is none."""
+    try:
+        return _plan(context.dockerfile, wanted)
+    except BaseException:
+        context.spool.close()
+        raise
+
+
 async def begin(
     engine: Engine, wanted: Wanted, source: AsyncIterator[bytes] | None, *, remote: str = "", client_id: str = ""
 ) -> BuildStream:
     """Take the context in and understand the Dockerfile; the stream that is returned builds.
 
-    source: the context as a tar, None when `remote`, a URL, has it. Raises InvalidArgument (DockerfileError with the
+    source: the context as a tar, None when `remote`, a URL or a git repository, has it. Raises InvalidArgument (DockerfileError with the
     line), NotFound (no Dockerfile), Unavailable. Nothing is left when it raises.
     """
     build_id = random_id()
     directory = engine.settings.data_root / "builds" / build_id
     directory.mkdir(mode=0o700, parents=True)
     try:
+        options = engine.images.options
+        git = parse_git(remote) if source is None else None
+        if git is not None:
+            place = directory / "git"
+            place.mkdir(mode=0o700)
+            fd = await fetch(git, place, allow_private=options.allow_private_sources)
+            try:
+                source = engine.archiver.pack_chunks(fd)
+                context = await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile)
+            finally:
+                os.close(fd)
+            return BuildStream(_Work(engine, wanted, build_id, context, _planned(context, wanted)), client_id)
         if source is None:
-            options = engine.images.options
             response = await in_thread(lambda: open_url(remote, allow_private=options.allow_private_sources))
             source = url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
         context = await receive(
             engine.archiver, directory, source, dockerfile=wanted.dockerfile, is_remote=bool(remote)
         )
-        try:
-            plan = _plan(context.dockerfile, wanted)
-        except BaseException:
-            context.spool.close()
-            raise
+        plan = _planned(context, wanted)
     except BaseException:
         trees.discard(directory)
         raise

@@ -1,0 +1,68 @@
+"""A git repository as a build context: fetched by git without hooks, without the system's configuration, one commit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+from tare.aio import proc
+from tare.aio.threads import in_thread
+from tare.base.errors import InvalidArgument, NotFound, Unavailable
+from tare.build.gitref import GitRef
+from tare.drivers import linux
+from tare.images.sources import check_address
+
+_ENVIRONMENT = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "/bin/false",
+    "GIT_ALLOW_PROTOCOL": "git:http:https:ssh",
+    "GIT_PROTOCOL_FROM_USER": "0",
+    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes",
+}
+
+
+async def fetch(wanted: GitRef, place: Path, *, allow_private: bool) -> int:
+    """Check the commit out below `place`. The descriptor of the directory meant, for the caller to close.
+
+    Raises Unavailable (no git, no answer), Forbidden (private address), NotFound (no such ref or directory).
+    """
+    git = shutil.which("git")
+    if git is None:
+        raise Unavailable("git is not installed", hint="apt-get install git")
+    await in_thread(_check_host, wanted.host, allow_private)
+    work = place / "work"
+    await _git(git, "init", "-q", str(work))
+    await _git(git, "-C", str(work), "fetch", "-q", "--depth=1", "--no-tags", "--", wanted.url, wanted.ref or "HEAD")
+    await _git(git, "-C", str(work), "checkout", "-q", "--detach", "FETCH_HEAD")
+    shutil.rmtree(work / ".git")
+    root = os.open(work, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return linux.open_beneath(root, wanted.directory or ".", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise NotFound(f"{wanted.directory} is no directory of {wanted.url}") from None
+        raise InvalidArgument(f"{wanted.directory} leads out of {wanted.url}") from None
+    finally:
+        os.close(root)
+
+
+async def _git(git: str, *words: str) -> None:
+    done = await proc.run([git, "-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=true", *words], env=_ENVIRONMENT)
+    if done.status:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        text = lines[-1] if lines else f"git ended with status {done.status}"
+        kind = NotFound if "couldn't find remote ref" in text or "not found" in text else Unavailable
+        raise kind(f"unable to fetch the build context: {text[:300]}")
+
+
+def _check_host(host: str, allow_private: bool) -> None:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Unavailable(f"cannot resolve {host}: {error.strerror or error}") from None
+    for *_, address in found:
+        check_address(str(address[0]), allow_private=allow_private)
