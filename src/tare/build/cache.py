@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -65,7 +66,7 @@ class BuildCache:
         self._clock = clock
         self._records: dict[str, Record] = {}
         self._doing: dict[str, asyncio.Future[None]] = {}
-        self.in_use: set[str] = set()
+        self._in_use: Counter[str] = Counter()
 
     async def load(self) -> None:
         """Read the rows, once."""
@@ -115,13 +116,26 @@ class BuildCache:
 
     async def remove(self, keys: Iterable[str]) -> list[Record]:
         """Forget steps; those that a build uses now stay. The records that went."""
-        gone = [self._records[key] for key in keys if key in self._records and key not in self.in_use]
+        gone = [self._records[key] for key in keys if key in self._records and not self.is_in_use(key)]
         for record in gone:
             del self._records[record.key]
         rows = [(record.key,) for record in gone]
         if rows:
             await self._db.write(lambda db: db.executemany("DELETE FROM build_cache WHERE key=?", rows) and None)
         return gone
+
+    def take(self, key: str) -> None:
+        """A build uses the step: it is not forgotten before `give_back`."""
+        self._in_use[key] += 1
+
+    def give_back(self, keys: Iterable[str]) -> None:
+        """A build that took steps is over."""
+        self._in_use.subtract(keys)
+        self._in_use = +self._in_use
+
+    def is_in_use(self, key: str) -> bool:
+        """Whether a build that runs has the step."""
+        return key in self._in_use
 
     # -- one at a time ------------------------------------------------------------------------------------------------
 

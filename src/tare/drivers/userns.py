@@ -51,6 +51,10 @@ class Mapping:
         """User and group on the host that the container's root is."""
         return self.uids[0].first, self.gids[0].first
 
+    def outside(self, uid: int, gid: int) -> tuple[int, int]:
+        """What a container's user and group are on the host. Raises InvalidArgument for ids it does not have."""
+        return _outside(self.uids, uid), _outside(self.gids, gid)
+
 
 @dataclass(frozen=True, slots=True)
 class UserNamespace:
@@ -68,6 +72,15 @@ class UserNamespace:
         """Let go; processes in them keep them alive."""
         os.close(self.user_fd)
         os.close(self.net_fd)
+
+
+def _outside(ranges: Sequence[Range], number: int) -> int:
+    left = number
+    for found in ranges:
+        if left < found.size:
+            return found.first + left
+        left -= found.size
+    raise InvalidArgument(f"id {number} is not among those that containers have here")
 
 
 def map_text(ranges: Sequence[Range]) -> str:

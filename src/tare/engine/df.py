@@ -46,7 +46,7 @@ def _build_cache(engine: Engine) -> list[BuildCacheItem]:
             Parents=[record.parent] if is_full_id(record.parent) else UNSET,
             Type=record.kind,
             Description=record.description,
-            InUse=record.key in engine.build_cache.in_use,
+            InUse=engine.build_cache.is_in_use(record.key),
             Shared=is_shared(engine, record),
             Size=record.size_bytes,
             CreatedAt=clock.rfc3339nano(record.created_at),

@@ -102,3 +102,11 @@ def test_the_way_to_a_directory(tmp_path: Path) -> None:
 def test_our_own_namespace_is_none() -> None:
     assert of_process(os.getpid()) is None
     assert of_process(2**22 + 1) is None
+
+
+def test_ids_of_a_container_on_the_host() -> None:
+    mapping = Mapping("x", (Range(1000, 10), Range(5000, 10)), (Range(2000, 20),))
+    assert mapping.outside(0, 0) == (1000, 2000)
+    assert mapping.outside(12, 12) == (5002, 2012)
+    with pytest.raises(InvalidArgument):
+        mapping.outside(20, 0)

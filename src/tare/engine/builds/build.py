@@ -281,7 +281,7 @@ class _Work:
         for draft in build.drafts:
             await asyncio.gather(draft.made, return_exceptions=True)
             build.engine.images.drafts.drop(draft)
-        build.engine.build_cache.in_use.difference_update(build.keys)
+        build.engine.build_cache.give_back(build.keys)
         for spool in (build.context.spool, *build.spools):
             spool.close()
         await in_thread(trees.discard, build.directory)

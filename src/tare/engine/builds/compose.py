@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tare.aio.threads import in_thread
@@ -70,13 +71,16 @@ def parts_of(items: Sequence[Item], sources: dict[int, int], *, newest_ns: int |
 async def compose_tree(build: Build, spool: Spool, place: Path) -> None:
     """Unpack what the tree of a spool has (nothing that is ignored) into the directory `place`."""
     tree = spool.tree
+    mapping = build.engine.settings.id_mapping
     parts = []
     for path in tree.walk(""):
         member = tree.get(path)
-        if isinstance(member, Member):
-            parts.append(Part(member))
-        else:
-            parts.append(Part(Member(path, "5", 0o755, 0, 0, 0, build.now_ns)))
+        if not isinstance(member, Member):
+            member = Member(path, "5", 0o755, 0, 0, 0, build.now_ns)
+        if mapping is not None:  # a container looks at the files by its own ids
+            uid, gid = mapping.outside(member.uid, member.gid)
+            member = replace(member, uid=uid, gid=gid)
+        parts.append(Part(member))
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         archiver = build.engine.archiver

@@ -76,7 +76,7 @@ class Build:
     drafts: list[Draft] = field(default_factory=list)
     pending: list[asyncio.Task[None]] = field(default_factory=list)
     spools: list[Spool] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
+    keys: list[str] = field(default_factory=list)
 
     @property
     def now_ns(self) -> int:

@@ -19,7 +19,8 @@ from tare.build.evaluate import SCRIPT_PATH, RunStep
 from tare.build.instructions import Run
 from tare.build.mounts import Mount
 from tare.containers.hub import Subscriber
-from tare.drivers import linux, trees
+from tare.drivers import linux, trees, userns
+from tare.drivers.snapshots import Ids
 from tare.engine.builds.compose import compose_tree
 from tare.engine.builds.request import Build, StepFailed
 from tare.engine.create import Base, create_on
@@ -172,7 +173,7 @@ def _own_file(build: Build, stack: AsyncExitStack, data: bytes, *, mode: int, ui
     stack.callback(path.unlink)
     with os.fdopen(fd, "wb") as file:
         file.write(data)
-        os.fchown(fd, uid, gid)
+        os.fchown(fd, *_outside(build, uid, gid))
         os.fchmod(fd, mode)
     return str(path)
 
@@ -187,6 +188,12 @@ def _secret(build: Build, run: Run, mount: Mount, stack: AsyncExitStack, made: l
         path = _own_file(build, stack, data, mode=mount.mode, uid=mount.uid, gid=mount.gid)
         made.append(_bind(path, mount.target, writable=False))
     return [f"{mount.env}={data.decode('utf-8', 'surrogateescape')}"] if mount.env else []
+
+
+def _outside(build: Build, uid: int, gid: int) -> tuple[int, int]:
+    """A container's ids as the host's."""
+    mapping = build.engine.settings.id_mapping
+    return mapping.outside(uid, gid) if mapping is not None else (uid, gid)
 
 
 async def _cache(build: Build, mount: Mount, stack: AsyncExitStack) -> str:
@@ -207,7 +214,7 @@ async def _cache(build: Build, mount: Mount, stack: AsyncExitStack) -> str:
         root.mkdir(mode=0o700, exist_ok=True)
         fresh = root / f".new-{secrets.token_hex(8)}"
         fresh.mkdir()
-        os.chown(fresh, mount.uid, mount.gid)
+        os.chown(fresh, *_outside(build, mount.uid, mount.gid))
         os.chmod(fresh, mount.mode)
         os.rename(fresh, directory)
     return str(directory)
@@ -218,7 +225,7 @@ async def _bound(build: Build, mount: Mount, sources: Sources) -> AsyncIterator[
     """A directory or file of the context, a stage or an image, as a path that can be mounted."""
     if mount.origin:
         draft = await sources.draft_of(mount.origin)
-        async with mounted(build, draft, writable=mount.writable) as root:
+        async with mounted(build, draft, writable=mount.writable, is_mapped=True) as root:
             yield inside(root, mount.source, what=mount.origin)
         return
     async with unpacked(build) as root:
@@ -226,25 +233,33 @@ async def _bound(build: Build, mount: Mount, sources: Sources) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def mounted(build: Build, draft: Draft | None, *, writable: bool = False) -> AsyncIterator[Path]:
-    """The files of a draft, mounted at a place of ours; what is written there is thrown away."""
+async def mounted(
+    build: Build, draft: Draft | None, *, writable: bool = False, is_mapped: bool = False
+) -> AsyncIterator[Path]:
+    """The files of a draft, mounted at a place of ours; what is written there is thrown away.
+
+    is_mapped: a container will look at them, so owners are shown as its user namespace, if any, needs them.
+    """
     engine = build.engine
     await ready(build, draft)
     place = build.directory / secrets.token_hex(8)
     place.mkdir(mode=0o700)
     key = hashlib.sha256(os.fsencode(place)).hexdigest()
-    engine.snapshots.prepare(key, draft.snapshot if draft is not None else None)
-    try:
+    mapping = engine.settings.id_mapping if is_mapped else None
+    async with AsyncExitStack() as stack:
+        ids = None
+        if mapping is not None:
+            space = await userns.make(mapping)
+            stack.callback(space.close)
+            ids = Ids(space.user_fd, *mapping.root)
         if writable or draft is None:
-            engine.snapshots.mount(key, place)
+            engine.snapshots.prepare(key, draft.snapshot if draft is not None else None)
+            stack.callback(engine.snapshots.remove, key)
+            engine.snapshots.mount(key, place, ids=ids)
         else:
-            engine.snapshots.view(draft.snapshot, place)
-        try:
-            yield place
-        finally:
-            engine.snapshots.unmount(place)
-    finally:
-        engine.snapshots.remove(key)
+            engine.snapshots.view(draft.snapshot, place, ids=ids)
+        stack.callback(engine.snapshots.unmount, place)
+        yield place
 
 
 @asynccontextmanager

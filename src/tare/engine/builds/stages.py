@@ -271,9 +271,9 @@ class _Stage:
     async def _do(self, here: Standing, key: str, told: str, make: Make) -> Standing:
         """Take the step from the cache, or do it."""
         build = self._build
-        build.keys.add(key)
         cache = build.engine.build_cache
-        cache.in_use.add(key)
+        build.keys.append(key)
+        cache.take(key)
         found = await self._cached(here, key, told)
         if found is not None:
             return found
