@@ -212,3 +212,23 @@ def test_bad_mappings_stop_the_engine(engine: Daemon, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, "Invalid username in userns-remap: no user no-such-user" in done.stderr) == (1, True)
     assert json.loads(engine.request("GET", "/info")[1])["Containers"] == 0
+
+
+def test_a_build_has_mapped_ids_and_its_image_does_not(engine: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "a").chmod(0o600)
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox\n"
+        "COPY --chown=5:6 a /a\n"
+        "RUN --mount=type=cache,target=/c --mount=type=bind,target=/ctx,rw"
+        " cp /ctx/a /c/b && touch /ctx/new && cp /c/b /made && cat /proc/self/uid_map\n"
+        "RUN --mount=type=bind,from=busybox,target=/b,rw touch /b/x && stat -c %u:%g /b/bin\n"
+    )
+    built = docker(engine, "build", "--no-cache", "-t", "mapped", str(tmp_path))
+    assert built.returncode == 0, built.stderr
+    assert str(FIRST).encode() in built.stdout
+    assert b"\n0:0\n" in built.stdout
+    seen = docker(engine, "run", "--rm", "--userns", "host", "mapped", "stat", "-c", "%u:%g %a", "/a", "/made")
+    assert seen.stdout == b"5:6 600\n0:0 600\n"
+    docker(engine, "rmi", "mapped")
+    docker(engine, "builder", "prune", "-af")

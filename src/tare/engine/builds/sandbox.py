@@ -267,6 +267,7 @@ async def unpacked(build: Build) -> AsyncIterator[Path]:
     """The whole context as files, in a directory of this step's own."""
     place = build.directory / secrets.token_hex(8)
     place.mkdir(mode=0o755)
+    os.chown(place, *_outside(build, 0, 0))
     try:
         await compose_tree(build, build.context.spool, place)
         yield place
