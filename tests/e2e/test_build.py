@@ -187,6 +187,26 @@ def test_a_change_invalidates_only_what_depends_on_it(own: Daemon) -> None:
     assert build(own, {"Dockerfile": dockerfile, "a": "1", "c": "2"}, nocache=1).text.count("Running in") == 2
 
 
+def test_named_images_are_the_only_cache(own: Daemon) -> None:
+    files = {"Dockerfile": "FROM busybox\nENV FROM_IMAGE=1\nRUN echo 1 > /baz\nRUN echo 2 > /bax\n"}
+    first = build(own, files, t="cachefrom:1")
+    assert (first.error, first.text.count("Using cache")) == ("", 0)
+    taken = build(own, files, cachefrom='["cachefrom:1","gone:1"]')
+    assert (taken.id, taken.text.count("Using cache")) == (first.id, 3)
+    without = build(own, files, cachefrom='["gone:1"]')
+    assert (without.error, without.text.count("Using cache"), without.text.count("Running in")) == ("", 0, 2)
+    other = build(own, files, cachefrom='["busybox"]')
+    assert (other.text.count("Using cache"), other.text.count("Running in")) == (0, 2)
+    nothing_left(own)
+
+
+def test_what_a_step_says_on_stderr_is_red(own: Daemon) -> None:
+    done = build(own, {"Dockerfile": "FROM busybox\nRUN echo out; echo 'err \u00e9' >&2\n"}, nocache=1)
+    said = [message.get("stream") for message in done.messages]
+    assert "\x1b[91merr \u00e9\n\x1b[0m" in said, done.text
+    assert "out\n" in said
+
+
 def test_a_killed_daemon_keeps_the_cache_and_nothing_else(own: Daemon) -> None:
     dockerfile = "FROM busybox\nRUN echo kept > /kept\nRUN sleep 30\n"
     tar = context({"Dockerfile": dockerfile})

@@ -75,6 +75,7 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
         pull=query.flag("pull"),
         no_cache=query.flag("nocache"),
         no_cache_stages=frozenset(name for text in query.all("nocachefilter") for name in text.split(",") if name),
+        cache_from=_cache_from(query),
         epoch_ns=int(epoch) * 1_000_000_000 if epoch else None,
         secrets=_secrets(headers),
         contexts=_contexts(query),
@@ -88,6 +89,14 @@ def _json(query: Query, name: str, kind: type[T]) -> T:
         return msgspec.json.decode(text.encode("utf-8", "surrogatepass"), type=kind)
     except (msgspec.MsgspecError, UnicodeError):
         raise InvalidArgument(f"invalid JSON in {name}") from None
+
+
+def _cache_from(query: Query) -> tuple[str, ...]:
+    """Images; `null` and `[]` are none, as clients that always send the field write them."""
+    try:
+        return tuple(msgspec.json.decode((query.text("cachefrom") or "null").encode(), type=list[str] | None) or ())
+    except (msgspec.MsgspecError, UnicodeError):
+        raise InvalidArgument("invalid JSON in cachefrom") from None
 
 
 def _contexts(query: Query) -> dict[str, str]:

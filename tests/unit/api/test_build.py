@@ -36,11 +36,16 @@ def test_what_docker_sends_is_understood() -> None:
 @pytest.mark.parametrize(
     "query",
     [{"buildargs": "{"}, {"labels": "[]"}, {"ulimits": "x"}, {"t": "A B"}, {"squash": "1"}, {"t": f"a@sha256:{'0' * 64}"},
-     {"buildargs": '{"SOURCE_DATE_EPOCH":"soon"}'}],
+     {"buildargs": '{"SOURCE_DATE_EPOCH":"soon"}'}, {"cachefrom": "a"}, {"cachefrom": "{}"}],
 )  # fmt: skip
 def test_what_is_wrong_is_refused(query: dict[str, str]) -> None:
     with pytest.raises(InvalidArgument):
         wanted(**query)
+
+
+def test_images_to_take_steps_from() -> None:
+    assert wanted(cachefrom='["a","b:1"]').cache_from == ("a", "b:1")
+    assert [wanted(cachefrom=text).cache_from for text in ("", "null", "[]")] == [(), (), ()]
 
 
 def test_other_outputs_are_not_pretended() -> None:

@@ -23,6 +23,7 @@ from tare.build.evaluate import Platform as BuildPlatform
 from tare.build.gitref import parse_git
 from tare.build.instructions import Program, needed, parse_program, sources_of
 from tare.drivers import trees
+from tare.engine.builds.cachefrom import cache_sources
 from tare.engine.builds.context import Context, receive
 from tare.engine.builds.repository import fetch
 from tare.engine.builds.request import Build, StepFailed, Wanted
@@ -228,6 +229,7 @@ class _Work:
             tell=self.tell,
             status=self.say,
             room=self.room,
+            cache_sources=cache_sources(self.engine.images, self.wanted.cache_from),
             steps=sum(1 + len(plan.program.stages[number].body) for number in plan.stages),
             started_ns=clock.now(),
         )

@@ -11,6 +11,7 @@ from tare.base.errors import TareError
 from tare.base.reference import Reference
 from tare.build.evaluate import Given
 from tare.build.instructions import Program
+from tare.engine.builds.cachefrom import CacheSources
 from tare.engine.builds.context import Context, Spool
 from tare.engine.engine import Engine
 from tare.images.drafts import Draft
@@ -24,7 +25,7 @@ class Wanted:
     """The request. `host` holds limits, network and such for RUN steps; `epoch_ns` is SOURCE_DATE_EPOCH.
 
     credentials: for the registry of a reference. secrets: by id; their bytes never go anywhere but into mounts.
-    contexts: named contexts, each the reference of an image.
+    contexts: named contexts, each the reference of an image. cache_from: images, see cachefrom.py; () for the whole cache.
     """
 
     dockerfile: str = ""
@@ -38,6 +39,7 @@ class Wanted:
     pull: bool = False
     no_cache: bool = False
     no_cache_stages: frozenset[str] = frozenset()
+    cache_from: tuple[str, ...] = ()
     epoch_ns: int | None = None
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class Build:
     tell: Callable[[str], None]
     status: Callable[[bytes], None]
     room: Callable[[], Awaitable[None]]  # returns when the client has taken most of what it was told
+    cache_sources: CacheSources | None = None  # None for the whole cache
     steps: int = 0
     step: int = 0
     started_ns: int = 0

@@ -31,6 +31,10 @@ from tare.wire.config import ContainerConfig, CreateBody, LogSettings
 from tare.wire.config import Mount as WireMount
 
 _locks: dict[str, asyncio.Lock] = {}
+_RED, _PLAIN = (
+    "\x1b[91m",
+    "\x1b[0m",
+)  # around what a step writes to stderr: the stream of a build has no other mark for it
 
 
 async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, sources: Sources) -> Draft | None:
@@ -86,7 +90,7 @@ async def _relay(build: Build, subscriber: Subscriber) -> None:
         for stream, data in packets:
             text = decoders[stream].decode(data)
             if text:
-                build.tell(text)
+                build.tell(f"{_RED}{text}{_PLAIN}" if stream == 2 else text)
         await build.room()
 
 

@@ -218,6 +218,9 @@ class _Stage:
                 return await copy.make_directory(self._build, path, here.top, eager=eager)
 
             return await self._do(after, key, told, make)
+        sources = self._build.cache_sources
+        if sources is not None and not self._no_cache and sources.have_step(here.history, told):
+            self._build.tell(" ---> Using cache\n")
         return replace(here, state=state, history=(*here.history, self._entry(here.at_ns, told, empty=True)))
 
     async def _run(self, here: Standing, run: Run) -> Standing:
@@ -303,7 +306,7 @@ class _Stage:
             return None
         below = here.top.layer.chain_id if here.top is not None and here.top.layer is not None else None
         record = build.engine.build_cache.find(key, below=below)
-        if record is None:
+        if record is None or (build.cache_sources is not None and not build.cache_sources.have_files(record.chain)):
             return None
         draft: Draft | None = None
         if not record.is_empty:
