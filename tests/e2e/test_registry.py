@@ -155,6 +155,20 @@ def test_the_stock_command_line(engine: Daemon, server: Registry, rootfs_tar: by
     assert f"An image does not exist locally with the tag: {server.host}/never" in refused.stderr
 
 
+def test_what_is_here_and_no_longer_there(engine: Daemon, server: Registry, rootfs_tar: bytes) -> None:
+    server.put_image("here/only", "1", [rootfs_tar])
+    name = f"{server.host}/here/only:1"
+    out(engine.host, "pull", name)
+    del server.manifests["here/only", "1"]
+    done = docker(engine.host, "pull", name)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"Error response from daemon: manifest for {name} not found: manifest unknown: manifest unknown\n",
+    )
+    assert docker(engine.host, "image", "inspect", name).returncode == 0
+    assert docker(engine.host, "rmi", name).returncode == 0
+
+
 def test_layers_are_shared_with_what_is_here(engine: Daemon, server: Registry, rootfs_tar: bytes) -> None:
     base, own = layer(base=noise(1000)), layer(own=noise(1000, 2))
     server.put_image("a", "1", [base])

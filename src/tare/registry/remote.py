@@ -228,12 +228,16 @@ class Remote:
         await self.fetch("GET", "/v2/", scope="")
 
     async def head(self, wanted: str) -> Head | None:
-        """What is said about the tag or digest; None where the registry does not answer that. Raises as `open`."""
+        """What is said about the tag or digest; None where the registry does not answer that. Raises as `open`.
+
+        None too for what is not there: only the answer to a GET has words for the user.
+        """
         headers = {"Accept": ACCEPT}
-        answer, _ = await self.fetch("HEAD", self._at(f"manifests/{quote(wanted, safe=_SAFE)}"), headers=headers)
+        target = self._at(f"manifests/{quote(wanted, safe=_SAFE)}")
+        answer, _ = await self.fetch("HEAD", target, ok=frozenset({200, 404}), headers=headers)
         size = answer.headers.get("Content-Length", "")
         digest = answer.headers.get("Docker-Content-Digest", "")
-        if not digest:
+        if answer.status == 404 or not digest:
             return None
         return Head(digest, _media(answer), int(size) if size.isdigit() else 0)
 

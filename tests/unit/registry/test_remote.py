@@ -44,6 +44,7 @@ def test_manifests() -> None:
             assert head is not None
             assert head.digest == digest
             assert head.size == len(found.raw)
+            assert await remote.head("none") is None
             with pytest.raises(Refusal) as caught:
                 await remote.manifest("none")
             assert (caught.value.status, caught.value.code) == (404, "MANIFEST_UNKNOWN")
