@@ -252,6 +252,8 @@ def test_a_client_that_leaves_ends_its_build(own: Daemon) -> None:
         ("FROM busybox\nCOPY out/passwd /\n", 200, "file does not exist"),
         ("FROM busybox\nRUN --mount=type=secret,id=s,required cat /run/secrets/s\n", 200, "secret s: not found"),
         ("FROM no.such.name.invalid/x\n", 200, "no.such.name.invalid"),
+        ("FROM busybox\nRUN --security=insecure true\n", 200, "security.insecure is not allowed"),
+        ("FROM busybox\nRUN --network=host true\n", 200, "network.host is not allowed"),
         ("FROM busybox\nCOPY --chown=nobodyhere a /\n", 200, "nobodyhere"),
     ],
 )
@@ -260,6 +262,19 @@ def test_what_is_wrong_is_said(own: Daemon, dockerfile: str, status: int, said: 
     assert done.status == status
     text = done.error or done.messages[0]["message"]
     assert said in text
+    nothing_left(own)
+
+
+def test_a_step_leaves_the_sandbox_only_when_it_may(own: Daemon) -> None:
+    dockerfile = (
+        "FROM busybox\nRUN --security=insecure --network=host ls /sys/class/net && grep CapEff /proc/self/status\n"
+    )
+    done = build(own, {"Dockerfile": dockerfile}, allow=["security.insecure", "network.host"])
+    assert done.error == "", done.error
+    assert own.bridge in done.text
+    own_caps = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
+    assert own_caps.split()[1] in done.text
+    assert build(own, {"Dockerfile": dockerfile}, allow="everything").status == 400
     nothing_left(own)
 
 

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _HUB = "https://index.docker.io/v1/"
 _MAX_SECRETS = 64 * 1024
+_ENTITLEMENTS = frozenset({"network.host", "security.insecure"})
 
 
 async def build_image(engine: Engine, request: Request) -> Answer:
@@ -79,6 +80,7 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
         epoch_ns=int(epoch) * 1_000_000_000 if epoch else None,
         secrets=_secrets(headers),
         contexts=_contexts(query),
+        allowed=_allowed(query),
         credentials=_credentials(headers),
     )
 
@@ -97,6 +99,14 @@ def _cache_from(query: Query) -> tuple[str, ...]:
         return tuple(msgspec.json.decode((query.text("cachefrom") or "null").encode(), type=list[str] | None) or ())
     except (msgspec.MsgspecError, UnicodeError):
         raise InvalidArgument("invalid JSON in cachefrom") from None
+
+
+def _allowed(query: Query) -> frozenset[str]:
+    """The entitlements given. Raises InvalidArgument for one there is not."""
+    found = frozenset(query.all("allow"))
+    for name in found - _ENTITLEMENTS:
+        raise InvalidArgument(f"unknown entitlement {name[:100]!r}: use one of {', '.join(sorted(_ENTITLEMENTS))}")
+    return found
 
 
 def _contexts(query: Query) -> dict[str, str]:

@@ -153,6 +153,7 @@ def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, Qu
         "q": options.on("quiet"),
         "nocache": options.on("no-cache"),
         "nocachefilter": options.many("no-cache-filter"),
+        "allow": options.many("allow"),
         "rm": None if options.on("rm") else "0",
         "forcerm": options.on("force-rm"),
         "pull": options.on("pull"),
@@ -397,6 +398,7 @@ BUILD = flags.Command(
     most=1,
     flags=(
         Flag("add-host", "", LIST, "A further line of /etc/hosts while it is built, name:ip", check=check_host),
+        Flag("allow", "", STRINGS, "Let RUN leave the sandbox: security.insecure, network.host", group=_BEYOND),
         Flag("build-arg", "", LIST, "Set an ARG of the Dockerfile, name=value", check=check_env),
         Flag("build-context", "", LIST, f"A further context, NAME={_IMAGE_SCHEME}REFERENCE", group=_BEYOND),
         Flag("cache-from", "", STRINGS, "Take steps over from these images"),

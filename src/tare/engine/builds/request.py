@@ -43,6 +43,7 @@ class Wanted:
     epoch_ns: int | None = None
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, str] = field(default_factory=dict)
+    allowed: frozenset[str] = frozenset()  # entitlements: `security.insecure`, `network.host`
     credentials: Callable[[Reference], Credentials] = field(repr=False, default=lambda _: Credentials())
 
 

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -120,16 +121,16 @@ def _body(build: Build, step: RunStep, mounts: list[WireMount]) -> CreateBody:
     )
 
 
-class Sources:
+class Sources(Protocol):
     """Where files of other stages, images and contexts are found; `stages.py` fills it in."""
 
     async def draft_of(self, name: str) -> Draft | None:
         """The file system called `name`: a stage, a named context, an image. None for an empty one."""
-        raise NotImplementedError
+        ...
 
     async def key_of(self, name: str) -> str:
         """What decides its content."""
-        raise NotImplementedError
+        ...
 
 
 async def _mounts(

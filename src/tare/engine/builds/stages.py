@@ -99,7 +99,7 @@ class Stages(sandbox.Sources):
             image = await self._pull(name, platform)
         drafts = []
         for layer in image.layers:
-            known = images.find_layer(build.lease, layer.chain_id)
+            known = images.layers.find(build.lease, layer.chain_id)
             if known is None:
                 raise NotFound(f"No such image: {name}")
             drafts.append(done(known))
@@ -225,6 +225,7 @@ class _Stage:
 
     async def _run(self, here: Standing, run: Run) -> Standing:
         step: RunStep = self._evaluator.run(here.state, run)
+        self._check_entitlements(run, step)
         host = self._build.wanted.host
         network = host.NetworkMode if step.network == "default" else step.network
         mounts: list[object] = []
@@ -242,6 +243,16 @@ class _Stage:
             return await sandbox.execute(self._build, run, step, here.top, self._stages)
 
         return await self._do(here, key, evaluate.created_by(step), make)
+
+    def _check_entitlements(self, run: Run, step: RunStep) -> None:
+        """A Dockerfile may be a stranger's: who asks for the build says whether its steps may leave the sandbox."""
+        wanted = self._build.wanted
+        for name, is_asked in (
+            ("security.insecure", step.is_privileged),
+            ("network.host", step.network == "host" and wanted.host.NetworkMode != "host"),
+        ):
+            if is_asked and name not in wanted.allowed:
+                raise run.line.error(f"{name} is not allowed: give --allow {name} if this Dockerfile may have it")
 
     async def _bind_key(self, origin: str, source: str) -> str:
         if origin:
@@ -310,7 +321,7 @@ class _Stage:
             return None
         draft: Draft | None = None
         if not record.is_empty:
-            layer = build.engine.images.find_layer(build.lease, record.chain) if record.chain else None
+            layer = build.engine.images.layers.find(build.lease, record.chain) if record.chain else None
             if layer is None:
                 return None
             draft = done(layer)
