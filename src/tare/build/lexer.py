@@ -10,34 +10,13 @@ import re
 from dataclasses import dataclass
 
 from tare.base.errors import InvalidArgument
+from tare.wire.changes import INSTRUCTIONS
 
 MAX_DOCKERFILE = 4 * 1024 * 1024
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)$")
 _HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)\Z", re.DOTALL)
 _TAKES_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
 KNOWN_DIRECTIVES = frozenset({"syntax", "escape", "check"})
-KEYWORDS = frozenset(
-    [
-        "ADD",
-        "ARG",
-        "CMD",
-        "COPY",
-        "ENTRYPOINT",
-        "ENV",
-        "EXPOSE",
-        "FROM",
-        "HEALTHCHECK",
-        "LABEL",
-        "MAINTAINER",
-        "ONBUILD",
-        "RUN",
-        "SHELL",
-        "STOPSIGNAL",
-        "USER",
-        "VOLUME",
-        "WORKDIR",
-    ]
-)
 
 
 class DockerfileError(InvalidArgument):
@@ -178,7 +157,7 @@ def _instruction(rows: list[str], at: int, escape: str, warnings: list[tuple[int
         rest = f"{more} {rest}".strip()
     upper = keyword.upper()
     original = "\n".join(written)
-    if upper not in KEYWORDS:
+    if upper not in INSTRUCTIONS:
         raise DockerfileError(f"unknown instruction: {keyword}{_meant(upper)}", line=first, text=original)
     flags, rest = _flags(rest.strip(), escape)
     heredocs: list[Heredoc] = []
@@ -213,7 +192,7 @@ def _without_halves(text: str) -> str:
 
 def _meant(keyword: str) -> str:
     """A hint for a misspelt instruction."""
-    best = min(KEYWORDS, key=lambda known: (_distance(keyword, known), known))
+    best = min(INSTRUCTIONS, key=lambda known: (_distance(keyword, known), known))
     return f" (did you mean {best}?)" if _distance(keyword, best) <= 2 else ""
 
 

@@ -131,7 +131,7 @@ class Intake:
     async def _run(self, job: Job, below: Job | None, source: Open, wait_after: WaitAfter) -> None:
         try:
             async with self._images.lease() as lease:
-                layer = self._images.find_layer(lease, job.wanted.chain_id)
+                layer = self._images.layers.find(lease, job.wanted.chain_id)
                 if layer is None:
                     layer = await self._make(lease, job, below, source, wait_after)
                 job.tell("Pull complete")
@@ -150,7 +150,7 @@ class Intake:
             if below is not None:
                 parent = await asyncio.shield(below.layer)
             elif job.wanted.parent is not None:
-                parent = self._images.find_layer(lease, job.wanted.parent)
+                parent = self._images.layers.find(lease, job.wanted.parent)
                 if parent is None:
                     raise InternalError(f"layer {job.wanted.digest} has lost what it stands on")
             return await self._images.layers.admit(lease, staged, parent)

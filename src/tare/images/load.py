@@ -324,7 +324,7 @@ async def _load_image(images: Images, spool: Spool, item: PlannedImage, *, quiet
         stack: list[Layer] = []
         for layer in item.layers:
             chain = chain_id([stack[-1].chain_id, layer.diff_id]) if stack else layer.diff_id
-            known = images.find_layer(lease, chain)
+            known = images.layers.find(lease, chain)
             if known is None:
                 fd = await in_thread(spool.open, layer.path)
                 try:
@@ -333,7 +333,7 @@ async def _load_image(images: Images, spool: Spool, item: PlannedImage, *, quiet
                         short = layer.diff_id.removeprefix("sha256:")[:12]
                         yield Progress(status="Loading layer", about=short, current=0, total=size)
                     try:
-                        known = await images.add_layer(
+                        known = await images.layers.add(
                             lease,
                             fd,
                             parent=stack[-1] if stack else None,

@@ -241,7 +241,9 @@ class Pulls:
             layers: list[Layer] = []
             known = self._images.find(item.image_id)
             if known is not None:
-                layers = [layer for wanted in item.layers if (layer := self._images.find_layer(lease, wanted.chain_id))]
+                layers = [
+                    layer for wanted in item.layers if (layer := self._images.layers.find(lease, wanted.chain_id))
+                ]
             if len(layers) != len(item.layers):
                 layers = []
                 board = _Board()
@@ -251,7 +253,7 @@ class Pulls:
                     layers = [job if isinstance(job, Layer) else job.layer.result() for job in jobs]
                     for job in jobs:
                         if isinstance(job, Job):
-                            self._images.find_layer(lease, job.wanted.chain_id)
+                            self._images.layers.find(lease, job.wanted.chain_id)
             await self._record(item, layers)
         forget(self.intake.downloads, item.layers)
 
@@ -284,7 +286,7 @@ class Pulls:
             jobs: list[Job | Layer] = []
             for layer in wanted:
                 about = short_id(layer.digest)
-                known = self._images.find_layer(lease, layer.chain_id)
+                known = self._images.layers.find(lease, layer.chain_id)
                 if known is not None:
                     board.tell(about, Step("Already exists"))
                     jobs.append(known)

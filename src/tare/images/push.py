@@ -105,7 +105,7 @@ class Pushes:
     async def _push(self, remote: Remote, target: Reference, image: Image) -> AsyncIterator[Progress | Pushed]:
         async with self._images.lease() as lease:
             for layer in image.layers:
-                if self._images.find_layer(lease, layer.chain_id) is None:
+                if self._images.layers.find(lease, layer.chain_id) is None:
                     raise NotFound(f"No such image: {image.id}")
             manifest = await self._describe(image, target)
             async for progress in self._send_layers(remote, image.layers):

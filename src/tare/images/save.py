@@ -173,7 +173,7 @@ async def save(images: Images, names: Sequence[str]) -> AsyncIterator[bytes]:
         async with images.lease() as lease:
             for image, _ in chosen:
                 for layer in image.layers:
-                    if images.find_layer(lease, layer.chain_id) is None:
+                    if images.layers.find(lease, layer.chain_id) is None:
                         raise NotFound(f"No such image: {image.id}")
             async for chunk in stream(plan(chosen), images.blobs):
                 yield chunk

@@ -232,7 +232,7 @@ class Images:
         if reference is not None and reference.digest:
             raise InvalidArgument("cannot import digest reference")
         async with self.lease() as lease:
-            layer = await self.add_layer(lease, stream, parent=None)
+            layer = await self.layers.add(lease, stream, parent=None)
             created = rfc3339nano(self._clock())
             history = {"created": created, "comment": message or "Imported from -"}
             raw = config_document(
@@ -309,25 +309,6 @@ class Images:
                 if not self.layers.leases[chain]:
                     del self.layers.leases[chain]
             await finish(self._collect(lease.chains), name="collect unused layers")
-
-    def find_layer(self, lease: Lease, chain: Digest) -> Layer | None:
-        """The layer if it is known, taken into the lease."""
-        return self.layers.find(lease, chain)
-
-    async def add_layer(
-        self,
-        lease: Lease,
-        source: AsyncIterator[bytes] | int,
-        *,
-        parent: Layer | None,
-        diff_id: Digest | None = None,
-        input_digest: Digest | None = None,
-        allow_empty: bool = False,
-    ) -> Layer:
-        """See `Layers.add`."""
-        return await self.layers.add(
-            lease, source, parent=parent, diff_id=diff_id, input_digest=input_digest, allow_empty=allow_empty
-        )
 
     @asynccontextmanager
     async def standing(self, image: Image) -> AsyncIterator[None]:

@@ -16,7 +16,7 @@ from msgspec import UNSET
 from tare.base.errors import InvalidArgument
 from tare.wire.config import ContainerConfig, Empty, HealthConfig
 
-_INSTRUCTIONS = frozenset(
+INSTRUCTIONS = frozenset(
     [
         "ADD",
         "ARG",
@@ -65,7 +65,7 @@ def _apply(config: Config, line: str) -> Config:
     name, rest = word.upper(), rest.strip()
     handler = _HANDLERS.get(name)
     if handler is None:
-        if name in _INSTRUCTIONS:
+        if name in INSTRUCTIONS:
             raise InvalidArgument(f"{name} is not a valid change command")
         raise InvalidArgument(f"dockerfile parse error: unknown instruction: {name}")
     if not rest and name not in ("CMD", "ENTRYPOINT"):
