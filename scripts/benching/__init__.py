@@ -1,0 +1,1 @@
+"""The items of scripts/bench, a module for each room they measure."""

@@ -1,0 +1,74 @@
+"""Builds: the classic endpoint, which is what both engines serve to the stock command line without a plugin."""
+
+from __future__ import annotations
+
+import shutil
+
+from benching.bench import IMAGE, Bench, Result, below
+from benching.engines import Engine, Missing
+
+
+def built(bench: Bench, what: str, dockerfile: str, limit: float, *, files: int = 0, is_cached: bool = False) -> Result:
+    """Build with nothing known, everything made taken away after each; or with all steps known from the first round."""
+    context = bench.work / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(dockerfile)
+    for number in range(files):
+        place = context / "files" / f"d{number // 100}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"f{number}").write_bytes(b"%08d\n" % number * (1 + number % 200))
+    made: set[str] = set()
+    built: dict[str, list[str]] = {engine.name: [] for engine in bench.engines}
+
+    def go(engine: Engine) -> None:
+        made.add(engine.name)
+        flags = ["-q", "-t", "bench:built", *([] if is_cached else ["--no-cache"])]
+        built[engine.name].append(engine.docker("build", *flags, context))
+
+    def clear(engine: Engine) -> None:
+        engine.docker("rmi", "-f", "bench:built")
+        engine.docker("image", "prune", "-f")
+        engine.docker("builder", "prune", "-af")
+        made.discard(engine.name)
+
+    try:
+        values = bench.interleaved(go, None if is_cached else clear, rounds=max(2, bench.size.rounds // 3))
+    finally:
+        for engine in bench.engines:
+            if engine.name in made:
+                clear(engine)
+        shutil.rmtree(context)
+    for name, images in built.items():  # the same image again is what tells that every step came from the cache
+        if len(set(images)) != (1 if is_cached else len(images)):
+            raise Missing(f"{name} built {len(set(images))} images in {len(images)} rounds")
+    return Result(f"build: {what}, {'all cached' if is_cached else 'cold'}", "ms", values, f"≤ {limit}", below(limit))
+
+
+def build_run(bench: Bench) -> Result:
+    return built(bench, f"{bench.size.steps} RUN steps", run_steps(bench), 0.25)
+
+
+def build_cached(bench: Bench) -> Result:
+    return built(bench, f"{bench.size.steps} RUN steps", run_steps(bench), 1.0, is_cached=True)
+
+
+def run_steps(bench: Bench) -> str:
+    return f"FROM {IMAGE}\n" + "".join(f"RUN echo {number} >/step-{number}\n" for number in range(bench.size.steps))
+
+
+def build_copy(bench: Bench) -> Result:
+    files = bench.size.copied
+    return built(bench, f"COPY of {files:,} files", f"FROM {IMAGE}\nCOPY files /files\n", 0.5, files=files)
+
+
+def build_copy_cached(bench: Bench) -> Result:
+    files, text = bench.size.copied, f"FROM {IMAGE}\nCOPY files /files\n"
+    return built(bench, f"COPY of {files:,} files", text, 0.6, files=files, is_cached=True)
+
+
+def build_stages(bench: Bench) -> Result:
+    """Stages that only sleep: what is measured is whether they do so at the same time."""
+    stages = range(4)
+    text = "".join(f"FROM {IMAGE} AS s{each}\nRUN sleep {bench.size.nap} && echo {each} >/s{each}\n" for each in stages)
+    text += f"FROM {IMAGE}\n" + "".join(f"COPY --from=s{each} /s{each} /s{each}\n" for each in stages)
+    return built(bench, f"four stages that each sleep {bench.size.nap} s", text, 0.35)
