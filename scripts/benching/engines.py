@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import selectors
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from tare.testing.daemon import Daemon
@@ -236,26 +238,34 @@ def is_whole(answer: bytes) -> bool:
     return len(body) >= sizes[0] if sizes else body.endswith(b"\r\n0\r\n\r\n")
 
 
-def rate_of_same(path: Path, target: str, seconds: float) -> float:
-    """Requests a second on one kept connection, for an answer that has always the same length: little work for the client."""
+def rate_of_same(path: Path, target: str, seconds: float, *, clients: int = 4) -> float:
+    """Requests a second on some kept connections, for an answer that has always the same length: little work here."""
     question = f"GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
-    count = 0
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(60)
-        connection.connect(str(path))
-        connection.sendall(question)
-        first = connection.recv(1 << 20)
-        while not is_whole(first):
-            first += connection.recv(1 << 20)
-        length = len(first)
-        ends = time.perf_counter() + seconds
-        while time.perf_counter() < ends:
+    buffer = bytearray(1 << 20)
+    with ExitStack() as stack:
+        chosen = stack.enter_context(selectors.DefaultSelector())
+        missing: dict[socket.socket, int] = {}
+        for _ in range(clients):
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.connect(str(path))
             connection.sendall(question)
-            missing = length
-            while missing:
-                missing -= len(connection.recv(missing))
-            count += 1
-    return count / seconds
+            answer = connection.recv(1 << 20)
+            while not is_whole(answer):
+                answer += connection.recv(1 << 20)
+            missing[connection] = length = len(answer)
+            chosen.register(connection, selectors.EVENT_READ)
+        for connection in missing:
+            connection.sendall(question)
+        count, begun = 0, time.perf_counter()
+        while (now := time.perf_counter()) < begun + seconds:
+            for key, _ in chosen.select():
+                connection = key.fileobj  # type: ignore[assignment]
+                missing[connection] -= connection.recv_into(buffer)
+                if not missing[connection]:
+                    count += 1
+                    missing[connection] = length
+                    connection.sendall(question)
+    return count / (now - begun)
 
 
 def rate(path: Path, target: str, seconds: float) -> float:

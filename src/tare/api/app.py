@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Mapping
+from functools import lru_cache
+
 from tare.api.handler import Handler
 from tare.api.routes import ROUTES
 from tare.base import version
@@ -26,15 +29,22 @@ def server_options(engine: Engine) -> ServerOptions:
     """How to serve the Engine API for this engine."""
     router: Router[Handler] = Router(ROUTES)
 
-    async def handle(request: Request) -> Answer:
-        request.version, path = split_version(request.path, newest=version.API_NEWEST, oldest=version.API_OLDEST)
-        route, request.params = router.find(request.method, path)
-        if request.version < route.since:
-            raise InvalidArgument(
-                f"{request.method} {route.pattern} requires minimum API version {version.text(route.since)}"
-            )
+    @lru_cache(maxsize=1024)
+    def routed(method: str, path: str) -> tuple[tuple[int, int], Handler, Mapping[str, str]]:
+        asked, rest = split_version(path, newest=version.API_NEWEST, oldest=version.API_OLDEST)
+        route, params = router.find(method, rest)
+        if asked < route.since:
+            raise InvalidArgument(f"{method} {route.pattern} requires minimum API version {version.text(route.since)}")
+        return asked, route.handler, params
+
+    def handle(request: Request) -> Response | Awaitable[Answer]:
+        request.version, handler, request.params = routed(request.method, request.path)
+        answer = handler(engine, request)
+        return answer if isinstance(answer, Response) else finished(request, answer)
+
+    async def finished(request: Request, coming: Awaitable[Answer]) -> Answer:
         asked_by.set(request.user)
-        answer = await route.handler(engine, request)
+        answer = await coming
         if request.method not in _LOOKS:
             await engine.events.settled()
         return answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import msgspec
 
@@ -10,17 +10,17 @@ from tare.aio import tasks
 from tare.aio.threads import in_thread
 from tare.api.handler import read_json, seconds_to_nanos
 from tare.base.errors import Conflict, InvalidArgument, NotImplementedYet
-from tare.containers.container import State
+from tare.containers.container import Container, State
 from tare.containers.logoptions import is_readable
 from tare.containers.service import Outcome
-from tare.containers.view import inspect_body
 from tare.engine import attach as attach_verb
 from tare.engine import commit as commit_verb
 from tare.engine import create as create_verb
 from tare.engine import export as export_verb
+from tare.engine import inspect as inspect_verb
 from tare.engine import links, listing, logs, prune, remove, rename, rotation, start, stop
 from tare.engine import restart as restart_verb
-from tare.engine.engine import Engine, files_of
+from tare.engine.engine import Engine
 from tare.web import websocket
 from tare.web.message import Answer, Query, Request, Response, Stream, Upgrade, json_response, no_content
 from tare.wire.config import ContainerConfig, CreateBody
@@ -60,19 +60,16 @@ async def create(engine: Engine, request: Request) -> Answer:
     return json_response(CreateResponse(Id=container.id, Warnings=warnings), 201)
 
 
-async def inspect(engine: Engine, request: Request) -> Answer:
+def inspect(engine: Engine, request: Request) -> Response | Awaitable[Answer]:
     """`GET /containers/{id}/json`."""
-    slot = engine.containers.find(request.params["id"])
-    container = slot.container
-    sizes = await listing.sizes_of(engine, container) if request.query.flag("size") else None
-    body = inspect_body(
-        container,
-        files=files_of(engine, container),
-        graph_driver=export_verb.graph_driver(engine, container),
-        exec_ids=engine.execs.ids_of(container.id),
-        sizes=sizes,
-    )
-    return json_response(body)
+    container = engine.containers.find(request.params["id"]).container
+    if request.query.flag("size"):
+        return _inspect_with_sizes(engine, container)
+    return Response(body=inspect_verb.inspect_json(engine, container))
+
+
+async def _inspect_with_sizes(engine: Engine, container: Container) -> Answer:
+    return Response(body=await inspect_verb.inspect_json_with_sizes(engine, container))
 
 
 async def start_(engine: Engine, request: Request) -> Answer:

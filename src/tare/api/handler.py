@@ -9,10 +9,11 @@ import msgspec
 
 from tare.base.errors import InvalidArgument
 from tare.engine.engine import Engine
-from tare.web.message import MAX_JSON_BODY_BYTES, Answer, Request
+from tare.web.message import MAX_JSON_BODY_BYTES, Answer, Request, Response
 from tare.wire.decode import decode
 
-Handler = Callable[[Engine, Request], Awaitable[Answer]]
+Handler = Callable[[Engine, Request], Response | Awaitable[Answer]]
+"""A plain function where the answer is known at once (it only looks, and asks nothing of disk or kernel)."""
 T = TypeVar("T", bound=msgspec.Struct)
 
 

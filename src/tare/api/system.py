@@ -55,12 +55,12 @@ def _built() -> str:
     return rfc3339nano(Path(tare.__file__).stat().st_mtime_ns // 1_000_000_000 * 1_000_000_000)
 
 
-async def ping(_: Engine, __: Request) -> Answer:
+def ping(_: Engine, __: Request) -> Response:
     """`GET /_ping`."""
     return Response(body=b"OK", content_type="text/plain; charset=utf-8", headers=_PING)
 
 
-async def ping_head(_: Engine, __: Request) -> Answer:
+def ping_head(_: Engine, __: Request) -> Response:
     """`HEAD /_ping`."""
     return Response(content_type="text/plain; charset=utf-8", headers={**_PING, "Content-Length": "0"})
 

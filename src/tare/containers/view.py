@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -241,6 +242,25 @@ class SummaryCache:
             kept = (container, image, before, after)
             self._kept[container.id] = kept
         return b"".join((kept[2], status_text(container, now).encode(), kept[3]))
+
+    def forget(self, container_id: str) -> None:
+        """The container is gone."""
+        self._kept.pop(container_id, None)
+
+
+class InspectCache:
+    """Encoded bodies of inspect, one per record: renewed when the record is replaced or its execs change."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[Container, list[str], bytes]] = {}
+
+    def encode(self, container: Container, exec_ids: list[str], make: Callable[[], ContainerBody]) -> bytes:
+        """The JSON text; `make` is called when it is not known."""
+        kept = self._kept.get(container.id)
+        if kept is None or kept[0] is not container or kept[1] != exec_ids:
+            kept = (container, exec_ids, msgspec.json.encode(make()) + b"\n")
+            self._kept[container.id] = kept
+        return kept[2]
 
     def forget(self, container_id: str) -> None:
         """The container is gone."""

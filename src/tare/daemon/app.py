@@ -31,7 +31,7 @@ from tare.build.cache import BuildCache
 from tare.containers import capabilities, records
 from tare.containers.execs import Execs
 from tare.containers.service import Containers
-from tare.containers.view import SummaryCache
+from tare.containers.view import InspectCache, SummaryCache
 from tare.daemon.options import Options, load, tcp_sockets
 from tare.drivers import cgroups, host, userns
 from tare.drivers.archive.client import Archiver
@@ -290,6 +290,7 @@ async def build(options: Options) -> Engine:
         runtimes=runtimes,
         filters=FilterCache(options.data_root / "seccomp"),
         summaries=SummaryCache(),
+        inspections=InspectCache(),
         alarms=Alarms(),
         transport=transport,
         build_cache=build_cache,

@@ -12,7 +12,7 @@ from tare.containers.container import Container
 from tare.containers.execs import Execs
 from tare.containers.logoptions import DEFAULT_DRIVER
 from tare.containers.service import Containers
-from tare.containers.view import Files, SummaryCache
+from tare.containers.view import Files, InspectCache, SummaryCache
 from tare.drivers.archive.client import Archiver
 from tare.drivers.cgroups import Layout
 from tare.drivers.host import HostFacts
@@ -81,6 +81,7 @@ class Engine:
     runtimes: Mapping[str, OciRuntime]
     filters: FilterCache
     summaries: SummaryCache
+    inspections: InspectCache
     alarms: Alarms
     transport: Transport
     pulls: Pulls

@@ -6,9 +6,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-from tare.containers.container import Container
 from tare.containers.service import Slot
 from tare.drivers import userns
 from tare.engine.engine import Engine, rootfs_of
@@ -41,18 +39,3 @@ async def export(engine: Engine, slot: Slot) -> AsyncIterator[bytes]:
         if own:
             engine.snapshots.unmount(target)
             target.rmdir()
-
-
-def graph_driver(engine: Engine, container: Container) -> dict[str, Any]:
-    """`GraphDriver` of inspect: the directories of the overlay."""
-    upper = engine.snapshots.upper(container.id)
-    return {
-        "Data": {
-            "ID": container.id,
-            "LowerDir": ":".join(str(path) for path in engine.snapshots.lowers(container.id)),
-            "MergedDir": str(rootfs_of(engine, container.id)),
-            "UpperDir": str(upper),
-            "WorkDir": str(upper.parent / "work"),
-        },
-        "Name": "overlay2",
-    }

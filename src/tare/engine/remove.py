@@ -87,6 +87,7 @@ async def _clear(engine: Engine, slot: Slot, *, volumes: bool) -> None:
     await engine.containers.forget(slot)
     engine.execs.forget(container.id)
     engine.summaries.forget(container.id)
+    engine.inspections.forget(container.id)
     slot.hub.finish()
     tell(engine, container, "destroy")
     slot.tell_removed()

@@ -1,6 +1,7 @@
 """What a handler gets and what it returns.
 
-A handler is `async def handler(request: Request) -> Response | Stream | Upgrade`. It never touches the connection:
+A handler is `async def handler(request: Request) -> Response | Stream | Upgrade`, or a plain function that returns a
+`Response` where nothing has to be waited for. It never touches the connection:
 the server in `web/server.py` writes the answer, applies backpressure, and tells the handler (by cancellation) when
 the client is gone.
 """
@@ -103,7 +104,7 @@ class Request:
     headers: Mapping[str, str]  # names in lower case; repeated headers joined by ", "
     body: Body
     version: tuple[int, int] = (1, 51)
-    params: dict[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
     user: str = ""  # who asked, for the audit trail: "uid=0 pid=…" on a unix socket, certificate name on TCP
 
     @property

@@ -29,11 +29,13 @@ import httptools
 
 from tare.aio import tasks
 from tare.base.errors import ClientGone, InvalidArgument, TareError
-from tare.web.message import JSON, Answer, Peer, Query, Request, Response, Stream, Upgrade
+from tare.web.heads import Head, HeadReader
+from tare.web.message import JSON, Answer, Peer, Request, Response, Stream, Upgrade
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[Request], Awaitable[Answer]]
+Handler = Callable[[Request], Response | Awaitable[Answer]]
+"""What is known at once is answered at once; only what has to wait costs a task."""
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 10.0
@@ -45,23 +47,7 @@ _WRITE_HIGH = 1024 * 1024
 _DRAIN_LIMIT_S = 0.05
 _SIOCOUTQ = 0x5411
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
-_SINGLE = frozenset({b"content-length", b"transfer-encoding", b"host", b"content-type"})
-
-
-class _Head:
-    """What llhttp says about one request head."""
-
-    __slots__ = ("headers", "url")
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+_AT_ONCE = 64  # requests of one client answered before others have their turn
 
 
 class _ChunkedBody:
@@ -282,7 +268,7 @@ class Connection(asyncio.Protocol):
         else:
             self._buffer += data
             if self._task is None:
-                self._next_request()
+                self._next_requests()
             elif len(self._buffer) > _BODY_HIGH:
                 self.pause_reading()
 
@@ -348,73 +334,42 @@ class Connection(asyncio.Protocol):
         if self._chunked.complete:
             body.finish()
 
-    def _next_request(self) -> None:
+    def _next_requests(self) -> None:
+        """Answer what lies complete in the buffer, until one of them has to wait; others have their turn now and then."""
+        for _ in range(_AT_ONCE):
+            if self._task is not None or self._closing or not self._next_request():
+                return
+        asyncio.get_running_loop().call_soon(self._next_requests)
+
+    def _next_request(self) -> bool:
+        """Take one request out of the buffer and begin to answer it. False when there is none."""
+        if not self._buffer:
+            return False
         end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self._buffer) > MAX_HEAD_BYTES:
-                self._refuse(431, "request headers are too large")
-            elif b"\n\n" in self._buffer:
-                self._refuse(400, "malformed request: bare line feeds")
-            return
-        if end > MAX_HEAD_BYTES:
+        if end > MAX_HEAD_BYTES or (end < 0 and len(self._buffer) > MAX_HEAD_BYTES):
             self._refuse(431, "request headers are too large")
-            return
+            return False
+        if end < 0:
+            if b"\n\n" in self._buffer:
+                self._refuse(400, "malformed request: bare line feeds")
+            return False
         raw = bytes(self._buffer[: end + 4])
         del self._buffer[: end + 4]
         try:
-            request, length, chunked = self._parse(raw)
-        except (httptools.HttpParserError, InvalidArgument, ValueError) as error:
+            head = self._server.heads.read(raw)
+        except (InvalidArgument, ValueError) as error:
             self._refuse(400, f"malformed request: {error}")
-            return
-        self._begin(request, length, chunked)
+            return False
+        self._begin(head)
+        return True
 
-    def _parse(self, raw: bytes) -> tuple[Request, int, bool]:
-        head = _Head()
-        parser = httptools.HttpRequestParser(head)
-        try:
-            parser.feed_data(raw)
-        except httptools.HttpParserUpgrade:
-            pass
-        if b"\r\n " in raw or b"\r\n\t" in raw:
-            raise InvalidArgument("folded header line")
-        headers: dict[str, str] = {}
-        for name, value in head.headers:
-            if name in _SINGLE and name.decode() in headers:
-                raise InvalidArgument(f"repeated {name.decode('latin-1')} header")
-            key, text = name.decode("latin-1"), value.decode("latin-1")
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        chunked = "transfer-encoding" in headers
-        if chunked and (headers["transfer-encoding"].strip().lower() != "chunked" or "content-length" in headers):
-            raise InvalidArgument("ambiguous body length")
-        length = 0
-        if "content-length" in headers:
-            text = headers["content-length"]
-            if not (text.isascii() and text.isdigit() and len(text) < 19):
-                raise InvalidArgument("bad Content-Length")
-            length = int(text)
-        path, _, query = head.url.decode("latin-1").partition("?")
-        if not path.startswith("/"):
-            path = "/" + path.partition("://")[2].partition("/")[2] if "://" in path else "/" + path
-        body = _RequestBody(self)
-        self._body = body
-        request = Request(
-            method=parser.get_method().decode("ascii"),
-            path=path,
-            query=Query(query),
-            headers=headers,
-            body=body,
-            user=self._user,
-        )
-        self._keep_alive = _keeps_alive(parser.get_http_version(), headers.get("connection", ""))
-        self._expect_continue = headers.get("expect", "").lower() == "100-continue"
-        return request, length, chunked
-
-    def _begin(self, request: Request, length: int, chunked: bool) -> None:
-        body = self._body
-        assert body is not None
-        self._remaining = length
-        self._chunked = _ChunkedBody() if chunked else None
-        if not chunked and length == 0:
+    def _begin(self, head: Head) -> None:
+        body = self._body = _RequestBody(self)
+        self._keep_alive = head.keeps_alive
+        self._expect_continue = head.expects_continue
+        self._remaining = head.length
+        self._chunked = _ChunkedBody() if head.is_chunked else None
+        if not head.is_chunked and head.length == 0:
             body.finish()
         elif self._buffer:
             early = bytes(self._buffer)
@@ -422,7 +377,21 @@ class Connection(asyncio.Protocol):
             self._feed_body(early)
         if self._eof and not body.complete:
             body.fail(ClientGone("the client left before its request was complete"))
-        self._task = tasks.spawn(self._answer(request), name=f"{request.method} {request.path}")
+        request = Request(
+            method=head.method, path=head.path, query=head.query, headers=head.headers, body=body, user=self._user
+        )
+        try:
+            answer = self._server.options.handler(request)
+        except Exception as error:
+            answer = self._server.options.error(error)
+        if not isinstance(answer, Response):
+            self._task = tasks.spawn(self._answer(request, answer), name=f"{request.method} {request.path}")
+            return
+        self._write_response(answer, head_only=request.method == "HEAD")
+        if self._write_paused:
+            self._task = tasks.spawn(self._written(), name=f"writing the answer to {request.method} {request.path}")
+        else:
+            self._after_answer()
 
     def _refuse(self, status: int, text: str) -> None:
         self._buffer.clear()
@@ -434,10 +403,19 @@ class Connection(asyncio.Protocol):
 
     # --- answering
 
-    async def _answer(self, request: Request) -> None:
+    async def _written(self) -> None:
+        """A response is on its way to a slow client."""
+        try:
+            await self._drain()
+        except ClientGone:
+            self.close()
+        else:
+            self._after_task()
+
+    async def _answer(self, request: Request, coming: Awaitable[Answer]) -> None:
         try:
             try:
-                answer = await self._server.options.handler(request)
+                answer = await coming
             except asyncio.CancelledError:
                 raise
             except ClientGone:
@@ -454,7 +432,7 @@ class Connection(asyncio.Protocol):
             else:
                 await self._upgrade(answer, offered=request.wants_upgrade)
                 return
-            self._after_answer()
+            self._after_task()
         except asyncio.CancelledError:
             self.close()
             if not self._closing:
@@ -466,8 +444,12 @@ class Connection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
 
-    def _after_answer(self) -> None:
+    def _after_task(self) -> None:
         self._task = None
+        self._after_answer()
+        self._next_requests()
+
+    def _after_answer(self) -> None:
         body, self._body = self._body, None
         if body is not None and not body.complete:
             self._keep_alive = False  # the rest of an unread body would be taken for the next request
@@ -476,17 +458,12 @@ class Connection(asyncio.Protocol):
             return
         self.since = time.monotonic()
         self.resume_reading()
-        if self._buffer:
-            self._next_request()
 
     def _head(self, status: int, headers: dict[str, str]) -> bytes:
-        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}"]
-        lines.extend(f"{name}: {value}" for name, value in self._server.options.headers.items())
-        lines.extend(f"{name}: {value}" for name, value in headers.items())
-        lines.append(f"Date: {self._server.date()}")
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
         if not self._keep_alive:
-            lines.append("Connection: close")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+            lines.append("Connection: close\r\n")
+        return b"%b%b\r\n" % (self._server.head_start(status), "".join(lines).encode("latin-1", "replace"))
 
     def _write_response(self, response: Response, *, head_only: bool) -> None:
         headers = dict(response.headers)
@@ -627,12 +604,6 @@ class Connection(asyncio.Protocol):
     _keep_alive = True
 
 
-def _keeps_alive(http_version: str, connection: str) -> bool:
-    """Whether the client wants the connection kept (llhttp forgets its answer once the message is complete)."""
-    words = {word.strip().lower() for word in connection.split(",")}
-    return "keep-alive" in words if http_version == "1.0" else "close" not in words
-
-
 def _who(transport: asyncio.Transport) -> str:
     """Who is at the other end of a unix socket, as the kernel recorded it at connect."""
     sock = transport.get_extra_info("socket")
@@ -653,7 +624,9 @@ class Server:
         self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
-        self._date = (0, "")
+        self.heads = HeadReader()
+        self._now = 0
+        self._starts: dict[int, bytes] = {}
 
     async def listen(self, sock: socket.socket) -> None:
         """Serve on a bound socket (listening is done here)."""
@@ -691,12 +664,19 @@ class Server:
         """The connection is closed."""
         self._connections.discard(connection)
 
-    def date(self) -> str:
-        """The Date header, made once a second."""
+    def head_start(self, status: int) -> bytes:
+        """The status line and the headers that every answer has; made once a second for each status."""
         now = int(time.time())
-        if now != self._date[0]:
-            self._date = (now, formatdate(now, usegmt=True))
-        return self._date[1]
+        if now != self._now:
+            self._now = now
+            self._starts.clear()
+        start = self._starts.get(status)
+        if start is None:
+            lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}"]
+            lines += [f"{name}: {value}" for name, value in self.options.headers.items()]
+            lines.append(f"Date: {formatdate(now, usegmt=True)}\r\n")
+            start = self._starts[status] = "\r\n".join(lines).encode("latin-1", "replace")
+        return start
 
     def _sweep(self) -> None:
         now = time.monotonic()

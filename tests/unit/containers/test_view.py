@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -150,3 +151,22 @@ def test_a_label_cannot_take_the_place_of_the_status(made: Any) -> None:
     entry = json.loads(view.SummaryCache().encode(made(config=config), now=NOW, image="nginx"))
     assert entry["Status"] == "Created"
     assert entry["Labels"] == config.Labels
+
+
+def test_inspect_is_encoded_again_when_the_record_or_its_execs_change(made: Any) -> None:
+    cache, first, calls = view.InspectCache(), made(), 0
+
+    def make() -> view.ContainerBody:
+        nonlocal calls
+        calls += 1
+        return view.inspect_body(first, files=FILES, graph_driver={})
+
+    text = cache.encode(first, [], make)
+    assert cache.encode(first, [], make) is text
+    assert calls == 1
+    cache.encode(first, ["e"], make)
+    cache.encode(dataclasses.replace(first), ["e"], make)
+    assert calls == 3
+    cache.forget(first.id)
+    cache.encode(first, ["e"], make)
+    assert calls == 4

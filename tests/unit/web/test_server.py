@@ -15,7 +15,7 @@ from tare.web.server import Server, ServerOptions, error_response, unix_socket
 from tare.wire.errors import status_of, text_of
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Handler = Callable[[Request], Awaitable[Answer]]
+Handler = Callable[[Request], Response | Awaitable[Answer]]
 
 
 def serve(tmp_path: Path, handler: Handler, talk: Talk, **options: object) -> None:
@@ -308,3 +308,59 @@ def test_socket_is_private_and_live_ones_are_respected(tmp_path: Path) -> None:
         unix_socket(str(path), group=None)
     first.close()
     unix_socket(str(path), group=None).close()
+
+
+def at_once(request: Request) -> Response:
+    return Response(body=request.query.text("n").encode() + request.query.text("fill").encode() * 100_000)
+
+
+def test_what_is_known_at_once_is_answered_in_order(tmp_path: Path) -> None:
+    """More requests in one piece than are answered in one turn, among them one that has to wait."""
+
+    def handler(request: Request) -> Response | Awaitable[Answer]:
+        return echo(request) if request.method == "POST" else at_once(request)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = [b"GET /x?n=%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(200)]
+        asked[100] = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n100"
+        writer.write(b"".join(asked))
+        for number in range(200):
+            status, headers = await head(reader)
+            assert status == 200
+            assert int(await reader.readexactly(int(headers["Content-Length"]))) == number
+
+    serve(tmp_path, handler, talk)
+
+
+def test_what_is_known_at_once_waits_for_a_slow_client(tmp_path: Path) -> None:
+    answered = 0
+
+    def handler(request: Request) -> Response:
+        nonlocal answered
+        answered += 1
+        return at_once(request)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /x?n=7&fill=x HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+        await head(reader)
+        assert answered < 60  # 1 MiB is let go unread, and what lies in the sockets
+        for _ in range(99):
+            await reader.readexactly(100_001)
+            await head(reader)
+        assert answered == 100
+
+    serve(tmp_path, handler, talk)
+
+
+def test_a_plain_handler_may_fail(tmp_path: Path) -> None:
+    def handler(_: Request) -> Response:
+        raise NotFound("No such container: web")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+        for _ in range(2):
+            status, headers = await head(reader)
+            assert status == 404
+            await reader.readexactly(int(headers["Content-Length"]))
+
+    serve(tmp_path, handler, talk)
