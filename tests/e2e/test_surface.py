@@ -1,6 +1,6 @@
 """The API's surface as bytes: versions, statuses, error bodies, and what Docker has and this engine does not.
 
-Exercises api/app, api/routes, api/system, api/absent, api/handler, engine/info and engine/restart.
+Exercises api/app, api/routes, api/system, api/absent, api/handler, engine/info, engine/inspect and engine/restart.
 """
 
 from __future__ import annotations
