@@ -36,6 +36,7 @@ from tare.daemon.options import Options, load, tcp_sockets
 from tare.drivers import cgroups, host, userns
 from tare.drivers.archive.client import Archiver
 from tare.drivers.inotify import Alarms
+from tare.drivers.migration import Migration
 from tare.drivers.network.nft import Listener
 from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime, probe
@@ -276,6 +277,7 @@ async def build(options: Options) -> Engine:
         ),
         host=facts,
         cgroups=layout,
+        migration=Migration(layout),
         db=db,
         archiver=archiver,
         images=images,

@@ -64,6 +64,7 @@ async def create_on(
     build_id: str = "",
 ) -> tuple[Container, list[str]]:
     """As `create`, on files that need not be an image's. build_id: the build it is a step of."""
+    engine.migration.expect()
     own = config_of(body)
     container_id = ContainerId(random_id())
     chosen = engine.containers.choose_name(name, container_id)

@@ -18,6 +18,7 @@ from tare.drivers.cgroups import Layout
 from tare.drivers.host import HostFacts
 from tare.drivers.inotify import Alarms
 from tare.drivers.logsinks import JOURNAL
+from tare.drivers.migration import Migration
 from tare.drivers.runtime.monitor import Monitor
 from tare.drivers.runtime.oci import OciRuntime
 from tare.drivers.runtime.sessions import Sessions
@@ -67,6 +68,7 @@ class Engine:
     settings: Settings
     host: HostFacts
     cgroups: Layout
+    migration: Migration
     db: Database
     archiver: Archiver
     images: Images

@@ -57,6 +57,7 @@ def create(engine: Engine, slot: Slot, body: ExecCreateBody, *, name: str = "") 
         raise InvalidArgument("No exec command specified")
     keys = parse_keys(body.DetachKeys) if body.DetachKeys else b""
     require_running(slot.container, name=name)
+    engine.migration.expect()
     exec_ = Exec(
         id=random_id(),
         container_id=slot.container.id,
@@ -116,6 +117,7 @@ async def start(engine: Engine, exec_: Exec, *, attached: bool, size: tuple[int,
     if exec_.is_claimed:
         raise Conflict(f"Error: Exec command {exec_.id} is already running")
     exec_.is_claimed = True
+    engine.migration.expect()
     slot = engine.containers.find(exec_.container_id)
     tell(engine, slot.container, f"exec_start: {_command(exec_)}", execID=exec_.id)
     try:

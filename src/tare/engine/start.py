@@ -59,6 +59,7 @@ async def start(engine: Engine, slot: Slot, *, by_policy: bool = False) -> None:
     A program that cannot be executed is recorded with exit code 127 or 126 and raised as InvalidArgument (W9). When
     `--rm` was asked for, a failed start removes the container and releases who waits for that (W37).
     """
+    engine.migration.expect()
     async with slot.lock:
         container = slot.container
         if slot.is_being_removed or container.state is State.REMOVING:
