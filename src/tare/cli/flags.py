@@ -166,7 +166,7 @@ def _scalar(kind: str, text: str) -> Value:
     if kind in (INT, INT64, UINT16, UINT):
         return _integer(kind, text)
     if kind == BYTES:
-        from tare.cli.human import parse_bytes
+        from tare.base.sizes import parse_bytes
 
         return -1 if text == "-1" else parse_bytes(text)
     if kind == DURATION:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
-_POWER = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _NANOS = {
     "ns": 1,
     "us": 1_000,
@@ -68,23 +67,6 @@ def duration(seconds: float) -> str:
     if hours < 24 * 365 * 2:
         return f"{hours // 24 // 30} months"
     return f"{int(seconds) // _HOUR // 24 // 365} years"
-
-
-def parse_bytes(text: str) -> int:
-    """`512m`, `1.5GiB`, `100`: bytes, in powers of 1024 whatever the unit's name. Raises ValueError."""
-    number = text
-    while number and not (number[-1].isascii() and (number[-1].isdigit() or number[-1] == ".")):
-        number = number[:-1]
-    unit = text[len(number) :]
-    if not number or not number.replace(".", "", 1).isdigit():
-        raise ValueError(f"invalid size: '{text}'")
-    suffix = unit.strip(" ").lower() if unit[:1] == " " else unit.lower()
-    letter = suffix.removesuffix("ib") if len(suffix) == 3 else suffix.removesuffix("b") if len(suffix) == 2 else suffix
-    if letter not in _POWER or (len(suffix) > 1 and letter in ("", "b")):
-        raise ValueError(f"invalid suffix: '{suffix}'")
-    if "." not in number:
-        return int(number) << (10 * _POWER[letter])
-    return int(float(number) * (1 << (10 * _POWER[letter])))
 
 
 def parse_cpus(text: str) -> int:

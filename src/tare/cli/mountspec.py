@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 
+from tare.base.sizes import parse_bytes
 from tare.cli.csvline import fields
 from tare.cli.flags import _FALSE, _TRUE
-from tare.cli.human import parse_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ SYS_FSOPEN = 430
 SYS_FSCONFIG = 431
 SYS_FSMOUNT = 432
 SYS_CLOSE_RANGE = 436
+SYS_QUOTACTL_FD = 443
 SYS_OPENAT2 = 437
 SYS_MOUNT_SETATTR = 442
 
@@ -102,6 +103,17 @@ def openat2(dirfd: int, path: str | bytes, flags: int, *, resolve: int, mode: in
             if error.errno != errno.EAGAIN or attempt == _OPENAT2_TRIES - 1:
                 raise
     raise AssertionError("unreachable")
+
+
+def quotactl_fd(fd: int, command: int, number: int, buffer: ctypes.Array[ctypes.c_char]) -> None:
+    """Ask for or set a quota on the file system of `fd`; `command` holds the kind of quota in its low byte."""
+    _syscall(
+        SYS_QUOTACTL_FD,
+        ctypes.c_int(fd),
+        ctypes.c_uint(command),
+        ctypes.c_uint(number),
+        ctypes.cast(buffer, ctypes.c_void_p),
+    )
 
 
 def open_in_root(root_fd: int, path: str | bytes, flags: int, *, mode: int = 0) -> int:

@@ -13,6 +13,7 @@ from tare.base import clock
 from tare.base.digest import hex_of
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.ids import ContainerId, random_id
+from tare.base.sizes import parse_bytes
 from tare.containers import checks, logoptions, wishes
 from tare.containers.container import Container, MountPoint
 from tare.containers.merge import merge
@@ -80,7 +81,7 @@ async def create_on(
     userns.check(engine, host_config)
     cdi.check(engine, host_config)
     wishes.check(config.Labels or {})
-    _refuse_later_subjects(host_config)
+    limit = _size_limit(engine, host_config)
     ports.wishes(config, host_config)  # a port that cannot be is refused now, not at start
     config = _with_hostname(engine, config, host_config, container_id)
     _refuse_by_version(host_config, version)
@@ -106,7 +107,7 @@ async def create_on(
     )
     async with undo_on_error("create") as undo:
         container = replace(container, mounts=await volumes.provide(engine, container_id, mounts, undo))
-        engine.snapshots.prepare(container_id, base.snapshot)
+        engine.snapshots.prepare(container_id, base.snapshot, limit=limit)
         undo.push(engine.snapshots.remove, container_id)
         directory = directory_of(engine, container_id)
         directory.mkdir(mode=0o700)
@@ -154,13 +155,24 @@ def _with_hostname(
     return msgspec.structs.replace(config, Hostname=container_id[:12])
 
 
-def _refuse_later_subjects(host_config: HostConfig) -> None:
-    """What this version does not serve is refused in words, not ignored."""
-    if host_config.StorageOpt:
+def _size_limit(engine: Engine, host_config: HostConfig) -> int:
+    """Bytes that the container may write into its own layer (`--storage-opt size=10G`), 0 without a limit."""
+    options = host_config.StorageOpt or {}
+    for name in options:
+        if name != "size":
+            raise InvalidArgument(f"Unknown option {name}", hint="the one option is size=BYTES, as in size=10G")
+    if "size" not in options:
+        return 0
+    try:
+        size = parse_bytes(options["size"])
+    except ValueError as error:
+        raise InvalidArgument(f"storage option size: {error}") from None
+    if size and not engine.snapshots.serves_limits():
         raise InvalidArgument(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
-            hint="this version limits no file system: use a volume of a limited size",
+            hint="or over ext4 mounted with prjquota; the data root is on neither",
         )
+    return size
 
 
 def _refuse_by_version(host_config: HostConfig, version: tuple[int, int]) -> None:

@@ -37,20 +37,6 @@ def test_duration(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"),
-    [("1", 1), ("1k", 1024), ("1KB", 1024), ("1kib", 1024), ("1.5g", 1610612736), ("2 m", 2097152), ("3b", 3)],
-)
-def test_parse_bytes(text: str, count: int) -> None:
-    assert human.parse_bytes(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "x", "1x", "-1", "1.2.3", "1ibb"])
-def test_parse_bytes_refuses(text: str) -> None:
-    with pytest.raises(ValueError):
-        human.parse_bytes(text)
-
-
-@pytest.mark.parametrize(
     ("text", "nanos"),
     [("0", 0), ("1h30m", 5400 * 10**9), ("250ms", 250_000_000), ("-1.5s", -1_500_000_000), ("1us2ns", 1002)],
 )

@@ -43,8 +43,15 @@ class Snapshotter(Protocol):
     only moves to the trash); use a thread for `changes` and `usage`.
     """
 
-    def prepare(self, key: str, parent: str | None) -> None:
-        """Make a writable snapshot on top of the committed `parent` (None: empty). Raises Conflict, NotFound."""
+    def prepare(self, key: str, parent: str | None, *, limit: int = 0) -> None:
+        """Make a writable snapshot on top of the committed `parent` (None: empty). Raises Conflict, NotFound.
+
+        limit: bytes that may be written into it, 0 for as many as there are; only where `serves_limits`.
+        """
+        ...
+
+    def serves_limits(self) -> bool:
+        """Whether a writable snapshot can be limited in size."""
         ...
 
     def mount(self, key: str, target: Path, *, readonly: bool = False, ids: Ids | None = None) -> None:

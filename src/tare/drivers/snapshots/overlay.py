@@ -25,6 +25,7 @@ from pathlib import Path
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, Unavailable
 from tare.base.ids import is_full_id
 from tare.drivers import linux
+from tare.drivers.quota import Quotas
 from tare.drivers.snapshots import ADDED, DELETED, MODIFIED, Change, Ids, Usage
 from tare.drivers.trees import delete_in_background
 from tare.store.blobs import fsync_directory
@@ -55,6 +56,7 @@ class OverlaySnapshotter:
         self._aliases: dict[str, str] = {}  # sealed snapshots that were settled, by the name they had before
         self._renaming = threading.Lock()  # no sealed snapshot gets its name between looking it up and mounting it
         self._lowerdir_each: bool | None = None
+        self._quotas = Quotas(self._root)
         self._make_init_layer()
 
     def __repr__(self) -> str:
@@ -62,7 +64,11 @@ class OverlaySnapshotter:
 
     # -- life cycle ---------------------------------------------------------------------------------------------------
 
-    def prepare(self, key: str, parent: str | None) -> None:
+    def serves_limits(self) -> bool:
+        """See Snapshotter."""
+        return self._quotas.is_served()
+
+    def prepare(self, key: str, parent: str | None, *, limit: int = 0) -> None:
         """See Snapshotter."""
         self._check_name(key)
         parent = self._aliases.get(parent, parent) if parent else None
@@ -73,6 +79,8 @@ class OverlaySnapshotter:
         fresh = self._root / f".new-{secrets.token_hex(8)}"
         fresh.mkdir(mode=0o700)
         try:
+            if limit:
+                self._quotas.limit(fresh, limit)
             (fresh / "work").mkdir(mode=0o700)
             make_root(fresh / "fs", self._root / parent / "fs" if parent else None)
             (fresh / "parent").write_text(parent or "")
