@@ -59,7 +59,9 @@ class Bench:
         )
         await images.restore(active or set())
         # The image handlers use these parts of an engine and no other.
-        parts = SimpleNamespace(images=images, snapshots=snapshots, archiver=self.archiver, containers=[])
+        parts = SimpleNamespace(
+            images=images, snapshots=snapshots, archiver=self.archiver, containers=[], image_mounts={}
+        )
         return cast(Engine, parts)
 
     def close(self) -> None:

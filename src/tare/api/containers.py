@@ -21,6 +21,7 @@ from tare.engine import inspect as inspect_verb
 from tare.engine import links, listing, logs, prune, remove, rename, rotation, start, stop
 from tare.engine import restart as restart_verb
 from tare.engine.engine import Engine
+from tare.images.naming import time_ns
 from tare.web import websocket
 from tare.web.message import Answer, Query, Request, Response, Stream, Upgrade, json_response, no_content
 from tare.wire.config import ContainerConfig, CreateBody
@@ -271,6 +272,17 @@ async def prune_(engine: Engine, request: Request) -> Answer:
     return json_response({"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed})
 
 
+def created_at(text: str) -> int | None:
+    """`timestamp` of a commit: RFC 3339, or seconds since the epoch. Raises InvalidArgument."""
+    if not text:
+        return None
+    if text.isascii() and text.isdecimal() and len(text) <= 11:
+        return int(text) * 1_000_000_000
+    if found := time_ns(text):
+        return found
+    raise InvalidArgument(f"{text[:80]!r} is neither a time (RFC 3339) nor seconds since 1970")
+
+
 async def commit(engine: Engine, request: Request) -> Answer:
     """`POST /commit`."""
     query = request.query
@@ -288,6 +300,7 @@ async def commit(engine: Engine, request: Request) -> Answer:
             changes=[line for change in query.all("changes") for line in change.splitlines()],
             pauses=query.flag("pause", default=True),
             config=given,
+            created_ns=created_at(query.text("timestamp")),
         ),
         name="commit",
     )

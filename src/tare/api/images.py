@@ -14,6 +14,7 @@ from tare.api.registries import check_platform, pull_image
 from tare.base.clock import rfc3339nano
 from tare.base.errors import Conflict, InvalidArgument
 from tare.base.reference import Reference, parse_reference
+from tare.engine import imagemount
 from tare.engine.engine import Engine, image_uses
 from tare.images import load as loading
 from tare.images import naming, sources
@@ -267,7 +268,7 @@ async def remove_image(engine: Engine, request: Request) -> Answer:
     query = request.query
     done = await engine.images.remove(
         request.params["name"],
-        uses=image_uses(engine),
+        uses=[*image_uses(engine), *imagemount.uses(engine)],
         force=query.flag("force"),
         prune=not query.flag("noprune"),
     )
@@ -286,7 +287,7 @@ async def prune_images(engine: Engine, request: Request) -> Answer:
         raise Conflict("a prune operation is already running")
     _pruning.add(key)
     try:
-        done, freed = await engine.images.prune(filters, uses=image_uses(engine))
+        done, freed = await engine.images.prune(filters, uses=[*image_uses(engine), *imagemount.uses(engine)])
     finally:
         _pruning.discard(key)
     return json_response(wire.PruneReport(ImagesDeleted=_records(done) or None, SpaceReclaimed=freed))

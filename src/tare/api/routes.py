@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from tare.api import absent, archive, build, containers, execs, images, networks, registries, system, usage, volumes
+from tare.api import (
+    absent,
+    archive,
+    build,
+    containers,
+    execs,
+    images,
+    networks,
+    registries,
+    system,
+    usage,
+    versions,
+    volumes,
+)
 from tare.api.handler import Handler
 from tare.web.router import Route
 
@@ -100,6 +113,14 @@ ROUTES: list[Route[Handler]] = [
     Route("GET", "/tare/v1/tags/{name:*}", registries.remote_tags, "read"),
     Route("POST", "/tare/v1/containers/{id}/ports", usage.change_ports, "write"),
     Route("DELETE", "/tare/v1/containers/{id}/logs", containers.clear_logs, "write"),
+    Route("GET", "/tare/v1/diff", versions.diff, "read"),
+    Route("GET", "/tare/v1/log", versions.log_, "read"),
+    Route("GET", "/tare/v1/blame", versions.blame_, "read"),
+    Route("GET", "/tare/v1/tree", versions.tree, "read"),
+    Route("GET", "/tare/v1/graph", versions.graph_, "read"),
+    Route("GET", "/tare/v1/mounts", versions.list_mounts, "read"),
+    Route("POST", "/tare/v1/mounts", versions.mount_image, "admin"),
+    Route("DELETE", "/tare/v1/mounts", versions.unmount_image, "admin"),
     # what Docker has and this engine answers for in words
     Route("GET", "/plugins", absent.plugins, "read"),
     Route("GET", "/plugins/{name:*}/json", absent.plugin, "read"),

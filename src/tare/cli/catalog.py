@@ -10,11 +10,13 @@ COMMON = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logo
 # imports none of them; a test compares the two.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "attach": ("attach", "ATTACH", "Connect this terminal to a running container"),
+    "blame": ("versions", "BLAME", "Show which layer each line of a file comes from"),
     "build": ("build", "BUILD", "Make an image from a Dockerfile"),
+    "checkout": ("checkout", "CHECKOUT", "Write the files of an image into a directory"),
     "commit": ("image_make", "COMMIT", "Make an image of what a container has become"),
     "cp": ("copy", "CP", "Copy files between containers and this machine"),
     "create": ("run", "CREATE", "Make a container without starting it"),
-    "diff": ("container_read", "DIFF", "Show what a container changed in its file system"),
+    "diff": ("container_read", "DIFF", "Show what a container changed, or what is different between two file systems"),
     "edit": ("edit", "EDIT", "Change an existing container, which keeps its file system"),
     "events": ("events", "EVENTS", "Follow what happens in the engine"),
     "exec": ("execute", "EXEC", "Run a further command in a running container"),
@@ -26,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "inspect": ("inspect", "INSPECT", "Show everything known about containers, images, networks or volumes"),
     "kill": ("lifecycle", "KILL", "Send a signal to running containers"),
     "load": ("image_move", "LOAD", "Read images from a tar archive"),
+    "log": ("versions", "LOG", "Show which layers changed a path"),
     "login": ("login", "LOGIN", "Store credentials for a registry"),
     "logout": ("login", "LOGOUT", "Forget the credentials for a registry"),
     "logs": ("logs", "LOGS", "Print what a container has written"),
@@ -56,8 +59,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "container inspect": ("inspect", "CONTAINER_INSPECT", "Show everything known about containers"),
     "container prune": ("prune", "CONTAINER_PRUNE", "Remove all stopped containers"),
     "image inspect": ("inspect", "IMAGE_INSPECT", "Show everything known about images"),
+    "image mount": ("image_mount", "MOUNT", "Mount an image on this machine, to look into it"),
     "image prune": ("prune", "IMAGE_PRUNE", "Remove images that nothing uses"),
     "image tags": ("image_move", "TAGS", "List the tags a repository has at its registry"),
+    "image unmount": ("image_mount", "UNMOUNT", "Unmount images"),
     "network connect": ("network", "CONNECT", "Plug a container into a network"),
     "network create": ("network", "CREATE", "Make a network"),
     "network disconnect": ("network", "DISCONNECT", "Unplug a container from a network"),
@@ -95,6 +100,7 @@ _HIDDEN = frozenset({"system dial-stdio"})
 ALIASES: dict[str, str] = {f"container {name}": name for name in _IN_CONTAINER}
 ALIASES.update({f"image {name}": name for name in _IN_IMAGE})
 ALIASES.update({f"container {name}": "ps" for name in ("ls", "list", "ps")})
+ALIASES["image umount"] = "image unmount"
 ALIASES.update({f"image {name}": "images" for name in ("ls", "list")})
 ALIASES.update({f"image {name}": "rmi" for name in ("rm", "remove", "rmi")})
 ALIASES.update({"container remove": "rm", "builder build": "build", "system events": "events", "system info": "info"})

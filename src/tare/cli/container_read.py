@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 _KINDS = {0: "C", 1: "A", 2: "D"}
 
 
-def _diff(context: Context, _: flags.Options, operands: list[str]) -> int:
+def _diff(context: Context, options: flags.Options, operands: list[str]) -> int:
     if not operands[0]:
         raise exits.Exit(exits.FAILED, "Container name cannot be empty")
+    if len(operands) > 1 or options.given():
+        from tare.cli import difference
+
+        return difference.run(context, options, operands)
     changes = context.client.get(f"/containers/{percent(operands[0])}/changes")
     clean = listing.escape if context.is_terminal else str
     for change in changes if isinstance(changes, list) else []:
@@ -125,9 +129,21 @@ def _top(context: Context, _: flags.Options, operands: list[str]) -> int:
 
 
 DIFF = flags.Command(
-    _diff, "Show what a container changed in its file system", operands="CONTAINER", least=1, most=1,
-    about="A was added, C changed, D deleted, compared with the image.",
-)  # fmt: skip
+    _diff,
+    "Show what a container changed, or what is different between two file systems",
+    operands="CONTAINER | OLD NEW [-- PATH...]",
+    least=1,
+    most=None,
+    about="A was added, C changed, D deleted, compared with the image. OLD and NEW are images or containers, each as it is "
+    "or as its lower layers made it: NAME@2 (the first two layers), NAME@-1 (all but the last), NAME@3fa9c1 (up to the layer "
+    "whose diffID begins so). With a flag, one name is compared with what lies under its last layer.",
+    flags=(
+        flags.Flag("format", "", flags.STRING, "json: a line for each path, with all that is known of it"),
+        flags.Flag("patch", "p", flags.BOOL, "Show the lines inside of text files, as git does"),
+        flags.Flag("stat", "", flags.BOOL, "Only count what changed"),
+        flags.Flag("times", "", flags.BOOL, "Also show what has nothing but another modification time"),
+    ),
+)
 EXPORT = flags.Command(
     _export,
     "Write a container's file system as a tar archive",

@@ -172,6 +172,13 @@ def platform_query(text: str) -> str:
 
 
 def _history(context: Context, options: flags.Options, operands: list[str]) -> int:
+    if options.on("graph"):
+        from tare.cli import graph
+
+        return graph.run(context, operands[0] if operands else "", full=options.on("no-trunc"))
+    if not operands:
+        strict = flags.Command(_history, HISTORY.summary, operands="IMAGE", least=1, most=1, flags=HISTORY.flags)
+        raise exits.Exit(exits.FAILED, flags.operand_error(strict, context.path, 0) or "")
     query = {"platform": platform_query(options.text("platform"))}
     answer = context.client.get(f"/images/{percent(operands[0], '/:@')}/history", query=query)
     assert isinstance(answer, list)
@@ -190,10 +197,11 @@ HISTORY = flags.Command(
     _history,
     "Show the steps an image was made by",
     operands="IMAGE",
-    least=1,
     most=1,
+    about="With --graph an image is not needed: the layers of all images as a tree, or of those that share the lowest layer of one.",
     flags=(
         FORMAT,
+        flags.Flag("graph", "", flags.BOOL, "Show what stands on what, with the names of images where they are"),
         flags.Flag("human", "H", flags.BOOL, "Sizes and times for people", default=True),
         flags.Flag("no-trunc", "", flags.BOOL, "Do not shorten ids and commands"),
         flags.Flag("platform", "", flags.STRING, "The platform whose history to show: os/architecture[/variant]"),

@@ -36,6 +36,8 @@ def _commit(context: Context, options: flags.Options, operands: list[str]) -> in
     }
     if not options.on("pause"):
         query["pause"] = "0"
+    if at := options.text("timestamp") or context.environ.get("SOURCE_DATE_EPOCH", ""):
+        query["timestamp"] = at
     answer = context.client.post("/commit", query=query)
     assert isinstance(answer, dict)
     context.line(str(answer["Id"]))
@@ -53,7 +55,10 @@ COMMIT = flags.Command(
         _CHANGE,
         flags.Flag("message", "m", flags.STRING, "What this version is about"),
         flags.Flag("pause", "p", flags.BOOL, "Freeze the container meanwhile", default=True),
+        flags.Flag("timestamp", "", flags.STRING, "The time the image is to say, RFC 3339 or seconds since 1970"),
     ),
+    about="With --timestamp, or SOURCE_DATE_EPOCH in the environment, the same state gives the same image. What changed "
+    "no file adds no layer.",
 )
 
 

@@ -31,11 +31,13 @@ async def commit(
     changes: Sequence[str],
     pauses: bool,
     config: ContainerConfig | None,
+    created_ns: int | None = None,
 ) -> str:
     """Make an image of the container's layer on top of its image. Returns the image id.
 
     pauses: freeze a running container meanwhile, so that the layer is of one moment. config: replaces the
-    container's own where given. Raises Conflict for a dead container or one being removed.
+    container's own where given. created_ns: what the image says, None for now: with it, the same state, author and
+    comment give the same image. Raises Conflict for a dead container or one being removed.
     """
     container = slot.container
     reference = None
@@ -61,6 +63,7 @@ async def commit(
                 changes=changes,
                 reference=reference,
                 created_by=" ".join(argv_of(container.config)),
+                created_ns=created_ns,
             )
         finally:
             if freezes:

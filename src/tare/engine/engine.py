@@ -26,6 +26,7 @@ from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots import Snapshotter
 from tare.drivers.userns import Mapping as IdMapping
 from tare.engine.events import Events
+from tare.images.mounted import ImageMount
 from tare.images.pull import Pulls
 from tare.images.push import Pushes
 from tare.images.records import ImageUse
@@ -90,6 +91,7 @@ class Engine:
     build_cache: BuildCache
     pushes: Pushes
     pruning: set[str] = field(default_factory=set)  # kinds being pruned now (W77)
+    image_mounts: dict[str, ImageMount] = field(default_factory=dict)  # on the host, by target
 
 
 def directory_of(engine: Engine, container_id: str) -> Path:

@@ -89,12 +89,16 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class ImageUse:
-    """A container stands on an image. `reference` is what the user wrote at create."""
+    """A container stands on an image. `reference` is what the user wrote at create.
+
+    target: where the image is mounted on the host instead, by nobody's container.
+    """
 
     container_id: str
     image_id: str
     reference: str
     running: bool
+    target: str = ""
 
 
 def insert_image(db: sqlite3.Connection, image: Image) -> None:

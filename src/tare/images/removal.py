@@ -53,6 +53,11 @@ def plan(
     if reference is not None:
         if not force and _single_repository(references):
             for use in [*_users(world, image_id, running=True), *_users(world, image_id, running=False)]:
+                if use.target:
+                    raise Conflict(
+                        f'conflict: unable to remove repository reference "{text}" (must force) - '
+                        f"image is mounted at {use.target}"
+                    )
                 raise Conflict(
                     f'conflict: unable to remove repository reference "{text}" (must force) - container '
                     f"{short_id(use.container_id)} is using its referenced image {short_id(image_id)}"
@@ -115,6 +120,8 @@ def _refuse(image_id: Digest, world: World, *, ignore_names: bool, force: bool, 
     if any(image.parent == image_id and image.id not in gone for image in world.images.values()):
         raise conflict("cannot be forced", "image has dependent child images")
     for use in _users(world, image_id, running=True):
+        if use.target:
+            raise conflict("cannot be forced", f"image is mounted at {use.target}")
         raise conflict("cannot be forced", f"image is being used by running container {short_id(use.container_id)}")
     if force:
         return

@@ -27,6 +27,7 @@ from tare.base.news import News, Publish
 from tare.base.reference import Reference
 from tare.drivers.archive.client import Archiver
 from tare.drivers.snapshots import Snapshotter
+from tare.drivers.snapshots.difference import Directories, Pile, difference
 from tare.images import naming, records, removal
 from tare.images.documents import config_document, config_of_image, parse_platform
 from tare.images.drafts import Drafts
@@ -253,11 +254,13 @@ class Images:
         changes: Sequence[str] = (),
         reference: Reference | None = None,
         created_by: str = "",
+        created_ns: int | None = None,
     ) -> Image:
-        """Make an image from what the container's active snapshot `key` changed.
+        """Make an image from what the container's active snapshot `key` changed; without a layer if that is nothing.
 
         base: the container's image; config: the container's, to which `changes` are applied. The caller pauses the
-        container if it wants to. Raises NotFound, InvalidArgument.
+        container if it wants to. created_ns: the time to say, None for now; no file in the layer is newer then, so that
+        the same state gives the same image. Raises NotFound, InvalidArgument.
         """
         config = apply_changes(config, changes)
         upper = await in_thread(self._snapshots.upper, key)
@@ -267,10 +270,10 @@ class Images:
                 self.layers.take(lease, layer)
             fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                empty = await in_thread(_is_empty, fd)
+                empty = await in_thread(_is_unchanged, upper, self._snapshots.lowers(key))
                 layers = base_layers
                 if not empty or not base_layers:
-                    async with self._archiver.pack(fd, overlay=True) as reader:
+                    async with self._archiver.pack(fd, overlay=True, newest_ns=created_ns) as reader:
                         parent = base_layers[-1] if base_layers else None
                         # The bytes are of our own making, so the layer is complete only if the packer says so, which
                         # leaving the block checks; the lease drops the layer if it does not. Its files are unpacked
@@ -278,7 +281,7 @@ class Images:
                         layers = (*base_layers, await self.layers.unpack(lease, reader, parent, extract=False))
             finally:
                 os.close(fd)
-            created = rfc3339nano(self._clock())
+            created = "1970-01-01T00:00:00Z" if created_ns == 0 else rfc3339nano(created_ns or self._clock())
             words = config.Cmd if isinstance(config.Cmd, list) else [config.Cmd or ""]
             step: dict[str, Any] = {"created": created, "created_by": created_by or " ".join(words)}
             step |= {"author": author} if author else {}
@@ -559,8 +562,11 @@ class Images:
         self._publish(News(type="image", action=action, id=about or image.id, attributes=attributes))
 
 
-def _is_empty(fd: int) -> bool:
-    return not os.listdir(fd)
+def _is_unchanged(upper: Path, lowers: Sequence[Path]) -> bool:
+    """Whether a container's directory has nothing but directories that were written in and are as before, or nothing."""
+    with Directories() as directories:
+        found = difference(Pile(directories, lowers), Pile(directories, [upper, *lowers]))
+        return all(change.is_time_only and old is not None and old.is_directory for change, old, _ in found)
 
 
 def _image_of(

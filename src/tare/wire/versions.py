@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 
 from msgspec import UNSET, UnsetType
 
@@ -131,7 +132,7 @@ def file_state(entry: Entry) -> FileState:
         Size=entry.size,
         Modified=entry.mtime_ns,
         Target=shown(entry.target)[0] if entry.target else UNSET,
-        Device=f"{entry.rdev >> 8 & 0xFFF}:{entry.rdev & 0xFF | entry.rdev >> 12 & 0xFFF00}" if entry.rdev else UNSET,
+        Device=f"{os.major(entry.rdev)}:{os.minor(entry.rdev)}" if entry.rdev else UNSET,
     )
 
 
