@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 import msgspec
+from msgspec import UNSET
 
 from tare.aio import tasks
 from tare.api.handler import read_json
@@ -16,8 +18,10 @@ from tare.engine.engine import Engine
 from tare.images import graph
 from tare.images.lineage import Origin
 from tare.images.mounted import ImageMount
+from tare.oci.changeset import Change, Entry
 from tare.web.message import Answer, Request, Stream, json_response
 from tare.wire import versions as wire
+from tare.wire.paths import go_mode
 
 _LINES = "application/x-ndjson"
 _PATCH = "text/x-diff"
@@ -51,9 +55,35 @@ async def diff(engine: Engine, request: Request) -> Answer:
                 if patches:
                     yield b"".join(text for _, text in batch)
                 else:
-                    yield b"".join(msgspec.json.encode(wire.difference(change)) + b"\n" for change, _ in batch)
+                    yield b"".join(msgspec.json.encode(difference_of(change)) + b"\n" for change, _ in batch)
 
     return Stream(body(), content_type=_PATCH if patches else _LINES)
+
+
+def file_state(entry: Entry) -> wire.FileState:
+    """An entry as JSON says it."""
+    return wire.FileState(
+        Mode=go_mode(entry.mode),
+        Uid=entry.uid,
+        Gid=entry.gid,
+        Size=entry.size,
+        Modified=entry.mtime_ns,
+        Target=wire.shown(entry.target)[0] if entry.target else UNSET,
+        Device=f"{os.major(entry.rdev)}:{os.minor(entry.rdev)}" if entry.rdev else UNSET,
+    )
+
+
+def difference_of(change: Change) -> wire.Difference:
+    """A change as JSON says it."""
+    path, raw = wire.shown(change.path)
+    return wire.Difference(
+        Path=path,
+        RawPath=raw,
+        Kind=wire.KINDS[change.kind],
+        What=list(change.what) or UNSET,
+        Old=file_state(change.old) if change.old else None,
+        New=file_state(change.new) if change.new else None,
+    )
 
 
 def _origin(origin: Origin) -> wire.LayerOrigin:
@@ -74,7 +104,7 @@ async def log_(engine: Engine, request: Request) -> Answer:
     entries = [
         wire.LogEntry(
             Kind=wire.KINDS[touch.kind],
-            File=wire.file_state(touch.entry) if touch.entry is not None else None,
+            File=file_state(touch.entry) if touch.entry is not None else None,
             Origin=_origin(touch.origin),
         )
         for touch in touches

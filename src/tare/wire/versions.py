@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import os
 
 from msgspec import UNSET, UnsetType
 
-from tare.oci.changeset import Change, Entry
 from tare.wire.config import Wire
-from tare.wire.paths import go_mode
 
 KINDS = {"A": 1, "C": 0, "D": 2}
 """As the changes of a container are numbered."""
@@ -121,29 +118,3 @@ class ImageMountRequest(Wire, kw_only=True, frozen=True):
 
     Image: str = ""
     Target: str = ""
-
-
-def file_state(entry: Entry) -> FileState:
-    """An entry as JSON says it."""
-    return FileState(
-        Mode=go_mode(entry.mode),
-        Uid=entry.uid,
-        Gid=entry.gid,
-        Size=entry.size,
-        Modified=entry.mtime_ns,
-        Target=shown(entry.target)[0] if entry.target else UNSET,
-        Device=f"{os.major(entry.rdev)}:{os.minor(entry.rdev)}" if entry.rdev else UNSET,
-    )
-
-
-def difference(change: Change) -> Difference:
-    """A change as JSON says it."""
-    path, raw = shown(change.path)
-    return Difference(
-        Path=path,
-        RawPath=raw,
-        Kind=KINDS[change.kind],
-        What=list(change.what) or UNSET,
-        Old=file_state(change.old) if change.old else None,
-        New=file_state(change.new) if change.new else None,
-    )
