@@ -110,6 +110,20 @@ def test_a_container_is_compared_while_it_runs(images: str) -> None:
     assert out(images, "blame", "run", "/srv/text").splitlines()[2].endswith(" 3) more")
 
 
+def test_a_container_whose_image_is_gone(daemon: Daemon, images: str) -> None:
+    daemon.import_image("lone:1", hostile_tar(("etc/motd", tarfile.REGTYPE, b"old\n")))
+    made = daemon.json("POST", "/containers/create?name=lone", {"Image": "lone:1", "Cmd": ["x"]}, expect=201)["Id"]
+    archive = hostile_tar(("motd", tarfile.REGTYPE, b"old\nnew\n"))
+    daemon.request(
+        "PUT", f"/containers/{made}/archive?path=/etc", body=archive, headers={"Content-Type": "application/x-tar"}
+    )
+    diff_id = daemon.json("GET", "/images/lone:1/json")["RootFS"]["Layers"][0]
+    stock(images, "rmi", "-f", "lone:1")
+    found = json.loads(out(images, "log", "--format", "json", "lone", "/etc/motd"))["Entries"]
+    assert [(e["Origin"]["Layer"], e["Origin"]["DiffID"]) for e in found] == [(2, ""), (1, diff_id)]
+    assert out(images, "diff", f"lone@{diff_id[7:19]}", "lone") == "C /etc/motd  4B → 8B\n"
+
+
 def test_log_and_blame(images: str) -> None:
     found = json.loads(out(images, "log", "--format", "json", "v:3", "/usr/lib/link/text"))
     assert found["Path"] == "/srv/text"
@@ -276,6 +290,31 @@ def test_hostile_images(daemon: Daemon, images: str) -> None:
         assert _message(daemon, "GET", "/tare/v1/diff?from=evil:1") == "bad parameter: to is needed"
     finally:
         stock(images, "rmi", "-f", "evil:1", "evil:2")
+
+
+def test_a_container_that_exchanges_its_files_meanwhile(daemon: Daemon, images: str) -> None:
+    """Links that come and go lead nowhere on the host, and what vanishes is no failure of the engine."""
+    script = (
+        "mkdir /d; echo mine >/d/passwd; while :; do mv /d /e; ln -s /etc /d; rm /d; mv /e /d; "
+        "mv /d/passwd /p; ln -s /etc/passwd /d/passwd; rm /d/passwd; mkfifo /d/passwd; rm /d/passwd; mv /p /d/passwd; done"
+    )
+    stock(images, "run", "-d", "--name", "swap", "v:1", "sh", "-c", script)
+    foreign = next(line for line in Path("/etc/passwd").read_bytes().splitlines() if line.startswith(b"daemon:"))
+    seen: set[int] = set()
+    logged = daemon.log.stat().st_size
+    for _ in range(40):
+        for query in (
+            "diff?from=v:1&to=swap&patch=1",
+            "diff?from=v:1&to=swap&times=1",
+            "blame?of=swap&path=/d/passwd",
+            "log?of=swap&path=/d/passwd",
+        ):
+            status, answer = daemon.request("GET", f"/tare/v1/{query}")
+            assert foreign not in answer
+            assert status in (200, 400, 404, 409), answer
+            seen.add(status)
+    assert 200 in seen
+    assert b"Traceback" not in daemon.log.read_bytes()[logged:]
 
 
 def test_a_shared_base_is_not_read(daemon: Daemon, images: str) -> None:

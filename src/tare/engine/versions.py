@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tare.aio.threads import in_thread
-from tare.base.digest import hex_of
+from tare.base.digest import Digest, hex_of
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.containers.service import Slot
 from tare.drivers.snapshots.difference import Directories, Pile
@@ -87,8 +87,11 @@ def _of_container(engine: Engine, slot: Slot, text: str, layer: str) -> Version:
         steps = _origins(engine.images.get(container.image_id))
         if len(steps) == len(below):
             return _cut(engine, slot, text, layer, below, steps)
-    unknown = [Origin(number=number) for number in range(1, len(below) + 1)]  # its image was removed
-    return _cut(engine, slot, text, layer, below, unknown)
+    # Its image was removed: the layers are known, what made them is not.
+    known = [engine.images.layers.known.get(Digest(f"sha256:{path.parent.name}")) for path in reversed(below)]
+    diff_ids = [str(one.diff_id) if one is not None else "" for one in known]
+    sizes = [one.size_bytes if one is not None else 0 for one in known]
+    return _cut(engine, slot, text, layer, below, origins(diff_ids, sizes, None))
 
 
 def _cut(engine: Engine, slot: Slot, text: str, layer: str, below: list[Path], steps: list[Origin]) -> Version:
