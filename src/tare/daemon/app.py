@@ -33,7 +33,7 @@ from tare.containers.execs import Execs
 from tare.containers.service import Containers
 from tare.containers.view import InspectCache, SummaryCache
 from tare.daemon.options import Options, load, tcp_sockets
-from tare.drivers import cgroups, host, userns
+from tare.drivers import cgroups, host, trees, userns
 from tare.drivers.archive.client import Archiver
 from tare.drivers.inotify import Alarms
 from tare.drivers.migration import Migration
@@ -177,7 +177,8 @@ def _claim(options: Options) -> int:
     os.pwrite(lock, str(os.getpid()).encode(), 0)
     for name in ("containers", "exits", "runtime"):
         (options.exec_root / name).mkdir(mode=0o700, exist_ok=True)
-    (options.data_root / "containers").mkdir(mode=0o700, exist_ok=True)
+    for name in ("builds", "containers"):
+        (options.data_root / name).mkdir(mode=0o700, exist_ok=True)
     if options.pidfile is not None:
         options.pidfile.parent.mkdir(parents=True, exist_ok=True)
         options.pidfile.write_text(f"{os.getpid()}\n")
@@ -227,9 +228,12 @@ async def build(options: Options) -> Engine:
     snapshots = OverlaySnapshotter(options.data_root)
     containers = Containers(db)
     await containers.load()
+    blobs = Blobs(options.data_root)
+    for name in ("builds", "containers", "ingest", "snapshots"):  # where trees come and go as a whole
+        trees.spread(options.data_root / name)
     images = Images(
         database=db,
-        blobs=Blobs(options.data_root),
+        blobs=blobs,
         snapshots=snapshots,
         archiver=archiver,
         publish=events.publish,

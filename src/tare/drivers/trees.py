@@ -1,12 +1,38 @@
-"""Directory trees of our own: removing them, syncing them, counting their bytes."""
+"""Directory trees of our own: placing them, removing them, syncing them, counting their bytes."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import stat
+import struct
 import threading
 from pathlib import Path
+
+_GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602
+_TOPDIR = 0x00020000
+
+
+def spread(path: Path) -> None:
+    """Ask ext4 to give each directory made in `path` another region of the disk; other file systems do so or need not.
+
+    Files are made near their directory, and ext4 looks again at each inode freed there in the last minutes (60 to 300 s)
+    before it takes a later one: making 8,000 files where as many were just removed takes 2.2 s here instead of 0.55.
+    Trees that come and go as a whole must therefore not follow each other in one place. The flag is chattr's `T`.
+    Source: fs/ext4/ialloc.c (`recently_deleted`, `find_group_orlov`), chattr(1).
+    """
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(directory, _GETFLAGS, struct.pack("l", 0)))[0]
+        if not flags & _TOPDIR:
+            fcntl.ioctl(directory, _SETFLAGS, struct.pack("l", flags | _TOPDIR))
+    except OSError as error:
+        if error.errno not in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM):
+            raise
+    finally:
+        os.close(directory)
 
 
 def discard(path: Path) -> None:

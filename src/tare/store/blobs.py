@@ -107,8 +107,8 @@ class Blobs:
 
     def sweep(self, keep: set[Digest]) -> list[Digest]:
         """At start: empty the ingest and remove blobs without a record. The removed digests."""
-        shutil.rmtree(self._ingest, ignore_errors=True)
-        self._ingest.mkdir(mode=0o700, exist_ok=True)
+        for left in self._ingest.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
         removed = []
         for name in sorted(os.listdir(self._directory)):
             digest = Digest(f"sha256:{name}")

@@ -42,3 +42,11 @@ def test_usage_counts_each_file_once_and_follows_nothing(tmp_path: Path) -> None
     os.symlink(tmp_path / "big", tmp_path / "t/link")
     assert trees.usage(tmp_path / "t") == 1024
     assert trees.usage(tmp_path / "none") == 0
+
+
+def test_spreading_is_asked_of_ext4_and_harmless_elsewhere(tmp_path: Path) -> None:
+    trees.spread(tmp_path)
+    trees.spread(tmp_path)
+    trees.spread(Path("/dev/shm"))
+    with pytest.raises(NotADirectoryError):
+        trees.spread(Path("/dev/null"))

@@ -95,6 +95,7 @@ class LocalVolumes:
         """Make the directory; finish removals a stop interrupted."""
         self._root = data_root / "volumes"
         self._root.mkdir(mode=0o701, exist_ok=True)
+        trees.spread(self._root)
         self._users: dict[str, set[str]] = {}
         for name in os.listdir(self._root):
             if name.startswith(_REMOVED):
