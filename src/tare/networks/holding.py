@@ -14,7 +14,7 @@ from tare.networks.ports import Published
 class Held:
     """`gateways`: for each family (4, 6) the id of the network with the default route and the published ports.
 
-    `outside`: by network id the host's end of the container's interface, where it has one.
+    `leaving`: numbers of interfaces cut off that the kernel has not deleted yet. `outside`: by network id the host's end of the container's interface, where it has one.
     """
 
     wish: Wish
@@ -26,3 +26,4 @@ class Held:
     published: tuple[Published, ...] = ()
     names: NameServer | None = None
     outside: dict[str, str] = field(default_factory=dict)
+    leaving: set[int] = field(default_factory=set)

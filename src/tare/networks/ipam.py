@@ -6,6 +6,7 @@ Source: behaviour and texts of dockerd's default address pools (172.17.0.0/16 to
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator
@@ -29,15 +30,32 @@ def _candidates(pools: Iterable[tuple[Network4, int]]) -> Iterator[Network4]:
         yield from pool.subnets(new_prefix=max(prefix, pool.prefixlen))
 
 
+def _ranges(networks: Iterable[Network]) -> list[tuple[int, int]]:
+    """First and last address of each as numbers, in order, none overlapping another."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted((int(n.network_address), int(n.broadcast_address)) for n in networks):
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(last, found[-1][1])
+        else:
+            found.append((first, last))
+    return found
+
+
+def _is_free(subnet: Network, taken: list[tuple[int, int]]) -> bool:
+    """One step, however many are taken."""
+    place = bisect.bisect_right(taken, (int(subnet.broadcast_address), 1 << 128))
+    return place == 0 or taken[place - 1][1] < int(subnet.network_address)
+
+
 def choose_subnet(
     in_use: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network],
     *,
     pools: Iterable[tuple[Network4, int]] = DEFAULT_POOLS,
 ) -> Network4:
     """The first subnet of the pools that overlaps nothing in use (host routes, other networks). Raises Conflict."""
-    taken = [network for network in in_use if isinstance(network, Network4)]
+    taken = _ranges(network for network in in_use if isinstance(network, Network4))
     for candidate in _candidates(pools):
-        if not any(candidate.overlaps(network) for network in taken):
+        if _is_free(candidate, taken):
             return candidate
     raise Conflict(
         "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
@@ -55,9 +73,9 @@ def local_prefix(seed: str) -> ipaddress.IPv6Network:
 
 def choose_subnet6(in_use: Iterable[Network], *, prefix: ipaddress.IPv6Network) -> ipaddress.IPv6Network:
     """The first /64 of the prefix that overlaps nothing in use. Raises Conflict."""
-    taken = [network for network in in_use if isinstance(network, ipaddress.IPv6Network) and network.prefixlen]
+    taken = _ranges(n for n in in_use if isinstance(n, ipaddress.IPv6Network) and n.prefixlen)
     for candidate in prefix.subnets(new_prefix=64):
-        if not any(candidate.overlaps(network) for network in taken):
+        if _is_free(candidate, taken):
             return candidate
     raise Conflict(
         "could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the network"

@@ -48,7 +48,8 @@ class Publisher:
         self._driver = driver
         self._holder = PortHolder()
         self._relays: dict[tuple[str, IPAddress, int], Relay] = {}
-        self._mapped: dict[str, dict[Publication, None]] = {}  # by bridge, what the kernel should have
+        self._known: dict[str, BridgeRules] = {}  # by bridge, whose rules the kernel should have
+        self._mapped: dict[str, dict[Publication, None]] = {}  # by bridge, what it should have published
         self._lock = asyncio.Lock()  # rules are made and filled one after the other
 
     def close(self) -> None:
@@ -135,16 +136,28 @@ class Publisher:
         await self._map(published, place=place, present=True, is_new=False)
         await self._open_relays(published, place)
 
-    async def restore(self, rules: BridgeRules) -> None:
-        """Make the rules of a bridge again, with everything that is published by them."""
-        await self.restore_all([rules])
-
-    async def restore_all(self, wanted: Sequence[BridgeRules]) -> None:
-        """The same for several bridges at once, all or none."""
+    async def admit(self, rules: BridgeRules) -> None:
+        """A bridge more."""
         async with self._lock:
-            await in_thread(
-                self._driver.apply_all, [(rules, list(self._mapped.get(rules.bridge, ()))) for rules in wanted]
-            )
+            self._known[rules.bridge] = rules
+            try:
+                await in_thread(self._driver.admit, rules)
+            except NotFound:  # somebody flushed our rules a moment ago, or this is the first bridge
+                await self._make_again()
+
+    def forget(self, bridge: str) -> None:
+        """A bridge less."""
+        self._known.pop(bridge, None)
+
+    async def restore(self, wanted: Sequence[BridgeRules]) -> None:
+        """Make the rules again, for these bridges, with everything that is published by them, all or none."""
+        async with self._lock:
+            self._known |= {rules.bridge: rules for rules in wanted}
+            await self._make_again()
+
+    async def _make_again(self) -> None:
+        wanted = [(rules, list(self._mapped.get(bridge, ()))) for bridge, rules in self._known.items()]
+        await in_thread(self._driver.apply_all, wanted)
 
     # --- the packet filter
 
@@ -175,7 +188,14 @@ class Publisher:
         try:
             await in_thread(partial(self._driver.publish, rules, publications, present=True))
         except NotFound:  # somebody flushed our rules a moment ago
-            await in_thread(self._driver.apply_rules, rules, [*mapped, *publications])
+            self._known.setdefault(rules.bridge, rules)
+            before = dict(mapped)
+            mapped.update(dict.fromkeys(publications))
+            try:
+                await self._make_again()
+            except BaseException:
+                self._mapped[rules.bridge] = before
+                raise
         mapped.update(dict.fromkeys(publications))
 
     # --- by hand

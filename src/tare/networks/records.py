@@ -5,9 +5,10 @@ The primary key of `network_leases` is what keeps two containers from one addres
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeVar
 
 import msgspec
@@ -43,6 +44,11 @@ ON_LINKS = frozenset({"bridge", "macvlan", "ipvlan"})
 Address = TypeVar("Address", IPv4Address, IPv6Address)
 TRUE_TEXTS = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 FALSE_TEXTS = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+
+# Each start reads the subnets of all networks: they are parsed once.
+_network4 = functools.lru_cache(maxsize=4096)(IPv4Network)
+_network6 = functools.lru_cache(maxsize=4096)(IPv6Network)
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,19 +127,19 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def pool(self, version: int) -> Pool | None:
         """The first subnet of a family (4, 6)."""
-        return next((pool for pool in self.pools if ip_network(pool.subnet).version == version), None)
+        return next((pool for pool in self.pools if (":" in pool.subnet) is (version == 6)), None)
 
     @property
     def subnet(self) -> IPv4Network | None:
         """The first IPv4 subnet."""
         pool = self.pool(4)
-        return IPv4Network(pool.subnet) if pool is not None else None
+        return _network4(pool.subnet) if pool is not None else None
 
     @property
     def subnet6(self) -> IPv6Network | None:
         """The first IPv6 subnet."""
         pool = self.pool(6)
-        return IPv6Network(pool.subnet) if pool is not None else None
+        return _network6(pool.subnet) if pool is not None else None
 
     @property
     def gateway(self) -> IPv4Address | None:

@@ -27,6 +27,7 @@ from tare.base.news import News, Publish
 from tare.drivers.network.bridge import NAME_SERVER, BridgeDriver, Plug, mac_for, random_mac
 from tare.drivers.network.netns import NetNamespace, check_network_namespace
 from tare.drivers.network.nft import BridgeRules
+from tare.drivers.network.watch import Losses
 from tare.networks import definition, ipam, parents, plugging, ports, records, texts
 from tare.networks import plan as planning
 from tare.networks.attachment import Attachment as Attachment
@@ -95,29 +96,30 @@ class Networks:
         self._networks.update({record.id: record for record in known.values()})
         made: list[BridgeRules] = []
         for record in self._networks.values():
-            if record.has_links and not record.is_predefined:
+            if record.has_links:
                 try:
-                    await in_thread(self._wiring.make, record)
+                    if not record.is_predefined:
+                        await in_thread(self._wiring.make, record)
                 except TareError:
                     log.exception("network %s cannot be brought back", record.name)
                 else:
                     made += [self._wiring.rules(record)] if record.bridge else []
-        await self._publisher.restore_all(made)
+        await self._publisher.restore(made)
         if self._options.iptables:
             bridges = [record.bridge for record in self._networks.values() if record.bridge]
             await in_thread(self._wiring.accept_forwarding, bridges)
             self._watcher.start()
-            await self._watcher.learn_all()
+            await self._watcher.learn()
 
     async def _make(self, record: NetworkRecord) -> None:
         """The link and the rules of a network."""
         await in_thread(self._wiring.make, record)
         if record.bridge:
-            await self._publisher.restore(self._wiring.rules(record))
+            await self._publisher.admit(self._wiring.rules(record))
 
     async def _start_bridge(self, old: NetworkRecord | None) -> NetworkRecord:
         record = await in_thread(self._wiring.default_network, old)
-        await self._make(record)
+        await in_thread(self._wiring.make, record)
         return await self._keep(record) if record != old else record
 
     async def _keep(self, record: NetworkRecord) -> NetworkRecord:
@@ -138,6 +140,7 @@ class Networks:
         if remove:
             for record in self._networks.values():
                 await in_thread(self._wiring.remove, record)
+            await in_thread(self._driver.remove_rules, self._wiring.engine)
         await in_thread(self._driver.close)
 
     async def restore(self, running: Iterable[RunningContainer]) -> None:
@@ -177,9 +180,25 @@ class Networks:
             return
         namespace = await in_thread(self._driver.open_namespace, held.pid)
         try:
-            for e in held.attachment.endpoints.values():
+            endpoints = held.attachment.endpoints
+            swept = await in_thread(
+                partial(
+                    self._driver.sweep,
+                    namespace,
+                    macs={e.MacAddress for e in endpoints.values() if e.MacAddress},
+                    addresses=addresses_of(endpoints.values()),
+                    bridges={network.bridge for network in self._networks.values() if network.bridge},
+                    parents={network.parent for network in self._networks.values() if network.parent},
+                )
+            )
+            for e in endpoints.values():
                 if self._networks[e.NetworkID].bridge:
                     held.outside[e.NetworkID] = await in_thread(self._driver.outside, namespace, e.MacAddress)
+            is_cut = swept or "" in held.outside.values()
+            await self._watcher.mend_ends(held, Losses(everything=True))
+            if is_cut:  # the engine was killed while it connected or disconnected
+                for version in held.gateways:
+                    await self._turn_route(held, namespace, version)
             if self._wants_names(held.attachment.endpoints):
                 await self._open_names(held, namespace)
         finally:
@@ -199,7 +218,6 @@ class Networks:
             try:
                 await self._make(record)
                 if record.bridge and self._options.iptables:
-                    await self._watcher.learn(record)
                     await in_thread(self._wiring.accept_forwarding, [record.bridge])
             except BaseException:
                 await self._erase(record)
@@ -218,7 +236,7 @@ class Networks:
 
     async def _erase(self, record: NetworkRecord) -> None:
         await self._database.write(lambda connection: records.delete(connection, record.id))
-        self._watcher.forget(record)
+        self._publisher.forget(record.bridge)
         is_shared = any(other.parent == record.parent for other in self._networks.values() if other.id != record.id)
         await in_thread(self._wiring.remove, record, keeps_parent=is_shared)
 
@@ -446,14 +464,37 @@ class Networks:
             rest = {key: value for key, value in held.attachment.endpoints.items() if key != network.name}
             if network.id in held.gateways.values():
                 await self._exposer.withdraw(held, keep=True)
-            held.outside.pop(network.id, None)
-            await in_thread(self._driver.unplug_running, namespace, settings.MacAddress, addresses_of([settings]))
+            outside = held.outside.pop(network.id, "")
+            index = await in_thread(
+                partial(
+                    self._driver.cut,
+                    namespace,
+                    settings.MacAddress,
+                    addresses_of([settings]),
+                    outside=outside,
+                    besides=held.leaving,
+                )
+            )
+            held.leaving.add(index)
             await self._refit(held, rest, namespace)
-        finally:
+        except BaseException:
             namespace.close()
+            raise
+        spawn(self._let_leave(held, namespace, index), name=f"unplug {container_id[:12]}")
         await self._release_one(network.id, container_id)
         self._tell("disconnect", network, container_id)
         return held.attachment
+
+    async def _let_leave(self, held: Held, namespace: NetNamespace, index: int) -> None:
+        """Delete an interface that nothing passes any more: that waits for a grace period, and nobody for that."""
+        try:
+            if index:
+                await in_thread(namespace.netlink.delete_index, index)
+        except TareError as error:
+            log.warning("an interface that was cut off could not be deleted: %s", error.message)
+        finally:
+            held.leaving.discard(index)
+            namespace.close()
 
     def _running(self, container_id: str) -> Held:
         held = self._held.get(container_id)
@@ -497,6 +538,7 @@ class Networks:
                 version=version,
                 addresses=addresses_of([settings]),
                 is_direct=parents.routes_directly(network),
+                besides=held.leaving,
             )
 
     def _gateways_of(self, endpoints: Mapping[str, EndpointSettings]) -> dict[int, str]:

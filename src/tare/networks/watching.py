@@ -45,7 +45,7 @@ class Watcher:
         self._watch: Watch | None = None
         self._losses = Losses()
         self._timer: asyncio.TimerHandle | None = None
-        self._shapes: dict[str, str] = {}
+        self._shape = ""
 
     def start(self) -> None:
         """Listen from now on. A kernel that does not tell is logged: then nothing is mended."""
@@ -74,17 +74,21 @@ class Watcher:
         if self._watch is None:
             return
         losses = self._watch.read()
+        if not losses:
+            return
         concerned = self._concerning(losses)
         if concerned:
             self._remember(concerned)
 
     def _concerning(self, losses: Losses) -> Losses:
         """What of it may be ours."""
-        bridges = {record.bridge for record in self._networks.values() if record.bridge}
-        ends = {name for held in self._held.values() for name in held.outside.values()} if losses.links else set()
+        ours: set[str] = set()
+        if losses.links:
+            ours |= {record.bridge for record in self._networks.values() if record.bridge}
+            ours |= {name for held in self._held.values() for name in held.outside.values()}
         return Losses(
-            losses.links & (bridges | ends),
-            losses.tables & {PREFIX + bridge for bridge in bridges},
+            losses.links & ours,
+            losses.tables & {PREFIX + self._wiring.engine},
             everything=losses.everything,
             firewalls=losses.firewalls and any(not name.startswith(PREFIX) for name in losses.tables | {""}),
         )
@@ -115,47 +119,37 @@ class Watcher:
 
     async def mend(self, losses: Losses) -> None:
         """Put back what is missing of this. Raises TareError."""
-        for record in list(self._networks.values()):
-            if not record.bridge:
-                continue
-            is_suspect = losses.everything or PREFIX + record.bridge in losses.tables
-            lost_bridge = record.bridge in losses.links or losses.everything
-            if lost_bridge:
-                await in_thread(self._wiring.make, record)
-            if lost_bridge or (is_suspect and not await self._is_whole(record)):
-                if record.id not in self._networks:
-                    continue
-                log.warning("bridge %s or its rules were taken away: they are made again", record.bridge)
-                await self._publisher.restore(self._wiring.rules(record))
+        bridges = [record for record in self._networks.values() if record.bridge]
+        lost = [record for record in bridges if record.bridge in losses.links or losses.everything]
+        for record in lost:
+            await in_thread(self._wiring.make, record)
+        is_suspect = losses.everything or PREFIX + self._wiring.engine in losses.tables
+        if lost or (is_suspect and not await self._is_whole()):
+            names = ", ".join(record.bridge for record in lost if record.bridge in losses.links)
+            log.warning("rules%s were taken away: they are made again", f" and bridge {names}" if names else "")
+            rules = [self._wiring.rules(record) for record in self._networks.values() if record.bridge]
+            await self._publisher.restore(rules)
         for held in list(self._held.values()):
-            await self._mend_ends(held, losses)
+            await self.mend_ends(held, losses)
         if losses.firewalls:
-            bridges = [record.bridge for record in self._networks.values() if record.bridge]
-            await in_thread(self._wiring.accept_forwarding, bridges)
+            names_now = [record.bridge for record in self._networks.values() if record.bridge]
+            await in_thread(self._wiring.accept_forwarding, names_now)
 
-    async def learn(self, record: NetworkRecord) -> None:
-        """The rules of this bridge have just been made for the first time: remember how that looks.
+    async def learn(self) -> None:
+        """The rules have just been made for the first time: remember how they look. It is the same for any networks.
 
         Not again when they were mended: somebody may be taking them away at that moment.
         """
-        self._shapes[record.bridge] = await in_thread(self._wiring.driver.shape, record.bridge)
+        self._shape = await in_thread(self._wiring.driver.shape, self._wiring.engine)
 
-    async def learn_all(self) -> None:
-        """The same for every network there is, when the engine starts."""
-        self._shapes.update(await in_thread(self._wiring.driver.shapes))
+    async def _is_whole(self) -> bool:
+        return bool(self._shape) and self._shape == await in_thread(self._wiring.driver.shape, self._wiring.engine)
 
-    def forget(self, record: NetworkRecord) -> None:
-        """The network is going away."""
-        self._shapes.pop(record.bridge, None)
-
-    async def _is_whole(self, record: NetworkRecord) -> bool:
-        known = self._shapes.get(record.bridge)
-        return bool(known) and known == await in_thread(self._wiring.driver.shape, record.bridge)
-
-    async def _mend_ends(self, held: Held, losses: Losses) -> None:
+    async def mend_ends(self, held: Held, losses: Losses) -> None:
+        """The same for one container's interfaces. Raises TareError."""
         for network_id, outside in list(held.outside.items()):
             network = self._networks.get(network_id)
-            if network is None or not held.pid:
+            if network is None or not network.bridge or not held.pid:
                 continue
             if not (losses.everything or outside in losses.links or network.bridge in losses.links):
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import logging
 
@@ -21,11 +22,16 @@ log = logging.getLogger(__name__)
 
 
 class Wiring:
-    """Makes and removes what networks are made of. Blocking calls, for a thread, unless said otherwise."""
+    """Makes and removes what networks are made of. Blocking calls, for a thread, unless said otherwise.
+
+    engine: what the packet filter's tables are named after.
+    """
 
     def __init__(self, driver: BridgeDriver, options: NetworkOptions) -> None:
         self.driver = driver
         self._options = options
+        bridge = options.bridge
+        self.engine = bridge if bridge != "none" else f"x{hashlib.sha256(options.seed.encode()).hexdigest()[:12]}"
 
     @property
     def mtu(self) -> int:
@@ -36,6 +42,7 @@ class Wiring:
         """The rules of a network's bridge. Does not block."""
         return BridgeRules(
             bridge=record.bridge,
+            engine=self.engine,
             subnet=record.subnet,
             subnet6=record.subnet6,
             masquerade=record.masquerade,
@@ -70,7 +77,7 @@ class Wiring:
     def remove(self, record: NetworkRecord, *, keeps_parent: bool = False) -> None:
         """Take it away. Idempotent. keeps_parent: another network lives on it."""
         if record.bridge:
-            self.driver.remove_bridge(record.bridge, keeps_link=not record.owns_bridge)
+            self.driver.remove_bridge(record.bridge, rules=self.rules(record), keeps_link=not record.owns_bridge)
         elif record.parent and record.owns_bridge and not keeps_parent:
             self.driver.remove_link(record.parent)
 

@@ -28,12 +28,8 @@ class Filter:
         for entry in publications:
             (self.mapped.add if present else self.mapped.remove)((entry.host_ip, entry.host_port, entry.port))
 
-    def apply_rules(self, rules, publications):
-        self.mapped = {(entry.host_ip, entry.host_port, entry.port) for entry in publications}
-
     def apply_all(self, wanted):
-        for rules, publications in wanted:
-            self.apply_rules(rules, publications)
+        self.mapped = {(e.host_ip, e.host_port, e.port) for _, publications in wanted for e in publications}
 
     def flush_flows(self, ports):
         pass
@@ -84,7 +80,7 @@ def test_rules_that_were_flushed_are_made_again_with_all_ports():
         publisher = Publisher(table)
         [first] = await publish(publisher, PortWish(protocol="tcp", port=80))
         table.mapped.clear()
-        await publisher.restore(RULES)
+        await publisher.restore([RULES])
         assert table.mapped == {(LOOPBACK, first.host_port, 80)}
         table.mapped, table.error = set(), NotFound("flushed")
         [second] = await publish(publisher, PortWish(protocol="tcp", port=81))

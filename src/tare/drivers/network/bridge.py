@@ -1,7 +1,7 @@
 """Bridges and what is plugged into them: the kernel side of every network of driver "bridge".
 
     bridge <name> (gateway address)  <-  veth<7 hex> | eth0 in the container's namespace
-    tables ip, ip6 tare-<name>           masquerading, forwarding, published ports, the engine's own sockets
+    tables ip, ip6 tare-<default bridge> masquerading, forwarding, published ports, the engine's own sockets
 
 Life of an endpoint: `namespace()`, then `plug` for each network, then the descriptor goes to the runtime; `close` of
 the namespace ends it (links and addresses go with it, nobody waits). Bridges and rules stay until `remove_bridge`.
@@ -23,7 +23,7 @@ from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound,
 from tare.drivers.network import conntrack
 from tare.drivers.network.netlink import IPAddress, IPInterface, IPNetwork, Link, Netlink, Route, vlan_data
 from tare.drivers.network.netns import Namespaces, NetNamespace, switch_ipv6_on
-from tare.drivers.network.nft import BridgeRules, Nft, Publication, check_bridge_name, names_ruleset
+from tare.drivers.network.nft import PREFIX, BridgeRules, Nft, Publication, check_bridge_name, names_ruleset
 from tare.drivers.network.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ NAME_SERVER = "127.0.0.11"
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _FORWARD6 = Path("/proc/sys/net/ipv6/conf/all/forwarding")
 _TRIES = 3
+_ENDPOINT_KINDS = ("veth", "macvlan", "ipvlan")
 _EVERYWHERE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 
 
@@ -156,11 +157,18 @@ class BridgeDriver:
             if not link.is_up:
                 self._netlink.set_up(link.index)
 
-    def remove_bridge(self, name: str, *, keeps_link: bool = False) -> None:
-        """Delete the bridge and its rules. Idempotent. keeps_link: the link was there before us."""
+    def remove_bridge(self, name: str, *, rules: BridgeRules | None = None, keeps_link: bool = False) -> None:
+        """Delete the bridge and its rules. Idempotent. keeps_link: the link was there before us.
+
+        rules: of a bridge that the tables are not named after; else the tables go with it.
+        """
         with self._lock:
             if self._nft is not None:
-                self._nft.remove(name)
+                if rules is None or rules.table == PREFIX + name:
+                    self._nft.remove(name)
+                else:
+                    with contextlib.suppress(NotFound):  # flushed
+                        self._nft.admit(rules, present=False)
                 self._touch_others(lambda nft: nft.forget_forwarding(name, nft.forward_drops()))
             if not keeps_link:
                 self._netlink.delete_link(name)
@@ -217,11 +225,11 @@ class BridgeDriver:
             return {link.name for link in self._netlink.links()}
 
     def apply_rules(self, rules: BridgeRules, publications: Iterable[Publication] = ()) -> None:
-        """Make or replace the rules of a bridge and what is published by them; without nftables does nothing."""
+        """Make or replace an engine's tables with one bridge and what is published there; nothing without nftables."""
         self.apply_all([(rules, publications)])
 
     def apply_all(self, wanted: Sequence[tuple[BridgeRules, Iterable[Publication]]]) -> None:
-        """`apply_rules` for several at once: libnftables reads everything the host has each time.
+        """`apply_rules` for several bridges at once: libnftables reads everything the host has each time.
 
         The host may reach published ports by its loopback address: the kernel routes those only where
         `route_localnet` says so; the rules keep containers from using that.
@@ -229,8 +237,20 @@ class BridgeDriver:
         if self._nft is None or not wanted:
             return
         self._nft.apply(*wanted)
-        names = [check_bridge_name(rules.bridge) for rules, _ in wanted]
+        self._let_in([rules.bridge for rules, _ in wanted])
 
+    def admit(self, rules: BridgeRules) -> None:
+        """One bridge more in tables that are there. Raises NotFound (they are not)."""
+        if self._nft is not None:
+            self._nft.admit(rules, present=True)
+            self._let_in([rules.bridge])
+
+    def remove_rules(self, engine: str) -> None:
+        """Delete an engine's tables. Idempotent."""
+        if self._nft is not None:
+            self._nft.remove(engine)
+
+    def _let_in(self, names: Iterable[str]) -> None:
         def let_in() -> None:
             for name in names:
                 _switch_on(Path(f"/proc/sys/net/ipv4/conf/{name}/route_localnet"))
@@ -250,18 +270,14 @@ class BridgeDriver:
             raise Unavailable("ports cannot be published with --iptables=false", hint="use --network host")
         self._nft.publish(rules, publications, present=present)
 
-    def shape(self, bridge: str) -> str:
-        """The rules of a bridge as the kernel has them; "" where they are gone."""
+    def shape(self, engine: str) -> str:
+        """An engine's rules as the kernel has them; "" where they are gone."""
         if self._nft is None:
             return ""
         try:
-            return self._nft.shape(bridge)
+            return self._nft.shape(engine)
         except NotFound:
             return ""
-
-    def shapes(self) -> dict[str, str]:
-        """`shape` of every bridge of ours."""
-        return self._nft.shapes() if self._nft is not None else {}
 
     def forward_drops(self) -> list[str]:
         """Chains of others that stop forwarded packets, as `family table chain`; empty without nftables."""
@@ -361,6 +377,8 @@ class BridgeDriver:
             if outside.master != bridge.index:
                 self._netlink.set_master(outside.index, bridge.index)
                 self._set_port(outside.name, plug)
+            with contextlib.suppress(TareError):  # an engine that was killed may have blocked it
+                self._netlink.block(outside.index, is_blocked=False)
             return outside.name
 
     def outside(self, namespace: NetNamespace, mac: str) -> str:
@@ -371,12 +389,65 @@ class BridgeDriver:
                 return ""
             return next((link.name for link in self._netlink.links() if link.index == inside.peer), "")
 
-    def unplug_running(self, namespace: NetNamespace, mac: str, addresses: Collection[str] = ()) -> None:
-        """Cut the connection with this mac, or else with these addresses, off a running container. Idempotent."""
+    def cut(
+        self,
+        namespace: NetNamespace,
+        mac: str,
+        addresses: Collection[str] = (),
+        *,
+        outside: str = "",
+        besides: Collection[int] = (),
+    ) -> int:
+        """Let nothing pass the connection with this mac, or else with these addresses, of a running container.
+
+        outside: the host's end. besides: interfaces that are on their way out already. Returns the number of the interface, for `NetNamespace.netlink.delete_index`, which
+        waits for a grace period; 0: it is gone. This does not wait. Idempotent.
+        """
         with self._lock:
-            link = _find(namespace.netlink, mac, addresses)
-            if link is not None and link.kind in ("veth", "macvlan", "ipvlan"):
-                namespace.netlink.delete_link(link.name)
+            link = _find(namespace.netlink, mac, addresses, besides=besides)
+            if link is None or link.kind not in _ENDPOINT_KINDS:
+                return 0
+            try:
+                end = self._netlink.link(outside) if outside else None
+                if end is not None:
+                    self._netlink.block(end.index)
+                else:
+                    for address in namespace.netlink.addresses():
+                        if address.index == link.index:
+                            namespace.netlink.delete_address(link.index, address.interface)
+            except (Conflict, NotFound, InternalError):
+                namespace.netlink.delete_index(link.index)
+                return 0
+            return link.index
+
+    def sweep(
+        self,
+        namespace: NetNamespace,
+        *,
+        macs: Collection[str],
+        addresses: Collection[str],
+        bridges: Collection[str],
+        parents: Collection[str],
+    ) -> int:
+        """Delete a container's interfaces on our bridges and parents but for those with these macs or addresses.
+
+        What a killed engine was about to plug in, or to take away. Returns how many went.
+        """
+        with self._lock:
+            host = {link.index: link for link in self._netlink.links()}
+            ours = {link.index for link in host.values() if link.name in bridges}
+            below = {link.index for link in host.values() if link.name in parents}
+            by_address = {a.index for a in namespace.netlink.addresses() if str(a.interface.ip) in addresses}
+            swept = 0
+            for link in namespace.netlink.links():
+                if link.kind not in _ENDPOINT_KINDS or link.mac in macs or link.index in by_address:
+                    continue
+                end = host.get(link.peer)
+                is_pair = link.kind == "veth" and end is not None and end.peer == link.index and end.master in ours
+                if is_pair or (link.kind != "veth" and link.peer in below):
+                    namespace.netlink.delete_index(link.index)
+                    swept += 1
+            return swept
 
     def set_gateway(
         self,
@@ -387,6 +458,7 @@ class BridgeDriver:
         version: int = 4,
         addresses: Collection[str] = (),
         is_direct: bool = False,
+        besides: Collection[int] = (),
     ) -> None:
         """Let the default route of a running container go by the interface with this mac, or else these addresses.
 
@@ -399,7 +471,7 @@ class BridgeDriver:
                     inside.delete_route(route)
             if gateway is None and not is_direct:
                 return
-            link = _find(inside, mac, addresses)
+            link = _find(inside, mac, addresses, besides=besides)
             if link is None:
                 raise NotFound(f"no interface with mac {mac} in the container")
             way = None if is_direct else gateway
@@ -464,9 +536,9 @@ class BridgeDriver:
             inside.add_route(Route(destination=_EVERYWHERE[version], index=link.index))
 
 
-def _find(inside: Netlink, mac: str, addresses: Collection[str]) -> Link | None:
+def _find(inside: Netlink, mac: str, addresses: Collection[str], *, besides: Collection[int] = ()) -> Link | None:
     """The interface of an endpoint: by its mac, and where its parent lends it another (passthru, ipvlan) by address."""
-    links = inside.links()
+    links = [link for link in inside.links() if link.index not in besides]
     if (found := next((link for link in links if mac and link.mac == mac), None)) is not None:
         return found
     indexes = {address.index for address in inside.addresses() if str(address.interface.ip) in addresses}

@@ -1,4 +1,4 @@
-"""Elements of nftables maps by nfnetlink, packed by hand: some 50 µs however many tables the host has.
+"""Elements of nftables sets and maps by nfnetlink, packed by hand: some 50 µs however many tables the host has.
 
 libnftables reads every table of the host before it adds an element: 0.3 ms with one network, 25 with a hundred.
 Source: linux/netfilter/nf_tables.h, nfnetlink.h; key and data as nft(8) lays concatenations out (four-byte cells).
@@ -22,7 +22,10 @@ _NEW, _DELETE = _SUBSYSTEM << 8 | 12, _SUBSYSTEM << 8 | 14
 _ERROR = 2
 _REQUEST, _ACK, _CREATE = 1, 4, 0x400
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS, _LIST_ELEMENT = 1, 2, 3, 1
-_KEY, _DATA, _VALUE = 1, 2, 1
+_KEY, _DATA, _FLAGS, _KEY_END, _VALUE, _VERDICT, _CODE = 1, 2, 3, 10, 1, 2, 1
+_INTERVAL_END = 1
+_VERDICTS = {"drop": 0, "accept": 1}
+_LINK_NAME_BYTES = 16
 _NESTED = 0x8000
 _HEADER = struct.Struct("=IHHII")
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
@@ -33,20 +36,34 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Element:
-    """One entry of the map `name` in `table` (family 4 or 6)."""
+    """One entry of the set or map `name` in `table` (family 4 or 6).
+
+    `data` or `verdict` (accept, drop) in a map. `end`: the last key of a range of concatenations, `is_end`: the key is
+    the first one behind an interval.
+    """
 
     version: int
     table: str
     name: str
     key: bytes
-    data: bytes
+    data: bytes = b""
+    verdict: str = ""
+    end: bytes = b""
+    is_end: bool = False
 
 
-def cells(*fields: IPAddress | str | int) -> bytes:
-    """A concatenation: an address, a protocol by name, a port; each in cells of four bytes."""
+def link_name(name: str) -> bytes:
+    """The name of a link as a field of a key."""
+    return name.encode().ljust(_LINK_NAME_BYTES, b"\0")
+
+
+def cells(*fields: IPAddress | str | int | bytes) -> bytes:
+    """A concatenation: an address, a protocol by name, a port, bytes as they are; each in cells of four bytes."""
     out = b""
     for field in fields:
-        if isinstance(field, str):
+        if isinstance(field, bytes):
+            out += field
+        elif isinstance(field, str):
             out += bytes([_PROTOCOLS[field], 0, 0, 0])
         elif isinstance(field, int):
             out += field.to_bytes(2, "big") + b"\0\0"
@@ -112,7 +129,14 @@ class Elements:
 def _body(element: Element, *, with_data: bool) -> bytes:
     family = socket.AF_INET if element.version == 4 else socket.AF_INET6
     entry = _nested(_KEY, _attribute(_VALUE, element.key))
-    if with_data:
+    if element.end:
+        entry += _nested(_KEY_END, _attribute(_VALUE, element.end))
+    if element.is_end:
+        entry += _attribute(_FLAGS, struct.pack(">I", _INTERVAL_END))
+    if with_data and element.verdict:
+        code = _attribute(_CODE, struct.pack(">I", _VERDICTS[element.verdict]))
+        entry += _nested(_DATA, _nested(_VERDICT, code))
+    elif with_data and element.data:
         entry += _nested(_DATA, _attribute(_VALUE, element.data))
     return (
         struct.pack(">BBH", family, 0, 0)
@@ -134,7 +158,7 @@ def _nested(kind: int, value: bytes) -> bytes:
 def _raise_for(code: int) -> None:
     if code == 0:
         return
-    text = f"nftables: a published port could not be changed: {os.strerror(code).lower()}"
+    text = f"nftables: a set of ours could not be changed: {os.strerror(code).lower()}"
     if code == errno.ENOENT:
         raise NotFound(text)
     raise Conflict(text) if code == errno.EEXIST else InternalError(text)

@@ -34,7 +34,8 @@ _IFLA_MACVLAN_MODE, _IFLA_IPVLAN_MODE, _IFLA_IPVLAN_FLAGS, _IFLA_VLAN_ID = 1, 1,
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
 IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
-_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
+_IFLA_BRPORT_STATE, _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 1, 4, 33
+_BRIDGE_DISABLED, _BRIDGE_FORWARDING = 0, 3
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
@@ -163,27 +164,38 @@ class Netlink:
 
     def isolate(self, index: int) -> None:
         """Forbid a bridge port to talk to other isolated ports (inter-container communication off)."""
-        self._set_port(index, _IFLA_BRPORT_ISOLATED, what=f"isolate link {index}")
+        self._set_port(index, _IFLA_BRPORT_ISOLATED, 1, what=f"isolate link {index}")
 
     def reflect(self, index: int) -> None:
         """Let a bridge port send packets back where they came from: a container that uses its own published port.
 
         Where br_netfilter is loaded the packet is rewritten on the bridge and never reaches the host's routing.
         """
-        self._set_port(index, _IFLA_BRPORT_MODE, what=f"set link {index} to hairpin mode")
+        self._set_port(index, _IFLA_BRPORT_MODE, 1, what=f"set link {index} to hairpin mode")
 
-    def _set_port(self, index: int, flag: int, *, what: str) -> None:
+    def block(self, index: int, *, is_blocked: bool = True) -> None:
+        """Let nothing pass a bridge port, at once: nobody waits as for a link that is set down or deleted.
+
+        Raises Conflict where the bridge decides by the spanning tree protocol.
+        """
+        state = _BRIDGE_DISABLED if is_blocked else _BRIDGE_FORWARDING
+        self._set_port(index, _IFLA_BRPORT_STATE, state, what=f"block link {index}")
+
+    def _set_port(self, index: int, attribute: int, value: int, *, what: str) -> None:
         body = _LINK.pack(_AF_BRIDGE, 0, index, 0, 0)
-        body += _attribute(_IFLA_PROTINFO | _NESTED, _attribute(flag, b"\1"))
+        body += _attribute(_IFLA_PROTINFO | _NESTED, _attribute(attribute, bytes([value])))
         self._ask(_RTM_SETLINK, 0, body, what=what)
 
     def delete_link(self, name: str) -> None:
         """Delete an interface; one that is not there is as good. Waits for a grace period (13 to 20 ms)."""
         link = self.link(name)
-        if link is None:
-            return
+        if link is not None:
+            self.delete_index(link.index)
+
+    def delete_index(self, index: int) -> None:
+        """The same by the number, which no other interface gets soon. Others stop seeing it before this returns."""
         try:
-            self._ask(_RTM_DELLINK, 0, _LINK.pack(0, 0, link.index, 0, 0), what=f"delete {name}")
+            self._ask(_RTM_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0), what=f"delete link {index}")
         except NotFound:
             return
 

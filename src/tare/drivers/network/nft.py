@@ -1,6 +1,7 @@
 """nftables in this process, by libnftables: one context, commands in the language of nft(8).
 
-We own the tables named `tare-<bridge>` (families ip and ip6). What nft cannot do: an `accept` of ours ends only our
+We own the tables named `tare-<bridge>` (families ip and ip6), <bridge> being the engine's default one. Their rules
+never change: what an engine's networks and published ports are is in sets and maps, changed entry by entry. What nft cannot do: an `accept` of ours ends only our
 chain; a `drop` in anybody else's chain at the same hook stands. Where a firewall, or dockerd by its iptables FORWARD
 policy, drops forwarded traffic, `accept_forwarding` puts one pair of rules at the end of that chain, marked by the
 comment `tare-<bridge>` and taken out again by `forget_forwarding`: see docs/adr/0010-forward-policy-of-others.md.
@@ -13,12 +14,12 @@ import ipaddress
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from tare.base.errors import InternalError, InvalidArgument, NotFound, Unavailable
-from tare.drivers.network.elements import Element, Elements, cells
+from tare.drivers.network.elements import Element, Elements, cells, link_name
 
 PREFIX = "tare-"
 _JSON = 1 << 4
@@ -35,6 +36,7 @@ def check_bridge_name(name: str) -> str:
 
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 FAMILIES = {4: "ip", 6: "ip6"}
 _ADDRESS_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 
@@ -49,9 +51,13 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeRules:
-    """What the rules of one bridge say. A family without a subnet is not forwarded at all."""
+    """What the rules say of one bridge. A family without a subnet is not forwarded at all.
+
+    engine: the bridge that names the engine's tables; "": this one.
+    """
 
     bridge: str
+    engine: str = ""
     subnet: ipaddress.IPv4Network | None = None
     subnet6: ipaddress.IPv6Network | None = None
     masquerade: bool = True
@@ -63,7 +69,7 @@ class BridgeRules:
     @property
     def table(self) -> str:
         """The name of our table, the same in both families."""
-        return PREFIX + self.bridge
+        return PREFIX + (self.engine or self.bridge)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,21 +83,99 @@ class Publication:
     host_ip: IPAddress | None = None
 
 
-def ruleset(rules: BridgeRules, publications: Iterable[Publication] = ()) -> str:
-    """Both tables, with what is published, in one transaction: what was there under the name is replaced."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a set of ours says of one bridge: `key` of names of links, addresses and subnets; `verdict` in a map."""
+
+    version: int
+    name: str
+    key: tuple[str | IPNetwork, ...]
+    verdict: str = ""
+
+    def text(self, table: str) -> str:
+        """The command that adds it."""
+        fields = " . ".join(f'"{field}"' if isinstance(field, str) else str(field) for field in self.key)
+        verdict = f" : {self.verdict}" if self.verdict else ""
+        return f"add element {FAMILIES[self.version]} {table} {self.name} {{ {fields}{verdict} }}\n"
+
+    def elements(self, table: str) -> list[Element]:
+        """The same for the kernel itself. A subnet alone is an interval: where it starts and where the next begins."""
+        first = cells(*(link_name(field) if isinstance(field, str) else field[0] for field in self.key))
+        element = Element(version=self.version, table=table, name=self.name, key=first, verdict=self.verdict)
+        last = self.key[0]
+        if isinstance(last, str):
+            return [element]
+        if len(self.key) > 1:  # a concatenation has both ends in one element
+            end = cells(*(link_name(field) if isinstance(field, str) else field[-1] for field in self.key))
+            return [replace(element, end=end)]
+        if int(last[-1]) + 1 >> last.max_prefixlen:
+            return [element]
+        return [element, replace(element, key=cells(last[-1] + 1), is_end=True)]
+
+
+def entries(rules: BridgeRules) -> list[Entry]:
+    """Everything our tables say of one bridge; the rules themselves name none."""
     check_bridge_name(rules.bridge)
-    elements = "".join(publish_command(rules, publication, present=True) for publication in publications)
-    return _table(rules, 4) + _table(rules, 6) + elements
+    found: list[Entry] = []
+    for version in FAMILIES:
+        subnet = rules.subnet if version == 4 else rules.subnet6
+        masquerade = rules.masquerade if version == 4 else rules.masquerade6
+
+        def add(name: str, *key: str | IPNetwork, verdict: str = "", version: int = version) -> None:
+            found.append(Entry(version=version, name=name, key=key, verdict=verdict))
+
+        add("bridges", rules.bridge)
+        add("within", rules.bridge, rules.bridge, verdict="accept" if rules.icc else "drop")
+        if subnet is None or rules.internal:
+            add("closed", rules.bridge)
+        if subnet is not None:
+            add("homes", subnet, rules.bridge)
+            if masquerade and not rules.internal:
+                add("outbound", subnet)
+    return found
+
+
+def ruleset(*wanted: tuple[BridgeRules, Iterable[Publication]]) -> str:
+    """The tables of an engine, with all bridges and what is published, in one transaction: old ones are replaced.
+
+    wanted: bridges of one engine or of several; each engine has a table in each family.
+    """
+    text, made = "", set()
+    for rules, _ in wanted:
+        check_bridge_name(rules.engine or rules.bridge)
+        if rules.table not in made:
+            made.add(rules.table)
+            text += _table(rules, 4) + _table(rules, 6)
+    for rules, publications in wanted:
+        text += "".join(entry.text(rules.table) for entry in entries(rules))
+        text += "".join(publish_command(rules, publication, present=True) for publication in publications)
+    return text
 
 
 def _table(rules: BridgeRules, version: int) -> str:
-    bridge, family, kind = rules.bridge, FAMILIES[version], _ADDRESS_TYPES[version]
-    subnet = rules.subnet if version == 4 else rules.subnet6
-    outward = "accept" if subnet is not None and not rules.internal else "drop"
+    """The rules are the same however many bridges there are: each packet meets them once."""
+    family, kind = FAMILIES[version], _ADDRESS_TYPES[version]
     return f"""\
 table {family} {rules.table}
 delete table {family} {rules.table}
 table {family} {rules.table} {{
+  set bridges {{
+    type ifname
+  }}
+  set closed {{
+    type ifname
+  }}
+  map within {{
+    type ifname . ifname : verdict
+  }}
+  set homes {{
+    type {kind} . ifname
+    flags interval
+  }}
+  set outbound {{
+    type {kind}
+    flags interval
+  }}
   map published {{
     type inet_proto . inet_service : {kind} . inet_service
   }}
@@ -104,7 +188,7 @@ table {family} {rules.table} {{
   }}
   chain guard {{
     type filter hook prerouting priority raw; policy accept;
-{_guard(bridge, version)}  }}
+{_guard(version)}  }}
   chain input {{
     type filter hook input priority filter; policy accept;
 {_input(rules, version)}  }}
@@ -118,27 +202,24 @@ table {family} {rules.table} {{
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-{_masquerade(rules, version, subnet)}  }}
+{_masquerade(version)}  }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
-    oifname "{bridge}" ct state established,related accept
-    iifname "{bridge}" oifname "{bridge}" {"accept" if rules.icc else "drop"}
-    iifname "{bridge}" {outward}
-    oifname "{bridge}" ct status dnat accept
-    oifname "{bridge}" drop
+    iifname . oifname vmap @within
+    iifname @closed drop
+    oifname @bridges ct state established,related accept
+    oifname @bridges ct status dnat accept
+    oifname @bridges drop
   }}
 }}
 """
 
 
-def _guard(bridge: str, version: int) -> str:
+def _guard(version: int) -> str:
     """`route_localnet` must not let containers use the host's loopback. IPv6 has no such thing."""
     if version == 6:
         return ""
-    return (
-        f'    iifname "{bridge}" ip daddr 127.0.0.0/8 drop\n'
-        f'    iifname "{bridge}" ip saddr 127.0.0.0/8 drop\n'
-    )  # fmt: skip
+    return "    iifname @bridges ip daddr 127.0.0.0/8 drop\n    iifname @bridges ip saddr 127.0.0.0/8 drop\n"
 
 
 def _input(rules: BridgeRules, version: int) -> str:
@@ -148,7 +229,7 @@ def _input(rules: BridgeRules, version: int) -> str:
         if listener.address is not None and listener.address.version != version:
             continue
         where = f"{FAMILIES[version]} daddr {listener.address} " if listener.address is not None else ""
-        lines.append(f'    iifname "{rules.bridge}" {where}tcp dport {listener.port} drop\n')
+        lines.append(f"    iifname @bridges {where}tcp dport {listener.port} drop\n")
     return "".join(lines)
 
 
@@ -157,18 +238,15 @@ def _own_loopback(version: int) -> str:
     return "    ip6 daddr ::1 return\n" if version == 6 else ""
 
 
-def _masquerade(rules: BridgeRules, version: int, subnet: ipaddress.IPv4Network | ipaddress.IPv6Network | None) -> str:
-    if subnet is None:
-        return ""
-    family, bridge = FAMILIES[version], rules.bridge
-    wanted = rules.masquerade if version == 4 else rules.masquerade6
-    text = f'    {family} saddr {subnet} oifname != "{bridge}" masquerade\n' if wanted and not rules.internal else ""
-    # A neighbour (or the container itself) that came by a published port would else be answered directly, and the
-    # host by its loopback address cannot be answered at all.
-    text += f'    {family} saddr {subnet} oifname "{bridge}" ct status dnat masquerade\n'
+def _masquerade(version: int) -> str:
+    """A neighbour (or the container itself) that came by a published port would else be answered directly, and the
+    host by its loopback address cannot be answered at all.
+    """
+    family = FAMILIES[version]
+    text = f"    {family} saddr . oifname @homes ct status dnat masquerade\n"
     if version == 4:
-        text += f'    ip saddr 127.0.0.0/8 oifname "{bridge}" ct status dnat masquerade\n'
-    return text
+        text += "    ip saddr 127.0.0.0/8 oifname @bridges ct status dnat masquerade\n"
+    return text + f"    {family} saddr . oifname @homes accept\n    {family} saddr @outbound masquerade\n"
 
 
 def names_ruleset(server: str, *, udp_port: int, tcp_port: int, replaces: bool) -> str:
@@ -287,29 +365,25 @@ class Nft:
         return str(output)
 
     def apply(self, *wanted: tuple[BridgeRules, Iterable[Publication]]) -> None:
-        """Make or replace our tables for these bridges, each with what is published there: all or none."""
-        self.run("".join(ruleset(rules, publications) for rules, publications in wanted))
+        """Make or replace our tables with these bridges, each with what is published there: all or none."""
+        self.run(ruleset(*wanted))
 
-    def shape(self, bridge: str) -> str:
-        """Our tables of a bridge as text, without what is published and counted. Raises NotFound."""
-        table = PREFIX + check_bridge_name(bridge)
+    def admit(self, rules: BridgeRules, *, present: bool) -> None:
+        """Add or take away what our tables say of one bridge, all or none. Raises NotFound (flushed rules)."""
+        elements = [element for entry in entries(rules) for element in entry.elements(rules.table)]
+        with self._lock:
+            if self._context is None:
+                raise Unavailable("the packet filter is closed")
+            self._elements.change(elements, present=present)
+
+    def shape(self, engine: str) -> str:
+        """Our tables as text, without what is in their sets and counted. Raises NotFound."""
+        table = PREFIX + check_bridge_name(engine)
         return "".join(self.run(f"list table {family} {table}\n", flags=_SHAPE) for family in FAMILIES.values())
 
-    def shapes(self) -> dict[str, str]:
-        """`shape` of every bridge of ours, by its name, by one look at everything."""
-        found: dict[str, str] = {}
-        text = self.run("list ruleset\n", flags=_SHAPE)
-        for table in text.split("\ntable ") if text else ():
-            words = table.removeprefix("table ").split(None, 2)
-            if len(words) > 1 and words[0] in FAMILIES.values() and words[1].startswith(PREFIX):
-                name = words[1].removeprefix(PREFIX)
-                whole = table if table.startswith("table ") else f"table {table}"
-                found[name] = found.get(name, "") + whole.rstrip("\n") + "\n"
-        return found
-
-    def remove(self, bridge: str) -> None:
-        """Delete our tables for a bridge; none is as good."""
-        table = PREFIX + check_bridge_name(bridge)
+    def remove(self, engine: str) -> None:
+        """Delete our tables; none is as good."""
+        table = PREFIX + check_bridge_name(engine)
         self.run("".join(f"table {family} {table}\ndelete table {family} {table}\n" for family in FAMILIES.values()))
 
     def publish(self, rules: BridgeRules, publications: Iterable[Publication], *, present: bool) -> None:

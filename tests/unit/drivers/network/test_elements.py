@@ -23,5 +23,5 @@ def test_the_data_goes_with_new_elements_only():
 
 @pytest.mark.parametrize(("code", "error"), [(2, NotFound), (17, Conflict), (1, InternalError)])
 def test_errors(code, error):
-    with pytest.raises(error, match="nftables: a published port could not be changed"):
+    with pytest.raises(error, match="nftables: a set of ours could not be changed"):
         elements._raise_for(code)

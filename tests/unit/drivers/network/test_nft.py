@@ -1,29 +1,61 @@
 """Rules as text; the kernel's opinion of them is asked in tests/e2e."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from tare.base.errors import InvalidArgument
 from tare.drivers.network import nft
-from tare.drivers.network.nft import BridgeRules, Publication
+from tare.drivers.network.nft import BridgeRules, Entry, Publication
 
 RULES = BridgeRules(bridge="br0", subnet=IPv4Network("10.1.0.0/24"))
 
 
-def test_the_table_is_replaced_in_one_transaction():
-    text = nft.ruleset(RULES)
+def test_the_tables_are_replaced_in_one_transaction():
+    text = nft.ruleset((RULES, ()))
     assert text.startswith("table ip tare-br0\ndelete table ip tare-br0\ntable ip tare-br0 {\n")
-    assert 'ip saddr 10.1.0.0/24 oifname != "br0" masquerade' in text
-    assert 'iifname "br0" oifname "br0" accept' in text
     assert text.count("{") == text.count("}")
+    assert [line for line in text.splitlines() if line.startswith("add element")] == [
+        'add element ip tare-br0 bridges { "br0" }',
+        'add element ip tare-br0 within { "br0" . "br0" : accept }',
+        'add element ip tare-br0 homes { 10.1.0.0/24 . "br0" }',
+        "add element ip tare-br0 outbound { 10.1.0.0/24 }",
+        'add element ip6 tare-br0 bridges { "br0" }',
+        'add element ip6 tare-br0 within { "br0" . "br0" : accept }',
+        'add element ip6 tare-br0 closed { "br0" }',
+    ]
+
+
+def test_the_rules_are_the_same_for_any_number_of_bridges():
+    more = [replace(RULES, bridge=f"br{number}", engine="br0") for number in range(1, 50)]
+    one, many = nft.ruleset((RULES, ())), nft.ruleset((RULES, ()), *((rules, ()) for rules in more))
+    assert {line for line in many.splitlines() if not line.startswith("add element")} == {
+        line for line in one.splitlines() if not line.startswith("add element")
+    }
 
 
 def test_switches():
-    text = nft.ruleset(BridgeRules(bridge="br0", subnet=RULES.subnet, masquerade=False, icc=False, internal=True))
-    assert 'oifname != "br0" masquerade' not in text
-    assert 'iifname "br0" oifname "br0" drop' in text
-    assert 'iifname "br0" drop' in text
+    rules = BridgeRules(bridge="br0", subnet=RULES.subnet, masquerade=False, icc=False, internal=True)
+    said = {(entry.version, entry.name, entry.verdict) for entry in nft.entries(rules)}
+    assert {("within", "drop"), ("closed", "")} <= {(name, verdict) for _, name, verdict in said}
+    assert (4, "outbound", "") not in said
+    shown = {(entry.version, entry.name) for entry in nft.entries(replace(rules, internal=False))}
+    assert (4, "closed") not in shown
+    assert (4, "outbound") not in shown
+
+
+def test_an_entry_as_the_kernel_stores_it():
+    [bridge] = Entry(version=4, name="bridges", key=("br0",)).elements("t")
+    assert bridge.key == b"br0" + bytes(13)
+    first, behind = Entry(version=4, name="outbound", key=(IPv4Network("10.1.0.0/24"),)).elements("t")
+    assert (first.key, first.is_end) == (bytes([10, 1, 0, 0]), False)
+    assert (behind.key, behind.is_end) == (bytes([10, 1, 1, 0]), True)
+    [top] = Entry(version=4, name="outbound", key=(IPv4Network("255.255.255.0/24"),)).elements("t")
+    assert top.key == bytes([255, 255, 255, 0])  # nothing is behind it
+    [home] = Entry(version=4, name="homes", key=(IPv4Network("10.1.0.0/24"), "br0")).elements("t")
+    assert home.key == bytes([10, 1, 0, 0]) + b"br0" + bytes(13)
+    assert home.end == bytes([10, 1, 0, 255]) + b"br0" + bytes(13)
 
 
 def test_names_are_led_to_the_ports_of_our_server():
@@ -52,4 +84,4 @@ def test_a_port_is_one_element():
 @pytest.mark.parametrize("name", ["", "a b", 'x"', "-x", "../x", "a" * 16, "x;y"])
 def test_names_that_could_mean_something_else_are_refused(name):
     with pytest.raises(InvalidArgument):
-        nft.ruleset(BridgeRules(bridge=name, subnet=RULES.subnet))
+        nft.ruleset((BridgeRules(bridge=name, subnet=RULES.subnet), ()))
