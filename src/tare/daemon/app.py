@@ -359,6 +359,8 @@ def _network_options(options: Options, seed: str) -> NetworkOptions:
         ip_forward=options.ip_forward,
         forward_accept=options.forward_accept,
         host_gateway=options.host_gateway_ip,
+        pools=options.address_pools,
+        is_relayed=options.publish_by == "relay",
         listeners=tuple(
             Listener(port=port, address=ipaddress.ip_address(address) if address else None)
             for address, port in tcp_sockets(options.hosts)

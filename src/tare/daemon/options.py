@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from tare.base.errors import InvalidArgument
 from tare.containers import cdi, logoptions
 from tare.drivers.logsinks import JOURNAL
+from tare.networks import ipam
 from tare.registry.hosts import parse_insecure, parse_mirror
 from tare.wire.config import LogSettings, Ulimit
 
@@ -54,6 +55,8 @@ class Options:
     ipv6: bool = False
     fixed_cidr_v6: str = ""
     forward_accept: bool = True
+    publish_by: str = "nat"
+    address_pools: tuple[tuple[ipam.Network, int], ...] = ipam.DEFAULT_POOLS
     ip_forward: bool = True
     host_gateway_ip: str = ""
     default_ulimits: tuple[Ulimit, ...] = ()
@@ -99,6 +102,7 @@ _LISTS = {
     "registry-mirrors": "registry-mirror",
     "default-ulimits": "default-ulimit",
     "cdi-spec-dirs": "cdi-spec-dir",
+    "default-address-pools": "default-address-pool",
 }
 
 
@@ -150,6 +154,18 @@ def parser() -> argparse.ArgumentParser:
         ("allow-private-sources", "let import and build fetch from private and loopback addresses (default false)"),
     ):
         add(f"--{name}", nargs="?", const="true", metavar="BOOL", help=text)
+    add(
+        "--default-address-pool",
+        action="append",
+        metavar="base=CIDR,size=BITS",
+        help="where subnets of networks come from that name none, repeatable",
+    )
+    add(
+        "--publish-by",
+        metavar="nat|relay",
+        help="how published ports reach containers: translated by the packet filter (default nat), or carried by the"
+        " engine (relay), so that the host's firewall judges them as it does any service of the host",
+    )
     add("--fixed-cidr-v6", metavar="CIDR", help="IPv6 subnet of the default bridge (default: unique-local)")
     add("--host-gateway-ip", metavar="ADDRESS", help="what host-gateway means in --add-host (default: the bridge's)")
     add(
@@ -280,6 +296,9 @@ def resolve(values: dict[str, Any]) -> Options:
     fixed6 = values.get("fixed-cidr-v6", "")
     if fixed6:
         _check_cidr6(fixed6)
+    publish_by = values.get("publish-by", "nat")
+    if publish_by not in ("nat", "relay"):
+        raise InvalidArgument(f"invalid value for --publish-by: {publish_by}", hint="one of nat, relay")
     exec_root = Path(values.get("exec-root", "/run/tare")).absolute()
     pidfile = values.get("pidfile")
     flags = {name.replace("-", "_"): _boolean(name, values[name]) for name in _BOOLEANS if name in values}
@@ -295,6 +314,8 @@ def resolve(values: dict[str, Any]) -> Options:
         pidfile=Path(pidfile).absolute() if pidfile else exec_root / "tare.pid",
         bridge=bridge,
         bip=bip,
+        publish_by=publish_by,
+        address_pools=tuple(_pools(values.get("default-address-pool"))) or ipam.DEFAULT_POOLS,
         default_runtime=values.get("default-runtime", ""),
         runtimes=dict(_runtime(text) for text in values.get("add-runtime") or ()),
         dns=tuple(_address(text) for text in values.get("dns") or ()),
@@ -333,6 +354,15 @@ def _count(name: str, values: dict[str, Any], default: int) -> int:
     if number < 1:
         raise InvalidArgument(f"invalid {name.replace('-', ' ')}: {values.get(name)}")
     return number
+
+
+def _pools(value: object) -> list[tuple[ipam.Network, int]]:
+    """`base=…,size=…` from the command line, or dockerd's `[{"base", "size"}]` from the file."""
+    texts = [
+        f"base={entry.get('base', '')},size={entry.get('size', '')}" if isinstance(entry, dict) else str(entry)
+        for entry in (value if isinstance(value, list) else [])
+    ]
+    return [ipam.parse_pool(text) for text in texts]
 
 
 def _check_cidr6(text: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tare.drivers.network.nft import Listener
+from tare.networks import ipam
 from tare.networks.plan import Mode
 from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig, PortBinding
 
@@ -16,7 +17,8 @@ class NetworkOptions:
 
     ipv6, fixed_cidr_v6: of the default network. forward_accept: put rules into chains of others that would drop what
     we forward. listeners: TCP sockets of the engine, which no container reaches. seed: what our unique-local IPv6
-    prefix is made from.
+    prefix is made from. pools: where subnets come from that nobody names, with their prefix lengths. is_relayed:
+    published ports are served by sockets of the engine, which the host's firewall judges like any other.
     """
 
     bridge: str = "tare0"
@@ -34,6 +36,8 @@ class NetworkOptions:
     fixed_cidr_v6: str = ""
     forward_accept: bool = True
     listeners: tuple[Listener, ...] = ()
+    pools: tuple[tuple[ipam.Network, int], ...] = ipam.DEFAULT_POOLS
+    is_relayed: bool = False
     seed: str = ""
 
 

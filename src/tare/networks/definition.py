@@ -51,13 +51,14 @@ def define(
     in_use: Sequence[IPNetwork],
     links: Iterable[str] = (),
     prefix6: IPv6Network = _NO_PREFIX,
+    defaults: Sequence[tuple[IPNetwork, int]] = ipam.DEFAULT_POOLS,
 ) -> NetworkRecord:
     """The record of a new network.
 
     known: the networks there are. in_use: what the host's routes and addresses cover, which a subnet of our choice must
     not overlap. links: names of the host's interfaces; a bridge that is there already is used and never deleted.
-    prefix6: where subnets of IPv6 come from that nobody names.
-    Raises InvalidArgument, Forbidden, NotFound (driver), Conflict (name taken, no subnet free) with Docker's texts.
+    prefix6: where subnets of IPv6 come from that nobody names. defaults: pools of both families.
+    Raises InvalidArgument, Forbidden, NotFound (driver, no subnet free), Conflict (name taken) with Docker's texts.
     """
     present, there = list(known), set(links)
     _check_name(body.Name, present)
@@ -83,7 +84,7 @@ def define(
         created_at=clock.now(),
         bridge=bridge,
         parent=parent,
-        pools=_pools(body, asked.Config, present=present, in_use=in_use, prefix6=prefix6),
+        pools=_pools(body, asked.Config, present=present, in_use=in_use, prefix6=prefix6, defaults=defaults),
         internal=body.Internal or parent.startswith(parents.DUMMY),
         attachable=body.Attachable,
         options=options,
@@ -200,6 +201,7 @@ def _pools(
     present: Sequence[NetworkRecord],
     in_use: Sequence[IPNetwork],
     prefix6: IPv6Network,
+    defaults: Sequence[tuple[IPNetwork, int]],
 ) -> tuple[Pool, ...]:
     """One subnet for each family the network has; what is said of a family it has not is left out, as Docker does."""
     by_version: dict[int, list[IPAMConfig]] = {4: [], 6: []}
@@ -228,10 +230,10 @@ def _pools(
             if any((config.IPRange, config.Gateway, config.AuxiliaryAddresses)):
                 raise InvalidArgument("invalid network config: a subnet must be given with a gateway or a range")
         if version == 4:
-            subnet4 = ipam.choose_subnet([*in_use, *ours])
+            subnet4 = ipam.choose_subnet([*in_use, *ours], pools=defaults)
             found.append(Pool(subnet=str(subnet4), gateway=str(ipam.default_gateway(subnet4))))
         else:
-            subnet6 = ipam.choose_subnet6([*in_use, *ours], prefix=prefix6)
+            subnet6 = ipam.choose_subnet6([*in_use, *ours], prefix=prefix6, pools=defaults)
             found.append(Pool(subnet=str(subnet6), gateway=str(ipam.default_gateway(subnet6))))
     return tuple(found)
 

@@ -11,21 +11,41 @@ import hashlib
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator
 
-from tare.base.errors import Conflict, InvalidArgument
+from tare.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 
 Network4 = ipaddress.IPv4Network
 Address4 = ipaddress.IPv4Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-DEFAULT_POOLS: tuple[tuple[Network4, int], ...] = (
+DEFAULT_POOLS: tuple[tuple[Network, int], ...] = (
     *((Network4(f"172.{second}.0.0/16"), 16) for second in range(17, 32)),
     (Network4("192.168.0.0/16"), 20),
 )
 """Pools with the prefix length of the subnets cut from them."""
+_EXHAUSTED = "remove unused networks (network prune), name a --subnet, or give the engine a --default-address-pool"
 
 
-def _candidates(pools: Iterable[tuple[Network4, int]]) -> Iterator[Network4]:
+def parse_pool(text: str) -> tuple[Network, int]:
+    """`base=10.0.0.0/8,size=24`, as of --default-address-pool. Raises InvalidArgument."""
+    fields = dict(part.strip().partition("=")[::2] for part in text.split(","))
+    if set(fields) != {"base", "size"}:
+        raise InvalidArgument(f"invalid default address pool: {text}", hint="write base=10.0.0.0/8,size=24")
+    try:
+        base, size = ipaddress.ip_network(fields["base"], strict=False), int(fields["size"])
+        if "/" not in fields["base"]:
+            raise ValueError(text)
+    except ValueError:
+        raise InvalidArgument(f"invalid default address pool: {text}", hint="write base=10.0.0.0/8,size=24") from None
+    if not base.prefixlen <= size <= base.max_prefixlen - 2:
+        raise InvalidArgument(
+            f"invalid default address pool: {text}: the size is a prefix length from {base.prefixlen} to"
+            f" {base.max_prefixlen - 2}"
+        )
+    return base, size
+
+
+def _candidates(pools: Iterable[tuple[Network, int]]) -> Iterator[Network]:
     for pool, prefix in pools:
         yield from pool.subnets(new_prefix=max(prefix, pool.prefixlen))
 
@@ -50,15 +70,16 @@ def _is_free(subnet: Network, taken: list[tuple[int, int]]) -> bool:
 def choose_subnet(
     in_use: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network],
     *,
-    pools: Iterable[tuple[Network4, int]] = DEFAULT_POOLS,
+    pools: Iterable[tuple[Network, int]] = DEFAULT_POOLS,
 ) -> Network4:
-    """The first subnet of the pools that overlaps nothing in use (host routes, other networks). Raises Conflict."""
+    """The first subnet of the pools that overlaps nothing in use (host routes, other networks). Raises NotFound, as Docker."""
     taken = _ranges(network for network in in_use if isinstance(network, Network4))
-    for candidate in _candidates(pools):
-        if _is_free(candidate, taken):
+    for candidate in _candidates(pool for pool in pools if pool[0].version == 4):
+        if isinstance(candidate, Network4) and _is_free(candidate, taken):
             return candidate
-    raise Conflict(
-        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
+    raise NotFound(
+        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
+        hint=_EXHAUSTED,
     )
 
 
@@ -71,14 +92,21 @@ def local_prefix(seed: str) -> ipaddress.IPv6Network:
     return ipaddress.IPv6Network((0xFD << 120 | global_id << 80, 48))
 
 
-def choose_subnet6(in_use: Iterable[Network], *, prefix: ipaddress.IPv6Network) -> ipaddress.IPv6Network:
-    """The first /64 of the prefix that overlaps nothing in use. Raises Conflict."""
+def choose_subnet6(
+    in_use: Iterable[Network], *, prefix: ipaddress.IPv6Network, pools: Iterable[tuple[Network, int]] = ()
+) -> ipaddress.IPv6Network:
+    """The first subnet of the pools of IPv6, or without any the first /64 of the prefix, that overlaps nothing in use.
+
+    Raises NotFound.
+    """
+    ours = [pool for pool in pools if pool[0].version == 6]
     taken = _ranges(n for n in in_use if isinstance(n, ipaddress.IPv6Network) and n.prefixlen)
-    for candidate in prefix.subnets(new_prefix=64):
-        if _is_free(candidate, taken):
+    for candidate in _candidates(ours or [(prefix, 64)]):
+        if isinstance(candidate, ipaddress.IPv6Network) and _is_free(candidate, taken):
             return candidate
-    raise Conflict(
-        "could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the network"
+    raise NotFound(
+        "could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the network",
+        hint=_EXHAUSTED,
     )
 
 
@@ -121,14 +149,15 @@ def allocate(
 ) -> Address:
     """The lowest free address, or `wanted` if it is free.
 
-    taken: leases, gateway, auxiliary addresses. ip_range: only from there. Raises InvalidArgument, Conflict.
+    taken: leases, gateway, auxiliary addresses. ip_range: only from there. Raises InvalidArgument, Forbidden (taken),
+    Conflict (none is free).
     """
     unusable = set(_unusable(subnet))
     if wanted is not None:
         if wanted not in subnet:
             raise InvalidArgument(f"invalid endpoint settings: no configured subnet contains IP address {wanted}")
         if wanted in taken or int(wanted) in unusable:
-            raise Conflict("Address already in use")
+            raise Forbidden("Address already in use")
         return wanted
     pool = ip_range if ip_range is not None else subnet
     busy = {int(address) for address in taken} | unusable

@@ -44,8 +44,10 @@ class Place:
 class Publisher:
     """What this engine publishes at the host's addresses. All methods belong to the event loop's thread."""
 
-    def __init__(self, driver: BridgeDriver) -> None:
+    def __init__(self, driver: BridgeDriver, *, is_relayed: bool = False) -> None:
+        """is_relayed: nothing is translated, all is carried by hand: the host's firewall sees packets to the host."""
         self._driver = driver
+        self._is_relayed = is_relayed
         self._holder = PortHolder()
         self._relays: dict[tuple[str, IPAddress, int], Relay] = {}
         self._known: dict[str, BridgeRules] = {}  # by bridge, whose rules the kernel should have
@@ -69,6 +71,10 @@ class Publisher:
         held: list[Published] = []
         try:
             for wish in wishes:
+                if self._is_relayed and wish.protocol == "sctp":
+                    raise InvalidArgument(
+                        f"{wish.name} cannot be published with --publish-by relay: sctp is not carried"
+                    )
                 ips = [ip for ip in host_ips(wish, default_ip) if _can_serve(wish, ip, place)]
                 number = self._hold(wish, ips)
                 held += [
@@ -163,6 +169,8 @@ class Publisher:
 
     async def _map(self, published: Sequence[Published], *, place: Place, present: bool, is_new: bool = True) -> None:
         """is_new: flows that are under way belong to somebody else."""
+        if self._is_relayed:
+            return
         async with self._lock:
             for version, (rules, address) in place.by_version.items():
                 chosen = [
@@ -203,7 +211,8 @@ class Publisher:
     async def _open_relays(self, published: Iterable[Published], place: Place) -> None:
         for entry in published:
             key = entry.protocol, entry.host_ip, entry.host_port
-            if not _needs_relay(entry, place) or not self._holder.has(*key):
+            is_wanted = entry.protocol != "sctp" if self._is_relayed else _needs_relay(entry, place)
+            if not is_wanted or not self._holder.has(*key):
                 continue
             by_version = {version: address for version, (_, address) in place.by_version.items()}
             relay = Relay(Target(str(by_version.get(entry.host_ip.version, place.any_address)), entry.port))

@@ -73,7 +73,7 @@ class Networks:
         self._busy: Counter[str] = Counter()  # networks somebody is being plugged into just now
         self._changing = asyncio.Lock()  # networks are made and removed one at a time
         self._wiring = Wiring(self._driver, options)
-        self._publisher = Publisher(self._driver)
+        self._publisher = Publisher(self._driver, is_relayed=options.is_relayed)
         self._exposer = Exposer(self._publisher, self._wiring, self._networks)
         self._directory = Directory(self.members)
         self._watcher = Watcher(self._wiring, self._publisher, self._networks, self._held)
@@ -212,8 +212,9 @@ class Networks:
             in_use = await in_thread(self._driver.networks_in_use)
             links = await in_thread(self._driver.links)
             record = definition.define(
-                body, known=self._networks.values(), in_use=in_use, links=links, prefix6=self._prefix6
-            )
+                body, known=self._networks.values(), in_use=in_use, links=links, prefix6=self._prefix6,
+                defaults=self._options.pools,
+            )  # fmt: skip
             await self._keep(record)
             try:
                 await self._make(record)
@@ -655,7 +656,7 @@ class Networks:
 
     def pools(self) -> Sequence[dict[str, object]]:
         """`DefaultAddressPools` of info."""
-        return [{"Base": str(pool), "Size": size} for pool, size in ipam.DEFAULT_POOLS]
+        return [{"Base": str(pool), "Size": size} for pool, size in self._options.pools]
 
     def warnings(self) -> Sequence[str]:
         """What `info` should say about this host's network."""

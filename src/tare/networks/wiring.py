@@ -124,7 +124,7 @@ class Wiring:
             subnet = old.subnet
             if not any(isinstance(n, ipaddress.IPv4Network) and subnet.overlaps(n) for n in in_use):
                 return ipaddress.IPv4Interface(f"{old.gateway}/{subnet.prefixlen}")
-        subnet = ipam.choose_subnet(in_use)
+        subnet = ipam.choose_subnet(in_use, pools=options.pools)
         return ipaddress.IPv4Interface(f"{ipam.default_gateway(subnet)}/{subnet.prefixlen}")
 
     def _default_pool6(self, old: NetworkRecord | None) -> Pool:
@@ -139,7 +139,7 @@ class Wiring:
         if old is not None and (pool := old.pool(6)) is not None:
             return pool
         in_use = self.driver.networks_in_use(besides=self._options.bridge)
-        subnet = ipam.choose_subnet6(in_use, prefix=ipam.local_prefix(self._options.seed))
+        subnet = ipam.choose_subnet6(in_use, prefix=ipam.local_prefix(self._options.seed), pools=self._options.pools)
         return Pool(subnet=str(subnet), gateway=str(ipam.default_gateway(subnet)))
 
 

@@ -153,6 +153,9 @@ def test_what_is_not_served_yet_is_refused_wherever_it_is_said(configured: Any, 
         ({"iptables": "perhaps"}, "expected true or false"),
         ({"registry-mirror": ["mirror.example"]}, "invalid mirror"),
         ({"insecure-registry": ["http://reg.example"]}, "should not contain '://'"),
+        ({"publish-by": "magic"}, "invalid value for --publish-by: magic"),
+        ({"default-address-pool": ["10.0.0.0/8"]}, "invalid default address pool: 10.0.0.0/8"),
+        ({"default-address-pool": ["base=10.0.0.0/8,size=31"]}, "the size is a prefix length from 8 to 30"),
         ({"max-concurrent-downloads": 0}, "invalid max concurrent downloads: 0"),
     ],
 )
@@ -168,6 +171,7 @@ def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None
         "default-ulimit": "default_ulimits", "add-runtime": "runtimes", "registry-mirror": "registry_mirrors",
         "insecure-registry": "insecure_registries", "trusted-realm": "trusted_realms", "certs-dir": "certificates",
         "log-opt": "log_options", "cdi-spec-dir": "cdi_directories",
+        "default-address-pool": "address_pools",
     }  # fmt: skip
     fields = set(Options.__dataclass_fields__)
     for action in parser()._actions:

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 
-from tare.base.errors import Conflict, InvalidArgument
+from tare.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from tare.networks import ipam
 
 SUBNET = IPv4Network("10.0.0.0/29")
@@ -15,7 +15,7 @@ def test_the_first_pool_that_overlaps_nothing():
     busy = [IPv4Network("172.17.5.0/24"), IPv6Network("fd00::/64"), IPv4Network("172.18.0.0/15")]
     assert ipam.choose_subnet(busy) == IPv4Network("172.20.0.0/16")
     assert ipam.choose_subnet([IPv4Network("172.16.0.0/12")]) == IPv4Network("192.168.0.0/20")
-    with pytest.raises(Conflict, match="could not find an available, non-overlapping IPv4 address pool"):
+    with pytest.raises(NotFound, match="could not find an available, non-overlapping IPv4 address pool"):
         ipam.choose_subnet([IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16")])
 
 
@@ -39,9 +39,9 @@ def test_addresses_are_given_lowest_first_until_there_are_none():
 
 def test_an_address_asked_for():
     assert ipam.allocate(SUBNET, taken=(), wanted=IPv4Address("10.0.0.5")) == IPv4Address("10.0.0.5")
-    with pytest.raises(Conflict, match="Address already in use"):
+    with pytest.raises(Forbidden, match="Address already in use"):
         ipam.allocate(SUBNET, taken={IPv4Address("10.0.0.5")}, wanted=IPv4Address("10.0.0.5"))
-    with pytest.raises(Conflict, match="Address already in use"):
+    with pytest.raises(Forbidden, match="Address already in use"):
         ipam.allocate(SUBNET, taken=(), wanted=IPv4Address("10.0.0.7"))
     with pytest.raises(InvalidArgument, match=r"no configured subnet contains IP address 10\.9\.0\.1"):
         ipam.allocate(SUBNET, taken=(), wanted=IPv4Address("10.9.0.1"))
@@ -60,3 +60,21 @@ def test_bad_bips(text):
 
 def test_a_good_bip():
     assert ipam.parse_bip("172.30.0.1/16").network == IPv4Network("172.30.0.0/16")
+
+
+def test_pools_as_the_daemon_is_told_them():
+    assert ipam.parse_pool("base=10.0.0.0/8,size=24") == (IPv4Network("10.0.0.0/8"), 24)
+    assert ipam.parse_pool("size=80,base=fd00::/64")[1] == 80
+    for text in ("", "10.0.0.0/8", "base=10.0.0.0,size=24", "base=10.0.0.0/24,size=16", "base=x,size=y"):
+        with pytest.raises(InvalidArgument, match="invalid default address pool"):
+            ipam.parse_pool(text)
+
+
+def test_many_networks_cost_one_step_each():
+    taken = []
+    for _ in range(256):
+        taken.append(ipam.choose_subnet(taken, pools=[(IPv4Network("10.8.0.0/20"), 28)]))
+    assert len(set(taken)) == 256
+    with pytest.raises(NotFound, match="could not find an available") as caught:
+        ipam.choose_subnet(taken, pools=[(IPv4Network("10.8.0.0/20"), 28)])
+    assert "--default-address-pool" in caught.value.hint

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import pytest
 
-from tare.base.errors import Conflict
+from tare.base.errors import Conflict, Forbidden
 from tare.networks import ipam, records
 from tare.networks.records import NetworkRecord, Pool
 
@@ -86,5 +86,5 @@ def test_a_lease_in_each_family(connection):
     assert [str(a) for a in records.lease_on(connection, network=both, container_id="a")] == ["10.1.0.2", "fd00::2"]
     found = records.lease_on(connection, network=both, container_id="b", wanted6=IPv6Address("fd00::9"))
     assert [str(address) for address in found] == ["10.1.0.3", "fd00::9"]
-    with pytest.raises(Conflict, match="Address already in use"):
+    with pytest.raises(Forbidden, match="Address already in use"):
         records.lease_on(connection, network=both, container_id="c", wanted6=IPv6Address("fd00::9"))
