@@ -181,7 +181,7 @@ class Networks:
         namespace = await in_thread(self._driver.open_namespace, held.pid)
         try:
             endpoints = held.attachment.endpoints
-            swept = await in_thread(
+            await in_thread(
                 partial(
                     self._driver.sweep,
                     namespace,
@@ -194,15 +194,26 @@ class Networks:
             for e in endpoints.values():
                 if self._networks[e.NetworkID].bridge:
                     held.outside[e.NetworkID] = await in_thread(self._driver.outside, namespace, e.MacAddress)
-            is_cut = swept or "" in held.outside.values()
             await self._watcher.mend_ends(held, Losses(everything=True))
-            if is_cut:  # the engine was killed while it connected or disconnected
-                for version in held.gateways:
-                    await self._turn_route(held, namespace, version)
+            await self._check_routes(held, namespace)
             if self._wants_names(held.attachment.endpoints):
                 await self._open_names(held, namespace)
         finally:
             namespace.close()
+
+    async def _check_routes(self, held: Held, namespace: NetNamespace) -> None:
+        """An engine that was killed while it connected or disconnected may have left a default route half turned.
+
+        One that the container made for itself is left alone.
+        """
+        routes = await in_thread(namespace.netlink.routes)
+        ours = {gateway for n in self._networks.values() for gateway in (n.gateway, n.gateway6)}
+        for version, network_id in held.gateways.items():
+            network = self._networks[network_id]
+            wanted = network.gateway if version == 4 else network.gateway6
+            defaults = {r.gateway for r in routes if not r.destination.prefixlen and r.destination.version == version}
+            if not parents.routes_directly(network) and wanted not in defaults and defaults <= ours:
+                await self._turn_route(held, namespace, version)
 
     # --- networks made by users
 
