@@ -30,15 +30,17 @@ class Size:
     steps: int
     copied: int
     nap: int
+    networks: int
+    endpoints: int
     stream_mib: int
     crowd: int
     asleep: int
 
 
 FULL = Size(rounds=11, files=8000, image_mib=300, touched=5000, log_mib=100, containers=500, running=20, seconds=4.0,
-            steps=20, copied=20_000, nap=2, stream_mib=500, crowd=50, asleep=200)  # fmt: skip
+            steps=20, copied=20_000, nap=2, networks=200, endpoints=500, stream_mib=500, crowd=50, asleep=200)  # fmt: skip
 QUICK = Size(rounds=2, files=300, image_mib=10, touched=100, log_mib=4, containers=20, running=3, seconds=0.5,
-             steps=20, copied=1000, nap=1, stream_mib=20, crowd=8, asleep=10)  # fmt: skip
+             steps=20, copied=1000, nap=1, networks=10, endpoints=40, stream_mib=20, crowd=8, asleep=10)  # fmt: skip
 
 
 @dataclass(frozen=True)
