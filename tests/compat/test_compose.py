@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ version: "2.4"
 services:
   db:
     image: busybox
-    command: sh -c 'echo started >>/data/log; echo db ready; touch /data/ready; exec nc -lk -p 5000 -e cat /data/log'
+    command: sh -c 'echo started >>/data/log; echo db ready; touch /data/ready; exec nc -ll -p 5000 -e cat /data/log'
     volumes: ["data:/data"]
     networks: {back: {aliases: [database]}}
     healthcheck: {test: ["CMD", "test", "-e", "/data/ready"], interval: 1s, timeout: 2s, retries: 20}
@@ -88,6 +89,15 @@ def fetch(address: str) -> str:
         return str(answer.read().decode().strip())
 
 
+def started(host: str, *, times: int) -> bool:
+    """Whether the database has come up so often, on the volume that it keeps."""
+    deadline = time.monotonic() + 10
+    while docker(host, "exec", "ttcomp_db_1", "cat", "/data/log").stdout.split() != ["started"] * times:
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
 def test_an_application_of_three_services(engine_host: str, compose: Compose) -> None:
     compose("up", "-d")
     identities = compose("ps", "-q").split()
@@ -97,9 +107,8 @@ def test_an_application_of_three_services(engine_host: str, compose: Compose) ->
     assert fetch(compose("port", "web", "80")) == "hello"
     assert compose("exec", "-T", "web", "wget", "-qO-", "http://app:8000/") == "started"
     # the app waited until the database was healthy, web does not see the inner network
-    assert "can't resolve" in docker(engine_host, "exec", "ttcomp_web_1", "ping", "-c1", "db").stderr.lower().replace(
-        "bad address 'db'", "can't resolve"
-    )
+    hidden = docker(engine_host, "exec", "ttcomp_web_1", "ping", "-c1", "db").stderr
+    assert "bad address" in hidden
     [inner] = json.loads(out(engine_host, "network", "inspect", "ttcomp_back"))
     assert (inner["Internal"], inner["IPAM"]["Config"][0]["Subnet"]) == (True, "10.235.7.0/24")
     assert len(inner["Containers"]) == 2
@@ -113,11 +122,11 @@ def test_an_application_of_three_services(engine_host: str, compose: Compose) ->
     compose("up", "-d", "--scale", "app=1")
     assert len(compose("ps", "-q", "app").split()) == 1
     compose("restart", "-t", "0", "db")
-    assert compose("exec", "-T", "db", "cat", "/data/log").split() == ["started", "started"]  # the volume stayed
+    assert started(engine_host, times=2)  # the volume stayed
     compose("up", "-d", "--force-recreate", "db")
-    assert compose("exec", "-T", "db", "cat", "/data/log").split() == ["started"] * 3
+    assert started(engine_host, times=3)
     compose("stop", "-t", "0")
-    assert compose("ps", "-q", "--filter", "status=running") == ""
+    assert out(engine_host, "ps", "-q") == ""
     compose("start")
     assert fetch(compose("port", "web", "80")) == "hello"
     compose("down", "-v", "-t", "0")

@@ -118,6 +118,26 @@ def test_refusals_leave_nothing(engine_host: str, argv: list[str], text: str) ->
     assert "x" not in out(engine_host, "network", "ls", "--format", "{{.Name}}").splitlines()
 
 
+def test_a_vlan_is_made_or_the_kernel_has_none(engine_host: str, outer: tuple[Namespaces, NetNamespace]) -> None:
+    argv = ["-d", "macvlan", "-o", f"parent={PARENT}.10", "--subnet", "10.232.0.0/24", "tagged"]
+    done = docker(engine_host, "network", "create", *argv)
+    if done.returncode != 0:
+        assert "this kernel has no vlan links" in done.stderr
+        assert "tagged" not in out(engine_host, "network", "ls", "--format", "{{.Name}}").splitlines()
+        pytest.skip("this kernel has no VLANs")
+    assert f"{PARENT}.10" in os.listdir("/sys/class/net")
+    out(engine_host, "network", "rm", "tagged")
+    assert f"{PARENT}.10" not in os.listdir("/sys/class/net")
+
+
+def test_sctp_is_published_or_the_kernel_has_none(engine_host: str) -> None:
+    done = docker(engine_host, "run", "--rm", "-p", "127.0.0.1::80/sctp", "busybox", "true")
+    if done.returncode != 0:
+        assert "the kernel has no sctp" in done.stderr
+        assert out(engine_host, "ps", "-aq", "--filter", "status=running") == ""
+        pytest.skip("this kernel has no SCTP")
+
+
 def test_ipvlan_works_or_says_that_the_kernel_has_none(
     engine_host: str, outer: tuple[Namespaces, NetNamespace]
 ) -> None:
@@ -126,7 +146,8 @@ def test_ipvlan_works_or_says_that_the_kernel_has_none(
     )  # fmt: skip
     done = docker(engine_host, "run", "--rm", "--network", "lan", "busybox", "ping", "-c", "1", "-W", "3", "10.232.0.1")
     if done.returncode != 0:
-        assert "cannot make ipvlan eth0: operation not supported" in done.stderr
+        assert "cannot make ipvlan eth0: operation not supported: this kernel has no ipvlan links" in done.stderr
+        assert out(engine_host, "ps", "-aq") == ""
         pytest.skip("this kernel has no ipvlan")
 
 

@@ -342,6 +342,19 @@ def test_mount_options_are_mounted_while_in_use_and_shared(engine_host: str, dae
     assert out(engine_host, "ps", "-aq") == ""
 
 
+def test_nfs_is_mounted_or_the_kernel_has_none(engine_host: str) -> None:
+    """127.0.0.1 serves none: whatever the kernel can do, the start fails in words and leaves nothing."""
+    options = ["-o", "type=nfs", "-o", "o=addr=127.0.0.1,vers=4,soft,timeo=1,retrans=0", "-o", "device=:/export"]
+    out(engine_host, "volume", "create", *options, "far")
+    said = refused(engine_host, "run", "--rm", "-v", "far:/m", "busybox", "true")
+    assert "failed to mount local volume: mount :/export:" in said
+    assert "data: addr=127.0.0.1,vers=4" in said
+    if "no such device" in said:
+        assert "this kernel has no file system of type nfs" in said
+    assert out(engine_host, "ps", "-aq") == ""
+    out(engine_host, "volume", "rm", "far")
+
+
 def test_a_tmpfs_volume_is_filled_when_it_is_mounted(engine_host: str, source_image: str) -> None:
     out(engine_host, "volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "mem")
     assert out(

@@ -509,15 +509,18 @@ class BridgeDriver:
         parent = self._netlink.link(child.parent)
         if parent is None:
             raise NotFound(f"the parent interface {child.parent} is not there")
-        self._netlink.create_child(
-            plug.interface,
-            kind=child.kind,
-            parent=parent.index,
-            namespace_fd=namespace.fd,
-            data=child.data,
-            mac=plug.mac if child.kind == "macvlan" else "",
-            mtu=plug.mtu,
-        )
+        try:
+            self._netlink.create_child(
+                plug.interface,
+                kind=child.kind,
+                parent=parent.index,
+                namespace_fd=namespace.fd,
+                data=child.data,
+                mac=plug.mac if child.kind == "macvlan" else "",
+                mtu=plug.mtu,
+            )
+        except Unavailable as error:
+            raise Unavailable(error.message, hint=f"this kernel has no {child.kind} links") from None
 
     def _configure(self, namespace: NetNamespace, plug: Plug) -> None:
         inside = namespace.netlink

@@ -86,6 +86,20 @@ def parse_mount_words(text: str) -> tuple[int, int, str]:
     return flags, propagation, ",".join(data)
 
 
+MountCall = tuple[str, str, str | None, int, str | None]
+
+
+def mount_calls(options: Options, target: str) -> list[MountCall]:
+    """What mount(2) is to be called with, one after the other; names in `addr=` are still names."""
+    flags, propagation, data = parse_mount_words(options.get("o", ""))
+    calls: list[MountCall] = [(options["device"], target, options["type"], flags, data or None)]
+    if propagation:
+        calls.append(("", target, None, propagation, None))
+    if flags & linux.MS_BIND and flags & linux.MS_RDONLY:
+        calls.append(("", target, None, flags | linux.MS_REMOUNT, None))
+    return calls
+
+
 class LocalVolumes:
     """`VolumeDriver` on directories below `<data-root>/volumes`."""
 
@@ -248,20 +262,17 @@ class LocalVolumes:
         return False
 
     def _mount(self, name: str, options: Options) -> None:
-        device, kind = options["device"], options["type"]
-        flags, propagation, data = parse_mount_words(options.get("o", ""))
-        target = str(self.path(name))
+        first, *more = mount_calls(options, target := str(self.path(name)))
+        _, _, kind, flags, data = first
         try:
             if kind in _REMOTE:
-                data = with_address(data)
-            linux.mount(device, target, kind, flags, data or None)
-            if propagation:
-                linux.mount("", target, None, propagation)
-            if flags & linux.MS_BIND and flags & linux.MS_RDONLY:
-                linux.mount("", target, None, flags | linux.MS_REMOUNT)
+                data = with_address(data or "")
+            linux.mount(options["device"], target, kind, flags, data or None)
+            for call in more:
+                linux.mount(*call)
         except OSError as error:
             self._unmount(name)
-            raise _mount_error(error, device=device, target=target, flags=flags, data=data) from error
+            raise _mount_error(error, options=options, target=target, flags=flags, data=data or "") from error
 
     def _unmount(self, name: str) -> None:
         """Take every mount off `_data`. Lazily: a container that ends may hold its own view for a moment longer."""
@@ -287,13 +298,16 @@ def with_address(data: str) -> str:
     return ",".join(words)
 
 
-def _mount_error(error: OSError, *, device: str, target: str, flags: int, data: str) -> TareError:
-    text = f"failed to mount local volume: mount {device}:{target}, flags: {flags:#x}"
+def _mount_error(error: OSError, *, options: Options, target: str, flags: int, data: str) -> TareError:
+    text = f"failed to mount local volume: mount {options['device']}:{target}, flags: {flags:#x}"
     # the data of a network mount may hold a password: it is not repeated
     if data and "password" not in data:
         text += f", data: {data}"
     text = f"error while mounting volume '{target}': {text}: {(error.strerror or str(error)).lower()}"
-    return Unavailable(text) if error.errno in _UNREACHABLE else InvalidArgument(text)
+    hint = ""
+    if error.errno == errno.ENODEV:  # mount(2): the kernel was not built with it, nor has a module of that name
+        hint = f"this kernel has no file system of type {options['type']}"
+    return Unavailable(text) if error.errno in _UNREACHABLE else InvalidArgument(text, hint=hint)
 
 
-__all__ = ["LocalVolumes", "parse_mount_words", "with_address"]
+__all__ = ["LocalVolumes", "mount_calls", "parse_mount_words", "with_address"]

@@ -12,6 +12,7 @@ from tare.drivers.network.elements import Element, cells
 def test_every_field_fills_whole_cells():
     assert cells("tcp", 8080) == b"\x06\0\0\0\x1f\x90\0\0"
     assert cells(IPv4Address("10.0.0.2"), 80) == b"\x0a\0\0\x02\0\x50\0\0"
+    assert cells("sctp", 36412) == b"\x84\0\0\0\x8e\x3c\0\0"
     assert len(cells(IPv6Address("::1"), "udp", 53)) == 24
 
 
@@ -25,3 +26,14 @@ def test_the_data_goes_with_new_elements_only():
 def test_errors(code, error):
     with pytest.raises(error, match="nftables: a set of ours could not be changed"):
         elements._raise_for(code)
+
+
+def test_a_verdict_and_the_ends_of_intervals():
+    """linux/netfilter/nf_tables.h: NFTA_DATA_VERDICT, NFTA_VERDICT_CODE (NF_ACCEPT 1), _KEY_END, _FLAGS."""
+    within = Element(version=4, table="t", name="within", key=b"kkkk", verdict="accept")
+    assert bytes.fromhex("100002800c0002800800010000000001") in elements._body(within, with_data=True)
+    assert b"\x10\0\x02\x80" not in elements._body(within, with_data=False)
+    home = Element(version=4, table="t", name="homes", key=b"kkkk", end=b"eeee")
+    assert bytes.fromhex("0c000a8008000100") + b"eeee" in elements._body(home, with_data=False)
+    behind = Element(version=4, table="t", name="outbound", key=b"kkkk", is_end=True)
+    assert bytes.fromhex("0800030000000001") in elements._body(behind, with_data=False)

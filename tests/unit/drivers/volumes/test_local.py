@@ -50,6 +50,37 @@ def test_words_of_mount(text: str, flags: int, propagation: int, data: str) -> N
     assert parse_mount_words(text) == (flags, propagation, data)
 
 
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        (
+            {"type": "nfs", "o": "addr=192.0.2.7,nfsvers=4,soft,ro", "device": ":/export"},
+            [(":/export", "/t", "nfs", RDONLY, "addr=192.0.2.7,nfsvers=4,soft")],
+        ),
+        ({"type": "tmpfs", "device": "tmpfs"}, [("tmpfs", "/t", "tmpfs", 0, None)]),
+        (
+            {"type": "none", "o": "rbind,ro,rslave", "device": "/srv"},
+            [
+                ("/srv", "/t", "none", BIND | linux.MS_REC | RDONLY, None),
+                ("", "/t", None, linux.MS_SLAVE | linux.MS_REC, None),
+                ("", "/t", None, BIND | linux.MS_REC | RDONLY | linux.MS_REMOUNT, None),
+            ],
+        ),
+    ],
+)
+def test_calls_of_mount(options: dict[str, str], calls: list[local.MountCall]) -> None:
+    assert local.mount_calls(options, "/t") == calls
+
+
+def test_an_nfs_volume_is_mounted_at_its_servers_number(driver: LocalVolumes, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[object, ...]] = []
+    monkeypatch.setattr(linux, "mount", lambda *call: called.append(call))
+    options = {"type": "nfs", "o": "addr=127.0.0.1,vers=3,nolock", "device": ":/export"}
+    driver.create("far", options)
+    driver.mount("far", options, "a")
+    assert called == [(":/export", str(driver.path("far")), "nfs", 0, "addr=127.0.0.1,vers=3,nolock")]
+
+
 def test_addresses_are_numbers_for_the_kernel() -> None:
     assert with_address("addr=127.0.0.1,vers=4") == "addr=127.0.0.1,vers=4"
     assert with_address("") == ""
@@ -94,12 +125,16 @@ def test_what_does_not_belong_there_is_left_alone(driver: LocalVolumes, tmp_path
 
 def test_passwords_are_not_repeated_and_servers_that_do_not_answer_are_told_apart() -> None:
     def text(code: int, data: str) -> tuple[type[Exception], str]:
-        error = local._mount_error(OSError(code, os.strerror(code)), device="//s/x", target="/t", flags=1, data=data)
+        options = {"device": "//s/x", "type": "cifs"}
+        error = local._mount_error(OSError(code, os.strerror(code)), options=options, target="/t", flags=1, data=data)
+        assert (error.hint == "this kernel has no file system of type cifs") is (code == errno.ENODEV)
         return type(error), error.message
 
     kind, message = text(errno.ETIMEDOUT, "user=u,password=secret")
     assert kind is Unavailable
     assert "secret" not in message
+    kind, _ = text(errno.ENODEV, "vers=4")
+    assert kind is InvalidArgument
     kind, message = text(errno.ENOENT, "vers=4")
     assert kind is InvalidArgument
     assert message == (
