@@ -248,7 +248,9 @@ def test_an_engine_killed_in_the_middle_mends_itself(own: Daemon, word: str) -> 
             own.kill()
         own.start()
         plugged = endpoints(own.host, "box")
-        assert sorted(e["MacAddress"] for e in plugged.values()) == sorted(inside(own.host, "box").values())
+        assert sorted(e["MacAddress"] for e in plugged.values()) == sorted(inside(own.host, "box").values()), (
+            own.log.read_text()
+        )
         assert len(holdings(own)["leases"]) == len(plugged)
         for endpoint in plugged.values():
             assert docker(own.host, "exec", "box", "ping", "-c1", "-W2", endpoint["Gateway"]).returncode == 0

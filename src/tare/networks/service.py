@@ -194,8 +194,11 @@ class Networks:
             for e in endpoints.values():
                 if self._networks[e.NetworkID].bridge:
                     held.outside[e.NetworkID] = await in_thread(self._driver.outside, namespace, e.MacAddress)
-            await self._watcher.mend_ends(held, Losses(everything=True))
-            await self._check_routes(held, namespace)
+            try:
+                await self._watcher.mend_ends(held, Losses(everything=True))
+                await self._check_routes(held, namespace)
+            except TareError:
+                log.exception("interfaces of container %s", held.name)
             if self._wants_names(held.attachment.endpoints):
                 await self._open_names(held, namespace)
         finally:

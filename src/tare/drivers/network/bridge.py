@@ -369,9 +369,13 @@ class BridgeDriver:
         with self._lock:
             inside = next((link for link in namespace.netlink.links() if link.mac == plug.mac), None)
             if inside is None:
-                return self.plug_running(namespace, plug)
+                # A default route that is there leads elsewhere: whether it is to be turned is the caller's to say.
+                routes = namespace.netlink.routes()
+                have = {route.destination.version for route in routes if not route.destination.prefixlen}
+                ways = tuple(gateway for gateway in plug.gateways if gateway.version not in have)
+                return self.plug_running(namespace, replace(plug, gateways=ways))
             bridge = self._netlink.link(plug.bridge)
-            outside = next((link for link in self._netlink.links() if link.index == inside.peer), None)
+            outside = self._netlink.link_at(inside.peer)
             if bridge is None or outside is None or outside.kind != "veth":
                 raise NotFound(f"the host's end of {inside.name} or its bridge {plug.bridge} is not there")
             if outside.master != bridge.index:
@@ -387,7 +391,8 @@ class BridgeDriver:
             inside = next((link for link in namespace.netlink.links() if link.mac == mac), None)
             if inside is None:
                 return ""
-            return next((link.name for link in self._netlink.links() if link.index == inside.peer), "")
+            found = self._netlink.link_at(inside.peer)
+            return found.name if found is not None else ""
 
     def cut(
         self,
@@ -434,17 +439,20 @@ class BridgeDriver:
         What a killed engine was about to plug in, or to take away. Returns how many went.
         """
         with self._lock:
-            host = {link.index: link for link in self._netlink.links()}
-            ours = {link.index for link in host.values() if link.name in bridges}
-            below = {link.index for link in host.values() if link.name in parents}
             by_address = {a.index for a in namespace.netlink.addresses() if str(a.interface.ip) in addresses}
             swept = 0
             for link in namespace.netlink.links():
                 if link.kind not in _ENDPOINT_KINDS or link.mac in macs or link.index in by_address:
                     continue
-                end = host.get(link.peer)
-                is_pair = link.kind == "veth" and end is not None and end.peer == link.index and end.master in ours
-                if is_pair or (link.kind != "veth" and link.peer in below):
+                end = self._netlink.link_at(link.peer) if link.peer else None
+                if end is None:
+                    continue
+                if link.kind == "veth":
+                    master = self._netlink.link_at(end.master) if end.peer == link.index and end.master else None
+                    is_ours = master is not None and master.name in bridges
+                else:
+                    is_ours = end.name in parents
+                if is_ours:
                     namespace.netlink.delete_index(link.index)
                     swept += 1
             return swept

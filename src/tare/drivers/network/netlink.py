@@ -114,6 +114,13 @@ class Netlink:
         except NotFound:
             return None
 
+    def link_at(self, index: int) -> Link | None:
+        """One interface by its number, or None."""
+        try:
+            return _parse_link(self._ask(_RTM_GETLINK, 0, _LINK.pack(0, 0, index, 0, 0), what=f"look at link {index}"))
+        except NotFound:
+            return None
+
     def create_bridge(self, name: str, *, mac: str, mtu: int = 1500) -> None:
         """Make a bridge and set it up. Its own mac: else it would take, and lose, that of a member."""
         attributes = _text(_IFLA_IFNAME, name) + _mac(mac) + _number(_IFLA_MTU, mtu)
