@@ -526,3 +526,64 @@ def test_the_sdk(engine_host: str) -> None:
         assert client.volumes.prune(filters={"all": True}) == {"VolumesDeleted": None, "SpaceReclaimed": 0}
     finally:
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "writable", "more"),
+    [
+        (["-v", "{d}:/m"], "bind", True, "rprivate"),
+        (["--volume", "{d}:/m:ro,rslave"], "bind", False, "rslave"),
+        (["-v", "{d}:/m:z,shared"], "bind", True, "shared"),
+        (["--mount", "type=bind,source={d},target=/m"], "bind", True, "rprivate"),
+        (["--mount", "type=bind,src={d},destination=/m,readonly=true"], "bind", False, "rprivate"),
+        (["--mount", "type=bind,src={d},dst=/m,ro=1,bind-propagation=rshared"], "bind", False, "rshared"),
+        (["-v", "spelled:/m"], "volume", True, "spelled"),
+        (["-v", "spelled:/m:rw,nocopy"], "volume", True, "spelled"),
+        (["--mount", "source=spelled,target=/m"], "volume", True, "spelled"),
+        (["--mount", "type=volume,src=spelled,dst=/m,readonly"], "volume", False, "spelled"),
+        (["--tmpfs", "/m:ro,size=64k"], "tmpfs", False, ""),
+        (["--mount", "type=tmpfs,target=/m,tmpfs-size=64k,tmpfs-mode=1770"], "tmpfs", True, ""),
+    ],
+)
+def test_every_spelling_of_a_mount(
+    engine_host: str, tmp_path: Path, options: list[str], kind: str, writable: bool, more: str
+) -> None:
+    """What inspect says, and whether the container can write: as its own /proc/self/mountinfo has it."""
+    argv = [word.replace("{d}", str(tmp_path)) for word in options]
+    script = "touch /m/f 2>/dev/null && echo yes; grep ' /m ' /proc/self/mountinfo"
+    out(engine_host, "run", "--name", "box", *argv, "busybox", "sh", "-c", script)
+    said = out(engine_host, "logs", "box").splitlines()
+    assert (said[0] == "yes") is writable
+    fields = said[-1].split()
+    assert fields[5].startswith("rw" if writable else "ro")
+    if kind == "tmpfs":
+        assert "size=64k" in said[-1]
+        return
+    found = mounts(engine_host, "box")["/m"]
+    assert (found["Type"], found["RW"]) == (kind, writable)
+    assert (found["Propagation"] if kind == "bind" else found["Name"]) == more
+
+
+def test_what_is_mounted_later_is_passed_on_as_asked(engine_host: str, tmp_path: Path) -> None:
+    """rshared: from the host to the container and back; rslave: to the container alone; rprivate: neither."""
+    linux.mount("tmpfs", str(tmp_path), "tmpfs", 0, None)
+    try:
+        linux.mount("", str(tmp_path), None, linux.MS_SHARED, None)
+        (tmp_path / "here").mkdir()
+        (tmp_path / "there").mkdir()
+        for mode in ("rshared", "rslave", "rprivate"):
+            out(
+                engine_host, "run", "-d", "--stop-timeout", "0", "--name", mode, "--cap-add", "SYS_ADMIN",
+                "--security-opt", "seccomp=unconfined", "-v", f"{tmp_path}:/m:{mode}", "busybox", "sleep", "600",
+            )  # fmt: skip
+        linux.mount("tmpfs", str(tmp_path / "here"), "tmpfs", 0, None)
+        (tmp_path / "here/new").touch()
+        seen = {mode: out(engine_host, "exec", mode, "ls", "/m/here") for mode in ("rshared", "rslave", "rprivate")}
+        assert seen == {"rshared": "new", "rslave": "new", "rprivate": ""}
+        for mode, reaches in (("rprivate", False), ("rslave", False), ("rshared", True)):
+            out(engine_host, "exec", mode, "mount", "-t", "tmpfs", "tmpfs", "/m/there")
+            assert (mounted_at(tmp_path / "there") == ["tmpfs"]) is reaches
+    finally:
+        for name in ("rshared", "rslave", "rprivate"):
+            docker(engine_host, "rm", "-f", name)
+        subprocess.run(["umount", "-R", str(tmp_path)], check=True)
