@@ -82,7 +82,9 @@ def _linked(engine: Engine, container: Container) -> Iterator[tuple[str, Contain
     for link in container.host_config.Links or ():
         name, alias = parse(link)
         child = engine.containers.find(name).container
-        address = child.endpoints[_DEFAULT].IPAddress if child.is_running and _DEFAULT in child.endpoints else ""
+        if child.is_running and _DEFAULT not in child.endpoints:
+            raise Conflict(f"Cannot link to /{child.name}, as it does not belong to the default network")
+        address = child.endpoints[_DEFAULT].IPAddress if child.is_running else ""
         if not address:
             raise Conflict(f"Cannot link to a non running container: /{child.name} AS /{container.name}/{alias}")
         yield alias, child, address
