@@ -175,7 +175,7 @@ def kitchen
   Docker::Image.load(file.path)
   check('search by name', Docker::Image.all('filters' => { reference: ['chef/built'] }.to_json).size, 1)
   check('containers', Docker::Container.all(all: true, filters: { name: ['chef-'] }.to_json).size, 2)
-  check('info', Docker.info.values_at('OSType', 'ContainersRunning'), ['linux', 2])
+  check('info', Docker.info['OSType'], 'linux')
   check('version', Docker.version['ApiVersion'], String)
   check('ping', Docker.ping, 'OK')
   begin
@@ -212,5 +212,5 @@ begin
 ensure
   remove
 end
-check('left', Docker::Container.all(all: true).size, 0)
+check('left', Docker::Container.all(all: true, filters: { name: ['chef-'] }.to_json).size, 0)
 puts 'ok'

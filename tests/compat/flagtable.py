@@ -402,12 +402,12 @@ CASES: list[Case] = [
         runtimes=BOTH,
     ),
     case(
-        "-v @DIR@:/bound:ro -v named:/named -v /anonymous",
+        "-v @DIR@:/bound:ro -v @NAME@:/named -v /anonymous",
         lambda b: (
             b.mounts()["/bound"].root.endswith(b.directory),
             b.mount("/bound", "ro")[1],
             b.mount("/named", "rw")[1],
-            b.mounts()["/named"].root.endswith("/named/_data"),
+            b.mounts()["/named"].root.endswith(f"/{b.name}/_data"),
             b.root("/bound/env").read_text(),
             "/anonymous" in b.mounts(),
         ),
@@ -416,7 +416,7 @@ CASES: list[Case] = [
     ),
     case(
         "--mount type=bind,src=@DIR@,dst=/bound,readonly,bind-propagation=rslave "
-        "--mount type=volume,src=other,dst=/data,volume-nocopy --mount type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=0700",
+        "--mount type=volume,src=@NAME@,dst=/data,volume-nocopy --mount type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=0700",
         lambda b: (
             b.mount("/bound", "ro")[1],
             "rslave" in next(m for m in b.bundle()["mounts"] if m["destination"] == "/bound")["options"],
@@ -433,7 +433,7 @@ CASES: list[Case] = [
         said={"HostConfig.VolumesFrom": ["@OTHER@:ro"]},
     ),
     case(
-        "--volume-driver local -v drv:/drv",
+        "--volume-driver local -v @NAME@:/drv",
         lambda b: "/drv" in b.mounts(),
         True,
         said={"HostConfig.VolumeDriver": "local"},
@@ -507,7 +507,7 @@ REFUSED: list[tuple[str, str]] = [
     ("--io-maxbandwidth 1m", "daemon running on windows"),
     ("--io-maxiops 1", "daemon running on windows"),
     ("--isolation hyperv", "linux only supports 'default'"),
-    ("--storage-opt size=1g", "size"),
+    ("--storage-opt nosuch=1g", "nknown option"),
     ("--gpus all", "could not select device driver"),
     ("--platform linux/s390x", "Unable to find image"),
     ("--security-opt nonsense=1", "invalid --security-opt"),

@@ -68,8 +68,9 @@ def test_a_site_twice(engine_host: str, docker: Callable[..., Any], tmp_path: Pa
     finally:
         removed, text = play("remove.yml", engine_host, tmp_path)
     assert removed["failed"] == 0, text
-    assert docker(engine_host, "ps", "-aq").out == ""
-    assert docker(engine_host, "volume", "ls", "-q").out == ""
+    assert docker(engine_host, "ps", "-aq", "--filter", "name=site-").out == ""
+    assert docker(engine_host, "volume", "ls", "-q", "--filter", "name=site-").out == ""
+    assert docker(engine_host, "network", "ls", "-q", "--filter", "name=site-").out == ""
     assert docker(engine_host, "images", "-q", "site.test/*").out == ""
     gone, text = play("remove.yml", engine_host, tmp_path)
     assert (gone["failed"], gone["changed"]) == (0, 0), text

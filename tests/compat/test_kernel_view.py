@@ -97,6 +97,7 @@ def put(engine_host: str, docker: Run) -> Iterator[Callable[..., Any]]:
     yield run
     if names:
         docker(engine_host, "rm", "-fv", *names)
+        docker(engine_host, "volume", "rm", "-f", *names)  # rows that want a volume with a name give it the container's
 
 
 def _filled(value: Any, put_in: dict[str, str]) -> Any:
@@ -138,6 +139,7 @@ def test_refused_in_words(words: str, text: str, engine_host: str, docker: Run) 
     name = view.new_name()
     said = docker(engine_host, "run", "--name", name, *rule, "busybox", "true")
     docker(engine_host, "rm", "-fv", name)
+    docker(engine_host, "volume", "rm", "-f", "xx")
     assert said.code in (1, 125, 127), said  # docker makes 127 of "no such file"
     assert text in said.err
     assert said.err.strip()

@@ -270,11 +270,15 @@ def test_what_differs_is_made_again(node: Node) -> None:
 
 
 def test_removal_is_idempotent(node: Node) -> None:
+    before = _left(node)
     applied(node, site(node.directory))
     assert len(applied(node, gone())) == 4 * 2 + 1 + 2 + 2
     assert applied(node, gone()) == []
-    assert node.read("docker ps -aq") == ""
-    assert node.read("docker volume ls -q") == "", "rm -v takes the anonymous one"
+    assert _left(node) == before, "rm -v takes the anonymous volume too"
+
+
+def _left(node: Node) -> list[str]:
+    return [node.read(f"docker {words}") for words in ("ps -aq", "volume ls -q", "network ls -q", "images -aq")]
 
 
 def test_facts(node: Node) -> None:
@@ -291,4 +295,7 @@ def test_facts(node: Node) -> None:
     assert {"bridge", "host", "none"} <= set(names)
     for name in names:
         assert json.loads(node.read(f"docker network inspect {name}"))[0]["Name"] == name
-    assert node.read("docker volume ls --format '{{.Driver}} {{.Name}} {{.Mountpoint}}'") == ""
+    applied(node, [Volume("puppet-data", ["--driver=local"])])
+    listed = node.read("docker volume ls --format '{{.Driver}} {{.Name}} {{.Mountpoint}}' --filter name=puppet-data")
+    assert listed.split()[:2] == ["local", "puppet-data"]
+    assert listed.split()[2] == node.read("docker volume inspect -f '{{.Mountpoint}}' puppet-data").strip()
