@@ -145,6 +145,13 @@ def test_refused_in_words(words: str, text: str, engine_host: str, docker: Run) 
     assert said.err.strip()
 
 
+def test_both_command_lines_pull_for_another_platform(engine_host: str, docker: Run, tare: Run) -> None:
+    words = ("create", "--platform", "linux/s390x", "busybox")
+    ours, theirs = tare(engine_host, *words), docker(engine_host, *words)
+    assert ours.code == theirs.code != 0
+    assert ours.err.splitlines()[0] == theirs.err.splitlines()[0] == "Unable to find image 'busybox:latest' locally"
+
+
 @pytest.mark.parametrize("command", ["run", "create"])
 def test_no_flag_is_forgotten(command: str, engine_host: str, docker: Run) -> None:
     every = view.flags_of(docker, engine_host, "run")
