@@ -200,7 +200,7 @@ def site(directory: Path, **changed: Any) -> list[Any]:
             *("--read-only=true", "--dns 192.0.2.53", "--dns-search corp.test", "--expose=4444", "-e 'A=1 2'"),
             *(f"--env-file {directory}/env", "-l role=web", "--add-host other:192.0.2.7", "--cap-add=SYS_NICE"),
         ],
-        "volumes": ["puppet-data:/data", "puppet-logs:/logs:ro", "/anonymous"],
+        "volumes": ["puppet-data:/data", "/anonymous"],  # of two with names, docker itself mixes the order up
         "ports": ["8080", "8443"],
     } | changed
     ready = "docker ps --no-trunc --format='table {{.Names}}' | grep '^web$'"
@@ -213,7 +213,7 @@ def site(directory: Path, **changed: Any) -> list[Any]:
         Container("db", "puppet/base:1", "sleep 1000", flags=["--privileged"]),
         Container("web", "puppet/built:1", "sleep 1000", **web),
         Container("old", "puppet/base:1", "sleep 1000", flags=["--link db:db"], is_running=False),
-        Container("tool", "puppet/base:1", "sleep 1000", flags=["--volumes-from db", "--link db"]),
+        Container("tool", "puppet/base:1", "sleep 1000", flags=["--volumes-from db", "--link db"], volumes=["puppet-logs:/logs:ro"]),
         Exec("docker exec -i -t=false -e X=1 web sh -c 'echo done > /data/mark'", unless="docker exec -i web test -e /data/mark"),
         Exec("docker exec --detach=true db touch /mark", onlyif=f"{ready} && ! docker exec db test -e /mark"),
     ]  # fmt: skip
