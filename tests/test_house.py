@@ -90,7 +90,7 @@ def pyproject() -> dict[str, Any]:
 @cache
 def tracked() -> tuple[Path, ...]:
     """Every file of the checkout that belongs to the project (what a build or an editor leaves is not)."""
-    skipped = {".git", ".venv", "__pycache__", "build", ".hypothesis"}
+    skipped = {".git", ".venv", ".venv-ansible", "__pycache__", "build", ".hypothesis"}
     found: list[Path] = []
     for directory, names, files in os.walk(ROOT):
         names[:] = [
@@ -160,7 +160,8 @@ def test_nothing_names_a_machine_or_a_mirror() -> None:
 
 TOP = {
     ".ci", ".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "docs", "packaging",
-    "pyproject.toml", "quickstart", "requirements-dev.lock", "requirements.lock", "scripts", "src", "tests",
+    "pyproject.toml", "quickstart", "requirements-ansible.lock", "requirements-dev.lock", "requirements.lock", "scripts",
+    "src", "tests",
 }  # fmt: skip
 
 
@@ -194,6 +195,10 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
         hashes = [word for word in words[1:] if re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", word)]
         out[re.sub(r"[-_.]+", "-", package).lower()] = (version, len(hashes))
     return out
+
+
+def test_what_replays_need_is_locked_with_hashes() -> None:
+    assert {package for package, (_, hashes) in locked("requirements-ansible.lock").items() if not hashes} == set()
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])

@@ -55,6 +55,13 @@ def test_what_was_answered_is_told_after_kill_9(own: Daemon) -> None:
         assert times == sorted(set(times))
 
 
+def test_since_zero_is_everything(own: Daemon) -> None:
+    own.json("POST", "/containers/create?name=first", {"Image": "busybox"}, expect=201)
+    status, body = own.request("GET", f"/events?since=0&until={time.time():.9f}")
+    assert status == 200
+    assert [json.loads(line)["Action"] for line in body.splitlines()][-1] == "create"
+
+
 def test_who_asked_is_recorded_and_what_happens_by_itself_is_nobodys(own: Daemon) -> None:
     body = {"Image": "busybox", "Cmd": ["true"]}
     made = own.json("POST", "/containers/create", body, expect=201)["Id"]

@@ -69,7 +69,7 @@ def test_a_check_that_hangs_is_killed(daemon: Daemon, engine_host: str) -> None:
     container = run(daemon, "slow", ["CMD", "sleep", "60"], Timeout=SECOND // 10, Retries=1)
     next_status(daemon, container, "unhealthy")
     entry = health(daemon, container)["Log"][-1]
-    assert (entry["ExitCode"], entry["Output"]) == (-1, "Health check exceeded timeout (0.1s)")
+    assert (entry["ExitCode"], entry["Output"]) == (-1, "Health check exceeded timeout (100ms)")
     assert daemon.request("DELETE", f"/containers/{container}?force=1")[0] == 204
 
 

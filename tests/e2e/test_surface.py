@@ -6,6 +6,7 @@ Exercises api/app, api/routes, api/system, api/absent, api/handler, engine/info,
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -127,3 +128,29 @@ def test_restart_is_a_new_process_in_the_same_container(engine_host: str, daemon
     assert daemon.json("POST", f"/containers/{name}/wait")["StatusCode"] == 137
     daemon.json("POST", f"/containers/{name}/restart", expect=204)
     assert daemon.json("GET", f"/containers/{name}/json")["State"]["Running"], "one that does not run is started"
+
+
+def test_an_image_for_another_platform_is_a_missing_one(engine_host: str, daemon: Daemon) -> None:
+    body = json.dumps({"Image": "busybox"}).encode()
+    status, answer = daemon.request("POST", "/containers/create?platform=linux/s390x", body=body, headers=JSON)
+    assert status == 404
+    assert "was found but does not match the specified platform: wanted linux/s390x, actual: linux/" in message(answer)
+    machine = daemon.json("GET", "/images/busybox/json")["Architecture"]
+    daemon.json("POST", f"/containers/create?platform=linux/{machine}", {"Image": "busybox"}, expect=201)
+
+
+def test_shared_memory_and_links_of_another_container(engine_host: str, daemon: Daemon) -> None:
+    def put(name: str, **host: object) -> str:
+        body = {"Image": "busybox", "Cmd": ["sleep", "99"], "StopSignal": "KILL", "HostConfig": host}
+        found = str(daemon.json("POST", f"/containers/create?name={name}", body, expect=201)["Id"])
+        daemon.json("POST", f"/containers/{found}/start", expect=204)
+        return found
+
+    donor = put("donor", IpcMode="shareable")
+    other = put("other", IpcMode="container:donor", Links=["donor:friend"])
+    places = [daemon.json("GET", f"/containers/{name}/json")["State"]["Pid"] for name in (donor, other)]
+    Path(f"/proc/{places[1]}/root/dev/shm/mark").write_text("x")
+    assert Path(f"/proc/{places[0]}/root/dev/shm/mark").read_text() == "x"
+    assert daemon.json("GET", f"/containers/{other}/json")["HostConfig"]["Links"] == ["/donor:/other/friend"]
+    daemon.json("DELETE", f"/containers/{other}?force=1", expect=204)
+    assert Path(f"/proc/{places[0]}/root/dev/shm/mark").exists(), "the donor keeps what was written"

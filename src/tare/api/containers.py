@@ -55,9 +55,11 @@ async def list_(engine: Engine, request: Request) -> Answer:
 async def create(engine: Engine, request: Request) -> Answer:
     """`POST /containers/create`."""
     body = await read_json(request, CreateBody, required=True)
-    container, warnings = await tasks.finish(
-        create_verb.create(engine, body, name=request.query.text("name"), version=request.version), name="create"
+    query = request.query
+    made = create_verb.create(
+        engine, body, name=query.text("name"), version=request.version, platform=query.text("platform")
     )
+    container, warnings = await tasks.finish(made, name="create")
     return json_response(CreateResponse(Id=container.id, Warnings=warnings), 201)
 
 

@@ -120,6 +120,8 @@ async def audit(engine: Engine, request: Request) -> Answer:
 def _events(engine: Engine, request: Request, body: Callable[[Event], dict[str, Any]]) -> Answer:
     filters = parse_filters(request.query.text("filters"), _EVENT_FILTERS)
     since, until = seconds_to_nanos(request.query.text("since")), seconds_to_nanos(request.query.text("until"))
+    if request.query.text("since"):
+        since = max(1, since)  # 0 is a time too: everything there is
     if since and until and until < since:
         raise InvalidArgument(f"`since` time ({since}) cannot be after `until` time ({until})")
     prefix = b""

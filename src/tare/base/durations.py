@@ -1,6 +1,6 @@
-"""Durations as Docker's clients print them.
+"""Durations as Docker's clients and its engine print them.
 
-Source: docker/go-units duration.go.
+Source: docker/go-units duration.go; the documentation of Go's package time, Duration.String.
 """
 
 from __future__ import annotations
@@ -29,3 +29,26 @@ def human_duration(seconds: float) -> str:
     if hours < 24 * 365 * 2:
         return f"{hours // (24 * 30)} months"
     return f"{hours // (24 * 365)} years"
+
+
+def exact_duration(nanos: int) -> str:
+    """As Go's time.Duration prints itself: `100ms`, `1.5s`, `1m30s`, `1h0m0s`."""
+    if abs(nanos) < 1_000_000_000:
+        for size, unit in ((1_000_000, "ms"), (1_000, "µs"), (1, "ns")):
+            if abs(nanos) >= size:
+                return f"{_decimal(nanos, size)}{unit}"
+        return "0s"
+    sign = "-" if nanos < 0 else ""
+    minutes, rest = divmod(abs(nanos), 60_000_000_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{_decimal(rest, 1_000_000_000)}s"
+    if hours:
+        return f"{sign}{hours}h{minutes}m{text}"
+    return f"{sign}{minutes}m{text}" if minutes else sign + text
+
+
+def _decimal(value: int, size: int) -> str:
+    whole, rest = divmod(abs(value), size)
+    sign = "-" if value < 0 else ""
+    digits = f"{rest:0{len(str(size)) - 1}d}".rstrip("0") if rest else ""
+    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"

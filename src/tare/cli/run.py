@@ -92,7 +92,7 @@ def _create_or_pull(context: Context, options: flags.Options, spec: Spec) -> str
     try:
         answer = context.client.post("/containers/create", query=query, body=body)
     except ApiError as error:
-        if error.status != 404 or policy != "missing" or "no such image" not in error.message.lower():
+        if error.status != 404 or policy != "missing" or not _lacks_image(error.message):
             raise
         name, tag = familiar(image)
         if not quiet:
@@ -104,6 +104,11 @@ def _create_or_pull(context: Context, options: flags.Options, spec: Spec) -> str
     for warning in warnings if isinstance(warnings, list) else []:
         context.error(f"WARNING: {warning}")
     return str(answer["Id"])
+
+
+def _lacks_image(message: str) -> bool:
+    """Whether a pull can help: there is no such image, or none for the platform asked for."""
+    return "no such image" in message.lower() or "does not match the specified platform" in message
 
 
 def body_for(context: Context, spec: Spec) -> dict[str, object]:

@@ -136,8 +136,9 @@ def inspect_body(
     graph_driver: dict[str, Any],
     exec_ids: list[str] | None = None,
     sizes: tuple[int, int] | None = None,
+    links: list[str] | None = None,
 ) -> ContainerBody:
-    """`GET /containers/{id}/json`. sizes: (writable layer, whole root file system) in bytes."""
+    """`GET /containers/{id}/json`. sizes: (writable layer, whole root file system) in bytes; links: as Docker shows them."""
     argv = argv_of(container.config)
     main = container.endpoints.get("bridge", EndpointSettings())
     size_rw: int | UnsetType = sizes[0] if sizes else UNSET
@@ -158,7 +159,7 @@ def inspect_body(
         Driver="overlay2",
         Platform="linux",
         ExecIDs=exec_ids or None,
-        HostConfig=container.host_config,
+        HostConfig=msgspec.structs.replace(container.host_config, Links=links) if links else container.host_config,
         GraphDriver=graph_driver,
         SizeRw=size_rw,
         SizeRootFs=size_root,

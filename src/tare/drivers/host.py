@@ -84,8 +84,9 @@ def read(capability_names: tuple[str, ...]) -> HostFacts:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         pid_max=int(_text("/proc/sys/kernel/pid_max") or 32768),
         has_swap_limit=cgroups.has_file(layout, "memory", v1="memory.memsw.limit_in_bytes", v2="memory.swap.max"),
+        # Of v1 only the file that both runtimes write: crun fails where there is nothing but blkio.bfq.weight.
         has_blkio_weight=cgroups.has_file(layout, "blkio", v1="blkio.weight", v2="io.weight")
-        or cgroups.has_file(layout, "blkio", v1="blkio.bfq.weight", v2="io.bfq.weight"),
+        or cgroups.has_file(layout, "blkio", v1="blkio.weight", v2="io.bfq.weight"),
         has_cpu_quota=cgroups.has_file(layout, "cpu", v1="cpu.cfs_quota_us", v2="cpu.max"),
         has_cpu_realtime=layout.mode is not CgroupMode.V2
         and cgroups.has_file(layout, "cpu", v1="cpu.rt_runtime_us", v2="cpu.rt_runtime_us"),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.base.errors import InternalError, InvalidArgument, NotFound, TareError
+from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, TareError
 from tare.drivers import linux, rootfs, userns
 
 _KERNEL_FILE_SYSTEMS = frozenset(
@@ -114,6 +114,40 @@ def view_stopped(mount: Callable[[Path], None], directory: Path, binds: Sequence
     if isinstance(error, OSError):
         raise InternalError(f"cannot mount the container's file system: {error.strerror}") from error
     raise error
+
+
+def borrow(pid: int, path: str, place: Path) -> None:
+    """Mount what the process `pid` sees at `path` at `place` of ours too. Raises Conflict when the process is gone.
+
+    The kernel binds nothing across mount namespaces: a clone is taken there and attached here.
+    """
+    result: list[int] = []
+    failure: list[OSError] = []
+
+    def work() -> None:  # a thread of its own: it stays there
+        try:
+            linux.unshare(linux.CLONE_FS)
+            namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                linux.setns(namespace, linux.CLONE_NEWNS)
+            finally:
+                os.close(namespace)
+            result.append(linux.open_tree(-1, path, recursive=False))
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="tare-borrow")
+    thread.start()
+    thread.join()
+    if failure:
+        raise Conflict(f"cannot share {path} of process {pid}: {failure[0].strerror}") from failure[0]
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        linux.move_mount(result[0], str(place))
+    except OSError as error:
+        raise InternalError(f"cannot mount {place}: {error.strerror}") from error
+    finally:
+        os.close(result[0])
 
 
 def _build(mount: Callable[[Path], None], directory: Path, binds: Sequence[Bind]) -> View:

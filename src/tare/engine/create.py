@@ -22,28 +22,45 @@ from tare.drivers import trees
 from tare.engine import cdi, links, userns, volumes
 from tare.engine.engine import Engine, directory_of
 from tare.engine.news import tell
+from tare.images.documents import parse_platform
+from tare.images.records import Image
 from tare.networks import ports
 from tare.networks.plan import NAMESPACE_MODE
+from tare.oci import platform as platforms
+from tare.oci.image import Platform
 from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, config_of
 
 _READ_ONLY_BELOW = (1, 44)  # W72: since then what is mounted below a read-only mount is read-only too
 
 
 async def create(
-    engine: Engine, body: CreateBody, *, name: str = "", version: tuple[int, int] = (1, 51)
+    engine: Engine, body: CreateBody, *, name: str = "", version: tuple[int, int] = (1, 51), platform: str = ""
 ) -> tuple[Container, list[str]]:
-    """Make a container of `body`. Returns it with dockerd's warnings.
+    """Make a container of `body`. Returns it with dockerd's warnings. platform: `os/arch[/variant]`, "" for any.
 
-    Raises NotFound only for a missing image (W10), Conflict for the name, InvalidArgument for the rest.
+    An image for another platform is a missing one: clients pull then. Raises NotFound only for a missing image (W10), Conflict for the name, InvalidArgument for the rest.
     """
     reference = config_of(body).Image
     image = engine.images.resolve(reference) if reference else None
     if image is None:
         raise InvalidArgument("no image specified", hint="name an image, as in `tare run IMAGE`")
+    _check_platform(image, reference, parse_platform(platform))
     snapshot = hex_of(image.chain_id) if image.chain_id else None
     base = Base(image_id=image.id, config=image.config, snapshot=snapshot)
     async with engine.images.standing(image):
         return await create_on(engine, body, base, name=name, version=version)
+
+
+def _check_platform(image: Image, reference: str, wanted: tuple[str, str, str] | None) -> None:
+    if wanted is None:
+        return
+    asked = Platform(wanted[1], wanted[0], wanted[2])
+    there = Platform(image.document.architecture, image.document.os, image.document.variant)
+    if not platforms.runs_on(there, asked):
+        raise NotFound(
+            f"image with reference {reference} was found but does not match the specified platform: "
+            f"wanted {platforms.text_of(asked)}, actual: {platforms.text_of(there)}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

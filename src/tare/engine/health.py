@@ -12,6 +12,7 @@ from typing import Any
 
 from tare.aio import tasks
 from tare.base import clock
+from tare.base.durations import exact_duration
 from tare.base.errors import TareError
 from tare.containers.container import State
 from tare.containers.health import (
@@ -113,7 +114,7 @@ async def _run(engine: Engine, slot: Slot, check: Check) -> tuple[int, str]:
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             os.kill(exec_.pid, signal.SIGKILL)
-        return TIMED_OUT, f"Health check exceeded timeout ({check.timeout_s:g}s)"
+        return TIMED_OUT, f"Health check exceeded timeout ({exact_duration(round(check.timeout_s * 1e9))})"
     finally:
         exec_.hub.unsubscribe(subscriber)
         reading.cancel()

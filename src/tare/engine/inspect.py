@@ -8,7 +8,7 @@ import msgspec
 
 from tare.containers.container import Container
 from tare.containers.view import inspect_body
-from tare.engine import listing
+from tare.engine import links, listing
 from tare.engine.engine import Engine, files_of, rootfs_of
 from tare.wire.containers import ContainerBody
 
@@ -16,6 +16,8 @@ from tare.wire.containers import ContainerBody
 def inspect_json(engine: Engine, container: Container) -> bytes:
     """The body as JSON text, kept until the record changes."""
     exec_ids = engine.execs.ids_of(container.id)
+    if container.host_config.Links:  # names of others, which change without this record
+        return msgspec.json.encode(_body(engine, container, exec_ids, None)) + b"\n"
     return engine.inspections.encode(container, exec_ids, lambda: _body(engine, container, exec_ids, None))
 
 
@@ -32,6 +34,7 @@ def _body(engine: Engine, container: Container, exec_ids: list[str], sizes: tupl
         graph_driver=_graph_driver(engine, container),
         exec_ids=exec_ids,
         sizes=sizes,
+        links=links.shown(engine, container),
     )
 
 

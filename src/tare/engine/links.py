@@ -52,6 +52,22 @@ def on_networks(
     return changed
 
 
+def shown(engine: Engine, container: Container) -> list[str] | None:
+    """`HostConfig.Links` of inspect: on the default network `/other:/container/alias`, elsewhere as they were asked for."""
+    asked = container.host_config.Links
+    if not asked or container.host_config.NetworkMode != _DEFAULT:
+        return asked
+    found: list[str] = []
+    for link in asked:
+        name, alias = parse(link)
+        try:
+            name = engine.containers.find(name).container.name
+        except (NotFound, InvalidArgument):
+            continue  # it is gone, and the link with it
+        found.append(f"/{name}:/{container.name}/{alias}")
+    return found
+
+
 def _name_of(engine: Engine, network: str) -> str:
     try:
         return engine.networks.inspect(network).name
@@ -66,7 +82,9 @@ def _linked(engine: Engine, container: Container) -> Iterator[tuple[str, Contain
     for link in container.host_config.Links or ():
         name, alias = parse(link)
         child = engine.containers.find(name).container
-        address = child.endpoints[_DEFAULT].IPAddress if child.is_running and _DEFAULT in child.endpoints else ""
+        if child.is_running and _DEFAULT not in child.endpoints:
+            raise Conflict(f"Cannot link to /{child.name}, as it does not belong to the default network")
+        address = child.endpoints[_DEFAULT].IPAddress if child.is_running else ""
         if not address:
             raise Conflict(f"Cannot link to a non running container: /{child.name} AS /{container.name}/{alias}")
         yield alias, child, address

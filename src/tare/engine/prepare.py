@@ -10,11 +10,12 @@ from tare.base.errors import Conflict, InvalidArgument
 from tare.containers import checks, seccomp_profile, spec
 from tare.containers.container import Container, MountPoint
 from tare.containers.merge import argv_of, environment
-from tare.drivers import devices, rootfs
+from tare.drivers import devices, rootfs, views
 from tare.drivers.runtime.oci import OciRuntime
 from tare.engine import links
 from tare.engine.engine import Engine, directory_of, rootfs_of
 from tare.engine.release import cgroup_path
+from tare.engine.volumes import place_of
 from tare.networks.service import Attachment, Wish
 from tare.wire.config import DeviceMapping, HostConfig
 
@@ -81,7 +82,7 @@ def spec_input(
         seccomp=_seccomp(engine, host, wants_bpf=runtime.is_crun),
         no_new_privileges=engine.settings.no_new_privileges,
         init_path=init,
-        shm_path=_shm_of(engine, host),
+        shm_path=_shm_of(engine, container),
         devices=_devices(host.Devices or (), privileged=host.Privileged),
         block_devices=_block_devices(host),
     )
@@ -202,13 +203,17 @@ def _joined(engine: Engine, mode: str, kind: str) -> str | None:
     return f"/proc/{other.process.pid}/ns/{kind}"
 
 
-def _shm_of(engine: Engine, host: HostConfig) -> str | None:
-    """The donor's /dev/shm when its IPC namespace is joined."""
-    name = checks.joined_container(host.IpcMode)
+def _shm_of(engine: Engine, container: Container) -> str | None:
+    """The donor's /dev/shm, mounted for us, when its IPC namespace is joined."""
+    name = checks.joined_container(container.host_config.IpcMode)
     if name is None:
         return None
     other = engine.containers.find(name).container
-    return f"/proc/{other.process.pid}/root/dev/shm" if other.process else None
+    if other.process is None:
+        raise Conflict(f"cannot join ipc of a non running container: {other.id}")
+    place = place_of(engine, container.id, "shm")
+    views.borrow(other.process.pid, "/dev/shm", place)
+    return str(place)
 
 
 def _seccomp(engine: Engine, host: HostConfig, *, wants_bpf: bool) -> spec.Seccomp:

@@ -287,6 +287,11 @@ def _tell_mounted(engine: Engine, container: Container, point: MountPoint) -> No
     )
 
 
+def place_of(engine: Engine, container_id: str, name: str) -> Path:
+    """Where something may be mounted for a container until `unmount`."""
+    return _parts(engine, container_id) / name
+
+
 def _parts(engine: Engine, container_id: str) -> Path:
     return engine.settings.exec_root / "mounts" / container_id
 

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from msgspec import UNSET
+
+from tare.base.errors import InvalidArgument
 from tare.drivers.network.bridge import Plug
 from tare.networks import parents
 from tare.networks.records import NetworkRecord
 from tare.wire.config import EndpointSettings
+
+_LINK_LOCAL_BITS = {4: 16, 6: 64}
 
 
 def addresses(network: NetworkRecord, address: IPv4Address | None, address6: IPv6Address | None) -> dict[str, Any]:
@@ -26,6 +31,19 @@ def addresses(network: NetworkRecord, address: IPv4Address | None, address6: IPv
         found |= {"GlobalIPv6Address": str(address6), "GlobalIPv6PrefixLen": network.subnet6.prefixlen}
         if network.gateway6 is not None and has_gateway:
             found["IPv6Gateway"] = str(network.gateway6)
+    return found
+
+
+def link_local(settings: EndpointSettings) -> list[tuple[str, IPv4Address | IPv6Address]]:
+    """The link-local addresses a client asks for besides the network's own. Raises InvalidArgument."""
+    ipam = settings.IPAMConfig
+    asked = [] if ipam is None or ipam.LinkLocalIPs is UNSET else ipam.LinkLocalIPs
+    found: list[tuple[str, IPv4Address | IPv6Address]] = []
+    for text in asked:
+        try:
+            found.append((text, ipaddress.ip_address(text)))
+        except ValueError:
+            raise InvalidArgument(f"invalid link-local IP address: {text}") from None
     return found
 
 
@@ -50,6 +68,7 @@ def plug(
         )
         if text
     ]
+    texts += [f"{text}/{_LINK_LOCAL_BITS[ip.version]}" for text, ip in link_local(settings)]
     child = parents.child_of(network)
     is_direct = parents.routes_directly(network)
     by_version = {4: network.gateway, 6: network.gateway6}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tare.base.durations import human_duration
+from tare.base.durations import exact_duration, human_duration
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -39,3 +39,21 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 )
 def test_human_duration(seconds: float, text: str) -> None:
     assert human_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("nanos", "text"),
+    [
+        (0, "0s"),
+        (1, "1ns"),
+        (1_500, "1.5µs"),
+        (100_000_000, "100ms"),
+        (1_000_000_000, "1s"),
+        (1_050_000_000, "1.05s"),
+        (90_000_000_000, "1m30s"),
+        (3_600_000_000_000, "1h0m0s"),
+        (-1_500_000_000, "-1.5s"),
+    ],
+)
+def test_exactly_as_go_prints_it(nanos: int, text: str) -> None:
+    assert exact_duration(nanos) == text

@@ -2,9 +2,12 @@
 
 from ipaddress import IPv4Address, IPv6Address
 
+import pytest
+
+from tare.base.errors import InvalidArgument
 from tare.networks import plugging
 from tare.networks.records import NetworkRecord, Pool
-from tare.wire.config import EndpointSettings
+from tare.wire.config import EndpointIPAM, EndpointSettings
 
 POOLS = (Pool(subnet="10.9.0.0/24", gateway="10.9.0.1"), Pool(subnet="fd09::/64", gateway="fd09::1"))
 
@@ -36,3 +39,16 @@ def test_layer_three_routes_by_the_link():
     settings, plug = made(network("ipvlan", parent="eth0", options={"ipvlan_mode": "l3"}))
     assert (settings.Gateway, plug.gateways, plug.direct) == ("", (), (4, 6))
     assert (plug.child.kind, plug.child.parent, plug.mtu, plug.reflects) == ("ipvlan", "eth0", 0, False)
+
+
+def test_link_local_addresses_come_after_the_networks_own():
+    settings = EndpointSettings(
+        IPAddress="10.9.0.2",
+        IPPrefixLen=24,
+        MacAddress="02:42:00:00:00:01",
+        IPAMConfig=EndpointIPAM(LinkLocalIPs=["169.254.1.2", "fe80::7"]),
+    )
+    plug = plugging.plug(network(bridge="b"), settings, gateways=(4,), mtu=1500, reflects=False)
+    assert [str(address) for address in plug.addresses] == ["10.9.0.2/24", "169.254.1.2/16", "fe80::7/64"]
+    with pytest.raises(InvalidArgument, match="nonsense"):
+        plugging.link_local(EndpointSettings(IPAMConfig=EndpointIPAM(LinkLocalIPs=["nonsense"])))
