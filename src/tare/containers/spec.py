@@ -497,14 +497,6 @@ def _block_io(host: HostConfig, facts: HostFacts, numbers: Mapping[str, tuple[in
     return block
 
 
-def _whole_cpuset(found: dict[str, Any], given: SpecInput) -> dict[str, Any]:
-    """crun 1.8 on v1 leaves that half of a cpuset empty that nobody named, and then nothing may enter the group."""
-    cpu = found.get("cpu", {})
-    if given.runtime != "crun" or given.facts.cgroup_mode is CgroupMode.V2 or ("cpus" in cpu) == ("mems" in cpu):
-        return found
-    return found | {"cpu": {"cpus": given.facts.cpus, "mems": given.facts.mems} | cpu}
-
-
 def _numbered(device: WeightDevice | ThrottleDevice, numbers: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     if device.Path not in numbers:
         raise InvalidArgument(f"no such block device: {device.Path}")
@@ -525,7 +517,7 @@ def render(given: SpecInput) -> dict[str, Any]:
         "devices": _devices(given.devices),
         "resources": {
             "devices": device_rules(given),
-            **_whole_cpuset(resources(host, facts=given.facts, block_devices=given.block_devices), given),
+            **resources(host, facts=given.facts, block_devices=given.block_devices),
         },
         "sysctl": _sysctls(given),
         "maskedPaths": _hidden(host, host.MaskedPaths, checks.masked_paths(given.facts)),
