@@ -35,10 +35,10 @@ async def update(engine: Engine, slot: Slot, wanted: HostConfig) -> list[str]:
         container = slot.container
         if slot.is_being_removed:
             raise _refusal(container, 'Container is marked for removal and cannot be "update".')
+        kept = wanted if engine.host.has_blkio_weight else msgspec.structs.replace(wanted, BlkioWeight=0)
+        merged = merge(container, kept)  # first: its refusals name what is set already
         warnings = checks.check_resources(wanted, facts=engine.host, running=container.host_config)
-        if not engine.host.has_blkio_weight:
-            wanted = msgspec.structs.replace(wanted, BlkioWeight=0)  # as the warning says
-        merged = merge(container, wanted)
+        wanted = kept  # as the warning says
         if container.is_running:
             _apply(engine, container, wanted, merged)
         await engine.containers.save(slot, durable=True, host_config=merged)
