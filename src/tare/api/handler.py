@@ -14,6 +14,7 @@ from tare.wire.decode import decode
 
 Handler = Callable[[Engine, Request], Response | Awaitable[Answer]]
 """A plain function where the answer is known at once (it only looks, and asks nothing of disk or kernel)."""
+_FOR_EVER = 2**63 - 1  # nanoseconds: the year 2262, and as far as the database counts
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -40,7 +41,7 @@ def seconds_to_nanos(text: str) -> int:
         nanos = int(fraction[:9].ljust(9, "0")) if fraction else 0
     except ValueError:
         raise InvalidArgument(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
-    return seconds * 1_000_000_000 + nanos
+    return min(seconds * 1_000_000_000 + nanos, _FOR_EVER)
 
 
 __all__ = ["Handler", "read_json", "seconds_to_nanos"]

@@ -21,6 +21,11 @@ GLOBAL = (
     flags.Flag("debug", "D", flags.BOOL, "Show where an unexpected error came from"),
     flags.Flag("host", "H", flags.LIST, "Address of the engine: unix:///path or tcp://name:port"),
     flags.Flag("log-level", "l", flags.STRING, "Accepted for compatibility with Docker", default="info"),
+    flags.Flag("tls", "", flags.BOOL, "Use TLS; implied by --tlsverify"),
+    flags.Flag("tlscacert", "", flags.STRING, "Trust certs signed only by this CA"),
+    flags.Flag("tlscert", "", flags.STRING, "Path to TLS certificate file"),
+    flags.Flag("tlskey", "", flags.STRING, "Path to TLS key file"),
+    flags.Flag("tlsverify", "", flags.BOOL, "Use TLS and verify the remote"),
     flags.Flag("version", "v", flags.BOOL, "Print the version and leave"),
 )
 
@@ -139,7 +144,10 @@ def _dispatch(words: list[str], options: flags.Options, environ: Mapping[str, st
         return _print_help(catalog.command_help(path, command, width()))
     if wrong := flags.operand_error(command, name, len(operands)):
         raise exits.Exit(exits.FAILED, wrong)
-    context = Context(hosts=options.many("host"), environ=environ, path=name, config_dir=options.text("config"))
+    tls = {option: options.text(option) for option in ("tlscacert", "tlscert", "tlskey")}
+    tls |= {option: "1" if options.on(option) else "" for option in ("tls", "tlsverify")}
+    hosts, config = options.many("host"), options.text("config")
+    context = Context(hosts=hosts, environ=environ, path=name, config_dir=config, tls=tls)
     return command.run(context, given, operands)
 
 

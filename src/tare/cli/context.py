@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 class Context:
     """Handed to every command. The client connects when it is first used."""
 
-    def __init__(self, *, hosts: list[str], environ: Mapping[str, str], path: str, config_dir: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        hosts: list[str],
+        environ: Mapping[str, str],
+        path: str,
+        config_dir: str = "",
+        tls: Mapping[str, str] | None = None,
+    ) -> None:
+        self._tls = tls
         self._hosts = hosts
         self.environ = environ
         self.path = path
@@ -27,11 +36,12 @@ class Context:
     def client(self) -> Client:
         """The engine. Raises BadHost when its address cannot be used."""
         if self._client is None:
-            from tare.client.host import choose
+            from tare.client.host import choose, choose_tls
             from tare.client.http import Client
 
             version = self.environ.get("DOCKER_API_VERSION", "")
-            self._client = Client(choose(self._hosts, self.environ), version=version, user_agent="tare-cli")
+            files = choose_tls(self._tls, self.environ, self.config_dir) if self._tls is not None else None
+            self._client = Client(choose(self._hosts, self.environ, files), version=version, user_agent="tare-cli")
         return self._client
 
     @property

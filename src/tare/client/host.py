@@ -10,14 +10,29 @@ if TYPE_CHECKING:
 
 DEFAULT = "unix:///run/tare/tare.sock"
 _TCP_PORT = 2375
+_TLS_PORT = 2376
+
+
+class TlsFiles:
+    """Names of PEM files. `authority` "": the engine's certificate is not verified; `certificate` "": we show none."""
+
+    __slots__ = ("authority", "certificate", "key")
+
+    def __init__(self, *, authority: str, certificate: str, key: str) -> None:
+        self.authority = authority
+        self.certificate = certificate
+        self.key = key
 
 
 class Host:
     """A parsed address. `path` for a unix socket, else `name` and `port`; `text` as people write it."""
 
-    __slots__ = ("name", "path", "port", "text")
+    __slots__ = ("name", "path", "port", "text", "tls")
 
-    def __init__(self, text: str, *, path: str = "", name: str = "", port: int = 0) -> None:
+    def __init__(
+        self, text: str, *, path: str = "", name: str = "", port: int = 0, tls: TlsFiles | None = None
+    ) -> None:
+        self.tls = tls
         self.text = text
         self.path = path
         self.name = name
@@ -27,8 +42,8 @@ class Host:
         return f"Host({self.text!r})"
 
 
-def parse(text: str) -> Host:
-    """`unix:///path`, `tcp://name[:port]`, `name:port`, `/path`. Raises BadHost with the reason."""
+def parse(text: str, tls: TlsFiles | None = None) -> Host:
+    """`unix:///path`, `tcp://name[:port]`, `name:port`, `/path`; tls: for TCP. Raises BadHost with the reason."""
     text = text.strip()
     if text.startswith("/"):
         text = f"unix://{text}"
@@ -40,7 +55,7 @@ def parse(text: str) -> Host:
             raise BadHost(f"unable to parse docker host `{text}`")
         return Host(f"unix://{rest}", path=rest)
     if scheme in ("tcp", "http"):
-        return _parse_tcp(rest)
+        return _parse_tcp(rest, tls)
     if scheme == "ssh":
         raise BadHost(
             f"{text}: connecting through ssh is not supported yet: forward the socket with"
@@ -49,7 +64,7 @@ def parse(text: str) -> Host:
     raise BadHost(f"unable to parse docker host `{text}`: the protocol must be unix or tcp")
 
 
-def _parse_tcp(rest: str) -> Host:
+def _parse_tcp(rest: str, tls: TlsFiles | None) -> Host:
     rest = rest.rstrip("/")
     if rest.startswith("["):
         name, _, tail = rest[1:].partition("]")
@@ -61,16 +76,38 @@ def _parse_tcp(rest: str) -> Host:
     if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise BadHost(f"invalid port {port!r} in the host tcp://{rest}")
     name = name or "127.0.0.1"
-    number = int(port) if port else _TCP_PORT
+    number = int(port) if port else _TCP_PORT if tls is None else _TLS_PORT
     shown = f"[{name}]" if ":" in name else name
-    return Host(f"tcp://{shown}:{number}", name=name, port=number)
+    return Host(f"tcp://{shown}:{number}", name=name, port=number, tls=tls)
 
 
-def choose(flags: list[str], environ: Mapping[str, str]) -> Host:
+def choose(flags: list[str], environ: Mapping[str, str], tls: TlsFiles | None = None) -> Host:
     """-H first, then TARE_HOST, DOCKER_HOST, the default. Raises BadHost."""
     if len(flags) > 1:
         raise BadHost("specify only one -H")
     for candidate in (flags[0] if flags else "", environ.get("TARE_HOST", ""), environ.get("DOCKER_HOST", "")):
         if candidate:
-            return parse(candidate)
+            return parse(candidate, tls)
     return parse(DEFAULT)
+
+
+def choose_tls(options: Mapping[str, str], environ: Mapping[str, str], config_dir: str) -> TlsFiles | None:
+    """Docker's way to the files. options: tls, tlsverify ("1" when asked for), tlscacert, tlscert, tlskey, "" for unset.
+
+    None without TLS. Files that were not named and are not there are left out.
+    """
+    from posixpath import exists
+
+    verifies = bool(options["tlsverify"] or environ.get("DOCKER_TLS_VERIFY", ""))
+    if not (verifies or options["tls"] or environ.get("DOCKER_TLS", "")):
+        return None
+    directory = environ.get("DOCKER_CERT_PATH", "") or config_dir
+
+    def file(option: str, name: str) -> str:
+        usual = f"{directory}/{name}"
+        return options[option] or (usual if exists(usual) else "")
+
+    authority = file("tlscacert", "ca.pem") if verifies else ""
+    if verifies and not authority:
+        raise BadHost(f"could not read CA certificate {directory}/ca.pem: name it with --tlscacert")
+    return TlsFiles(authority=authority, certificate=file("tlscert", "cert.pem"), key=file("tlskey", "key.pem"))

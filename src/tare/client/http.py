@@ -147,7 +147,12 @@ def connect(host: Host) -> Connection:
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
             sock.connect(host.path)
             return Connection(sock, host)
-        return Connection(_connect_tcp(host), host)
+        sock = _connect_tcp(host)
+        if host.tls is not None:
+            from tare.client.tls import wrap
+
+            return Connection(wrap(sock, host.tls, host.name), host)
+        return Connection(sock, host)
     except PermissionError:
         raise ConnectionFailed(
             f"permission denied while trying to connect to the tare daemon socket at {host.text}:"

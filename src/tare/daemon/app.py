@@ -32,7 +32,8 @@ from tare.containers import capabilities, records
 from tare.containers.execs import Execs
 from tare.containers.service import Containers
 from tare.containers.view import InspectCache, SummaryCache
-from tare.daemon.options import Options, load, tcp_sockets
+from tare.daemon.exposure import bind, context_of, guard_of, listeners
+from tare.daemon.options import Options, load
 from tare.drivers import cgroups, host, trees, userns
 from tare.drivers.archive.client import Archiver
 from tare.drivers.inotify import Alarms
@@ -124,7 +125,11 @@ async def serve(options: Options) -> None:
         engine = await build(options)
         server = Server(server_options(engine))
         for address in options.hosts:
-            await server.listen(_bind(address, options.group))
+            if address.startswith("tcp://"):
+                guard, tls = guard_of(address, options.exposure), context_of(options.exposure)
+                await server.listen(bind(address, options.exposure), guard=guard, tls=tls)
+            else:
+                await server.listen(_bind(address, options.group))
         gc.collect()
         gc.freeze()
         log.info("tare %s is ready: %s", __version__, ", ".join(options.hosts))
@@ -141,7 +146,8 @@ async def serve(options: Options) -> None:
         if engine is not None:
             await _close(engine)
         for address in options.hosts:
-            Path(address.removeprefix("unix://")).unlink(missing_ok=True) if server is not None else None
+            if server is not None and address.startswith("unix://"):
+                Path(address.removeprefix("unix://")).unlink(missing_ok=True)
         if options.pidfile is not None:
             options.pidfile.unlink(missing_ok=True)
         os.close(lock)
@@ -183,6 +189,11 @@ def _claim(options: Options) -> int:
         options.pidfile.parent.mkdir(parents=True, exist_ok=True)
         options.pidfile.write_text(f"{os.getpid()}\n")
     return lock
+
+
+def exposed_note(options: Options) -> str:
+    """What `info` says of listeners that do not verify their clients."""
+    return options.exposure.warning if any(host.startswith("tcp://") for host in options.hosts) else ""
 
 
 def _bind(address: str, group: str) -> socket.socket:
@@ -277,7 +288,7 @@ async def build(options: Options) -> Engine:
             live_restore=options.live_restore,
             engine_id=await _engine_id(db),
             started_at=clock.now(),
-            notes=(*notes, *networks.warnings()),
+            notes=(*notes, *networks.warnings(), *filter(None, [exposed_note(options)])),
         ),
         host=facts,
         cgroups=layout,
@@ -363,7 +374,7 @@ def _network_options(options: Options, seed: str) -> NetworkOptions:
         is_relayed=options.publish_by == "relay",
         listeners=tuple(
             Listener(port=port, address=ipaddress.ip_address(address) if address else None)
-            for address, port in tcp_sockets(options.hosts)
+            for address, port in listeners(options.hosts, options.exposure)
         ),
         seed=seed,
         dns=options.dns,

@@ -1,21 +1,20 @@
-"""The options of `tare daemon`, under dockerd's names: from the command line and from a configuration file.
-
-Options whose subject is not served yet are refused with a clear text; none is silently ignored.
-"""
+"""The options of `tare daemon`, under dockerd's names: from the command line and from a configuration file."""
 
 from __future__ import annotations
 
 import argparse
 import ipaddress
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from tare.base.errors import InvalidArgument
 from tare.containers import cdi, logoptions
+from tare.daemon.exposure import Exposure
+from tare.daemon.exposure import resolve as resolve_exposure
 from tare.drivers.logsinks import JOURNAL
 from tare.networks import ipam
 from tare.registry.hosts import parse_insecure, parse_mirror
@@ -73,15 +72,9 @@ class Options:
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
+    exposure: Exposure = field(default_factory=Exposure)
 
 
-_NOT_YET = {
-    "tls": "TCP with TLS",
-    "tlsverify": "TCP with TLS",
-    "tlscacert": "TCP with TLS",
-    "tlscert": "TCP with TLS",
-    "tlskey": "TCP with TLS",
-}
 _BOOLEANS = (
     "iptables",
     "ip-masq",
@@ -207,8 +200,24 @@ def parser() -> argparse.ArgumentParser:
     add("--max-concurrent-uploads", type=int, metavar="N", help="layers sent at a time (default 5)")
     add("--max-download-attempts", type=int, metavar="N", help="tries before a transfer fails (default 5)")
     add("--shutdown-timeout", type=int, metavar="SECONDS", help="patience with containers at shutdown (default 15)")
-    for name, subject in _NOT_YET.items():
-        add(f"--{name}", nargs="?", const="true", metavar="…", help=f"not yet: {subject}")
+    add(
+        "--tlsverify", nargs="?", const="true", metavar="BOOL", help="TCP with TLS, for clients with a certificate only"
+    )
+    add("--tls", nargs="?", const="true", metavar="BOOL", help="TCP with TLS, whoever the client is")
+    for name, text in (
+        ("tlscacert", "who signs the certificates of clients (default ~/.docker/ca.pem)"),
+        ("tlscert", "our certificate (default ~/.docker/cert.pem)"),
+        ("tlskey", "its key (default ~/.docker/key.pem)"),
+    ):
+        add(f"--{name}", metavar="FILE", help=text)
+    add(
+        "--insecure-tcp",
+        nargs="?",
+        const="true",
+        metavar="BOOL",
+        help="with --tls, or --tls=false: listen on TCP although clients are not verified",
+    )
+    add("--allowed-host", action="append", metavar="NAME", help="a name by which TCP clients may call us, repeatable")
     return top
 
 
@@ -275,15 +284,13 @@ def _boolean(name: str, value: object) -> bool:
 
 def resolve(values: dict[str, Any]) -> Options:
     """Check every value and fill in the defaults. Raises InvalidArgument."""
-    for name, subject in _NOT_YET.items():
-        if name in values and str(values[name]).lower() not in ("", "false"):
-            raise InvalidArgument(f"--{name} is not served yet: {subject} comes with a later version")
     level = values.get("log-level", "debug" if values.get("debug") else "info")
     if level not in LOG_LEVELS:
         raise InvalidArgument(f"invalid logging level: {level}", hint=f"one of {', '.join(LOG_LEVELS)}")
     hosts = tuple(values.get("host") or (DEFAULT_HOST,))
     for host in hosts:
         check_host(host)
+    exposed = resolve_exposure(values, hosts, environ=os.environ)
     bip = values.get("bip", "")
     bridge = values.get("bridge", "tare0")
     if bip:
@@ -309,6 +316,7 @@ def resolve(values: dict[str, Any]) -> Options:
     logoptions.check(log)
     return Options(
         hosts=hosts,
+        exposure=exposed,
         data_root=Path(values.get("data-root", "/var/lib/tare")).absolute(),
         exec_root=exec_root,
         pidfile=Path(pidfile).absolute() if pidfile else exec_root / "tare.pid",
@@ -376,31 +384,10 @@ def _check_cidr6(text: str) -> None:
     )  # fmt: skip
 
 
-def tcp_sockets(hosts: Sequence[str]) -> list[tuple[str, int]]:
-    """Address ("" for every one) and port of each `tcp://` socket among the hosts."""
-    found = []
-    for host in hosts:
-        if not host.startswith("tcp://"):
-            continue
-        place = urlsplit(host)
-        name = place.hostname or ""
-        try:
-            is_any = not name or ipaddress.ip_address(name).is_unspecified
-        except ValueError:
-            is_any = True  # a name may stand for any address
-        found.append(("" if is_any else name, place.port or (2376 if place.scheme == "https" else 2375)))
-    return found
-
-
 def check_host(host: str) -> None:
-    """Only unix sockets are served now. Raises InvalidArgument with what to write instead."""
-    if host.startswith("unix:///"):
+    """Only unix and TCP sockets are served. Raises InvalidArgument with what to write instead."""
+    if host.startswith(("unix:///", "tcp://")):
         return
-    if host.startswith("tcp://"):
-        raise InvalidArgument(
-            f"--host {host}: TCP is not served yet, since it needs verified client certificates",
-            hint="use unix:///path, or ssh to this machine",
-        )
     if host.startswith("fd://"):
         raise InvalidArgument(f"--host {host}: socket activation is not served yet", hint="use unix:///path")
     raise InvalidArgument(f"invalid bind address ({host})", hint="use unix:///absolute/path")

@@ -16,6 +16,7 @@ import logging
 import os
 import select
 import socket
+import ssl
 import struct
 import time
 from collections import deque
@@ -28,9 +29,11 @@ from typing import cast
 import httptools
 
 from tare.aio import tasks
-from tare.base.errors import ClientGone, InvalidArgument, TareError
+from tare.base.errors import ClientGone, Forbidden, InvalidArgument, TareError
+from tare.web.guard import Guard
 from tare.web.heads import Head, HeadReader
 from tare.web.message import JSON, Answer, Peer, Request, Response, Stream, Upgrade
+from tare.web.tls import TlsLayer
 
 log = logging.getLogger(__name__)
 
@@ -211,13 +214,15 @@ class ServerOptions:
     error: Callable[[BaseException], Response]
     headers: dict[str, str] = field(default_factory=dict)
     max_connections: int = 4000
+    max_tcp_connections: int = 1000
 
 
 class Connection(asyncio.Protocol):
     """One client. States: reading a head, answering (body may still come), raw after an upgrade."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, guard: Guard | None = None) -> None:
         self._server = server
+        self._guard = guard
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._task: asyncio.Task[None] | None = None
@@ -381,6 +386,9 @@ class Connection(asyncio.Protocol):
             method=head.method, path=head.path, query=head.query, headers=head.headers, body=body, user=self._user
         )
         try:
+            if self._guard is not None and (refusal := self._guard.refusal(head.method, head.headers)):
+                self._keep_alive = False
+                raise Forbidden(refusal)
             answer = self._server.options.handler(request)
         except Exception as error:
             answer = self._server.options.error(error)
@@ -605,10 +613,11 @@ class Connection(asyncio.Protocol):
 
 
 def _who(transport: asyncio.Transport) -> str:
-    """Who is at the other end of a unix socket, as the kernel recorded it at connect."""
+    """Who is at the other end: of a unix socket as the kernel recorded it at connect, else by certificate or address."""
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family != socket.AF_UNIX:
-        return f"{transport.get_extra_info('peername')}"
+        where = transport.get_extra_info("peername") or ("", "")
+        return str(transport.get_extra_info("user") or f"from={where[0]}:{where[1]}")
     try:
         pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     except OSError:
@@ -624,17 +633,29 @@ class Server:
         self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._secured: set[TlsLayer] = set()
         self.heads = HeadReader()
         self._now = 0
         self._starts: dict[int, bytes] = {}
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Serve on a bound socket (listening is done here)."""
+    async def listen(
+        self, sock: socket.socket, *, guard: Guard | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Serve on a bound socket (listening is done here). A TCP socket needs a guard."""
         loop = asyncio.get_running_loop()
         if sock.family == socket.AF_UNIX:
             server = await loop.create_unix_server(lambda: Connection(self), sock=sock, backlog=1024)
         else:
-            server = await loop.create_server(lambda: Connection(self), sock=sock, backlog=1024)
+            assert guard is not None
+
+            def plain() -> asyncio.Protocol:
+                return Connection(self, guard)
+
+            def secured() -> asyncio.Protocol:
+                assert tls is not None
+                return TlsLayer(tls, plain, others=self._secured, limit=self.options.max_tcp_connections)
+
+            server = await loop.create_server(plain if tls is None else secured, sock=sock, backlog=1024)
         self._servers.append(server)
         if self._sweeper is None:
             self._sweeper = loop.call_later(_SWEEP_S, self._sweep)

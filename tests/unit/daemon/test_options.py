@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from tare.base.errors import InvalidArgument
-from tare.daemon import options
-from tare.daemon.options import Options, load, parser, resolve, tcp_sockets
+from tare.daemon.options import Options, load, parser, resolve
 from tare.wire.config import Ulimit
 
 
@@ -128,19 +127,10 @@ def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
         load(["--config-file", str(tmp_path / "nothing")])
 
 
-@pytest.mark.parametrize("name", sorted(options._NOT_YET))
-def test_what_is_not_served_yet_is_refused_wherever_it_is_said(configured: Any, name: str) -> None:
-    with pytest.raises(InvalidArgument, match=f"--{name} is not served yet"):
-        load([*configured({}), f"--{name}", "x"])
-    with pytest.raises(InvalidArgument, match=f"--{name} is not served yet"):
-        load(configured({name: True}))
-    assert load(configured({name: False})) == resolve({})
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"host": ["tcp://0.0.0.0:2375"]}, "TCP is not served yet"),
+        ({"host": ["tcp://0.0.0.0:2375"]}, "everybody who reaches this port would be root"),
         ({"host": ["fd://"]}, "socket activation is not served yet"),
         ({"host": ["unix://relative"]}, "invalid bind address"),
         ({"host": ["/run/x"]}, "invalid bind address"),
@@ -171,12 +161,13 @@ def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None
         "default-ulimit": "default_ulimits", "add-runtime": "runtimes", "registry-mirror": "registry_mirrors",
         "insecure-registry": "insecure_registries", "trusted-realm": "trusted_realms", "certs-dir": "certificates",
         "log-opt": "log_options", "cdi-spec-dir": "cdi_directories",
-        "default-address-pool": "address_pools",
+        "default-address-pool": "address_pools", "tls": "exposure", "tlsverify": "exposure", "tlscacert": "exposure",
+        "tlscert": "exposure", "tlskey": "exposure", "insecure-tcp": "exposure", "allowed-host": "exposure",
     }  # fmt: skip
     fields = set(Options.__dataclass_fields__)
     for action in parser()._actions:
         name = action.option_strings[-1].removeprefix("--")
-        if name in ("help", "config-file") or name in options._NOT_YET:
+        if name in ("help", "config-file"):
             continue
         assert renamed.get(name, name.replace("-", "_")) in fields, name
 
@@ -202,11 +193,6 @@ def test_abbreviations_are_not_guessed(configured: Any, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         load([*configured({}), "--data", "/x"])
     assert "unrecognized arguments" in capsys.readouterr().err
-
-
-def test_the_tcp_sockets_that_containers_must_not_reach() -> None:
-    hosts = ["unix:///run/x", "tcp://0.0.0.0:2375", "tcp://10.0.0.1:2376", "tcp://[::1]", "tcp://name:99"]
-    assert tcp_sockets(hosts) == [("", 2375), ("10.0.0.1", 2376), ("::1", 2375), ("", 99)]
 
 
 def test_options_of_ipv6() -> None:
