@@ -109,6 +109,7 @@ ROUTES: list[Route[Handler]] = [
     Route("PUT", "/volumes/{name:*}", volumes.update_volume, "admin", since=(1, 42)),
     Route("DELETE", "/volumes/{name:*}", volumes.remove_volume, "write"),
     # what Docker has not
+    Route("GET", "/metrics", system.metrics, "read"),
     Route("GET", "/tare/v1/events", system.audit, "admin"),
     Route("GET", "/tare/v1/tags/{name:*}", registries.remote_tags, "read"),
     Route("POST", "/tare/v1/containers/{id}/ports", usage.change_ports, "write"),

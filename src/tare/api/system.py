@@ -18,10 +18,12 @@ from tare.base.clock import rfc3339nano
 from tare.base.errors import InvalidArgument
 from tare.engine import df as df_verb
 from tare.engine import info as info_verb
+from tare.engine import metrics as metrics_verb
 from tare.engine.engine import Engine
 from tare.engine.events import Event, matches
 from tare.web.message import Answer, Request, Response, Stream, json_response
 from tare.wire.filters import parse_filters
+from tare.wire.metrics import CONTENT_TYPE, render
 
 _PING = {
     "Builder-Version": "1",
@@ -110,6 +112,11 @@ async def info(engine: Engine, _: Request) -> Answer:
 async def events(engine: Engine, request: Request) -> Answer:
     """`GET /events`: headers at once, one JSON object a line (W39)."""
     return _events(engine, request, event_body)
+
+
+async def metrics(engine: Engine, _: Request) -> Answer:
+    """`GET /metrics`, for Prometheus: dockerd has its own on a port of its own."""
+    return Response(body=render(await metrics_verb.collect(engine)), content_type=CONTENT_TYPE)
 
 
 async def audit(engine: Engine, request: Request) -> Answer:

@@ -20,5 +20,8 @@ class News:
 asked_by: ContextVar[str] = ContextVar("asked_by", default="")
 """Whose request is being served, for the audit trail. Background tasks act for nobody."""
 
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The number of that request, which the daemon's log repeats."""
+
 Publish = Callable[[News], None]
 """Never blocks, never raises; safe to call from the event loop's thread only."""

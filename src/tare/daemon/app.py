@@ -32,6 +32,7 @@ from tare.containers import capabilities, records
 from tare.containers.execs import Execs
 from tare.containers.service import Containers
 from tare.containers.view import InspectCache, SummaryCache
+from tare.daemon import logs
 from tare.daemon.exposure import bind, context_of, guard_of, listeners
 from tare.daemon.options import Options, load
 from tare.drivers import cgroups, host, trees, userns
@@ -93,11 +94,7 @@ def main(argv: Sequence[str]) -> int:
     except InvalidArgument as error:
         print(f"tare daemon: {text_of(error)}", file=sys.stderr)
         return 1
-    logging.basicConfig(
-        level=_LEVELS[options.log_level],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    logs.set_up(_LEVELS[options.log_level], options.log_format)
     if os.geteuid() != 0:
         print("tare daemon: needs root: containers are made of mounts, namespaces and control groups", file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ from tare.base.errors import InvalidArgument
 from tare.containers import cdi, logoptions
 from tare.daemon.exposure import Exposure
 from tare.daemon.exposure import resolve as resolve_exposure
+from tare.daemon.logs import FORMATS
 from tare.drivers.logsinks import JOURNAL
 from tare.networks import ipam
 from tare.registry.hosts import parse_insecure, parse_mirror
@@ -62,6 +63,7 @@ class Options:
     init: bool = False
     live_restore: bool = True
     debug: bool = False
+    log_format: str = "text"
     no_new_privileges: bool = False
     allow_private_sources: bool = False
     shutdown_timeout: int = 15
@@ -127,6 +129,7 @@ def parser() -> argparse.ArgumentParser:
     add("--dns-opt", action="append", metavar="OPTION", help="resolver option for containers, repeatable")
     add("--label", action="append", metavar="KEY=VALUE", help="label of this engine, shown by info")
     add("-l", "--log-level", metavar="LEVEL", help=f"one of {', '.join(LOG_LEVELS)}")
+    add("--log-format", metavar="FORMAT", help="of this daemon's own log: text (default) or json")
     add("-D", "--debug", action="store_const", const=True, help="the same as --log-level debug")
     add(
         "-G",
@@ -287,6 +290,9 @@ def resolve(values: dict[str, Any]) -> Options:
     level = values.get("log-level", "debug" if values.get("debug") else "info")
     if level not in LOG_LEVELS:
         raise InvalidArgument(f"invalid logging level: {level}", hint=f"one of {', '.join(LOG_LEVELS)}")
+    log_format = values.get("log-format", "text")
+    if log_format not in FORMATS:
+        raise InvalidArgument(f"invalid log format: {log_format}", hint=f"one of {', '.join(FORMATS)}")
     hosts = tuple(values.get("host") or (DEFAULT_HOST,))
     for host in hosts:
         check_host(host)
@@ -331,6 +337,7 @@ def resolve(values: dict[str, Any]) -> Options:
         dns_options=tuple(values.get("dns-opt") or ()),
         labels=tuple(values.get("label") or ()),
         log_level=level,
+        log_format=log_format,
         cdi_directories=tuple(values.get("cdi-spec-dir") or cdi.DIRECTORIES),
         userns_remap=values.get("userns-remap", ""),
         log_driver=log.Type,

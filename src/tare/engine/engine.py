@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tare.base.counters import Counters
 from tare.build.cache import BuildCache
 from tare.containers.cdi import DIRECTORIES as CDI_DIRECTORIES
 from tare.containers.container import Container
@@ -90,6 +91,7 @@ class Engine:
     pulls: Pulls
     build_cache: BuildCache
     pushes: Pushes
+    counters: Counters = field(default_factory=Counters)
     pruning: set[str] = field(default_factory=set)  # kinds being pruned now (W77)
     image_mounts: dict[str, ImageMount] = field(default_factory=dict)  # on the host, by target
 

@@ -117,6 +117,11 @@ class Events:
         """How many streams are open (for `info`)."""
         return len(self._queues)
 
+    @property
+    def count(self) -> int:
+        """How many were published since the start."""
+        return self._count
+
     async def stream(self, *, since: int, until: int) -> AsyncIterator[Event]:
         """Events from `since` (0: from now on) to `until` (0: for ever), in nanoseconds."""
         position = since
