@@ -30,7 +30,7 @@ def scraped(engine: Daemon) -> dict[tuple[str, str], float]:
     return found
 
 
-def test_engine_and_containers_are_counted(daemon: Daemon, engine_host: str) -> None:  # noqa: ARG001
+def test_engine_and_containers_are_counted(daemon: Daemon, engine_host: str) -> None:
     body = {
         "Image": "busybox", "Cmd": ["sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 1000"],
         "HostConfig": {"Memory": 64 << 20},
