@@ -70,7 +70,7 @@ class Exposed:
 
 @pytest.fixture(scope="module")
 def exposed(scratch: Path, rootfs_tar: bytes) -> Iterator[Exposed]:
-    pki = Authority(scratch / "pki")
+    pki = Authority(scratch / "pki-ours")
     pki.sign("server", hosts="IP:127.0.0.1,DNS:engine.test")
     pki.sign("alice")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -92,7 +92,7 @@ def exposed(scratch: Path, rootfs_tar: bytes) -> Iterator[Exposed]:
 
 @pytest.fixture(scope="module")
 def foreign(scratch: Path) -> Authority:
-    other = Authority(scratch / "other", "other")
+    other = Authority(scratch / "pki-foreign", "other")
     other.sign("mallory")
     return other
 
