@@ -213,3 +213,21 @@ def test_followers_share_one_inotify_instance(daemon: Daemon, engine_host: str) 
         for reader in readers:
             reader.kill()
             reader.communicate()
+
+
+def test_what_a_program_says_at_once_is_in_a_log_asked_for_at_once(daemon: Daemon, engine_host: str) -> None:
+    for number in range(30):
+        body = {"Image": "busybox", "Cmd": ["sh", "-c", f"echo first; echo {number}"]}
+        made = daemon.json("POST", "/containers/create", body, expect=201)
+        daemon.json("POST", f"/containers/{made['Id']}/start", expect=204)
+        _, log = daemon.request("GET", f"/containers/{made['Id']}/logs?stdout=1")
+        assert log.endswith(f"first\n\x01\0\0\0\0\0\0{chr(len(str(number)) + 1)}{number}\n".encode())
+
+
+def test_a_program_that_says_nothing_does_not_hold_the_log_for_long(daemon: Daemon, engine_host: str) -> None:
+    body = {"Image": "busybox", "Cmd": ["sleep", "1000"]}
+    made = daemon.json("POST", "/containers/create", body, expect=201)
+    daemon.json("POST", f"/containers/{made['Id']}/start", expect=204)
+    begun = time.monotonic()
+    assert daemon.request("GET", f"/containers/{made['Id']}/logs?stdout=1") == (200, b"")
+    assert time.monotonic() - begun < 2

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
 from tare.aio.threads import in_thread
+from tare.base import clock
 from tare.containers import logtag
 from tare.containers.container import Container
 from tare.containers.logs import Wanted, open_all, seek_tail
 from tare.containers.service import Slot
 from tare.drivers.inotify import Alarm
 from tare.engine.engine import Engine, log_path
+
+_FIRST_WORDS_S = 0.1
+_REST_S = 0.01
+_SHORT = 4096  # bytes of a log that is only beginning
 
 
 async def read_logs(
@@ -52,6 +58,7 @@ async def read_logs(
             await slot.until_started()
             files = open_all(path, since=since)
         if not follow:
+            await _first_words(engine, slot, path)
             for log in files:
                 log.end_here()
         if tail is not None:
@@ -82,6 +89,24 @@ async def read_logs(
         for file in files:
             file.close()
         if alarm is not None:
+            alarm.close()
+
+
+async def _first_words(engine: Engine, slot: Slot, path: Path) -> None:
+    """Let a program that was started this instant say something: until it has, or has ended, a tenth of a second.
+
+    Scripts ask for the log right after a start. With an engine that takes long to start it is there by then.
+    """
+    left = _FIRST_WORDS_S - (clock.now() - slot.container.started_at) / 1e9
+    for patience in (left, min(left, _REST_S)):  # the first write, then what follows at once
+        if patience <= 0 or not slot.container.is_running or not path.exists() or path.stat().st_size > _SHORT:
+            return
+        alarm = engine.alarms.set(path)
+        try:
+            await asyncio.wait_for(_either(alarm, slot), patience)
+        except TimeoutError:
+            return
+        finally:
             alarm.close()
 
 
