@@ -200,6 +200,14 @@ def test_a_stopped_container_keeps_its_id_where_it_came_from(engines: tuple[Daem
     assert done.returncode == 0
     assert done.stdout.decode().strip() != identity
     assert b"volume data exists here and is kept as it is" in done.stderr
+    # What has no name is not shared: the copy has its own, with what was in it.
+    one, two = ({m["Destination"]: m["Name"] for m in inspect(here, name)["Mounts"]} for name in ("web", "two"))
+    assert one["/data"] == two["/data"] == "data"
+    assert one["/anon"] != two["/anon"]
+    tare(here, "exec", "web", "sh", "-c", "echo other > /anon/q")
+    tare(here, "rm", "-f", "web")  # they ask for the same address
+    tare(here, "start", "two")
+    assert tare(here, "exec", "two", "cat", "/anon/q") == "q\n"
 
 
 def test_what_was_frozen_or_shall_not_start(engines: tuple[Daemon, Daemon]) -> None:

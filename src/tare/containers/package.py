@@ -314,6 +314,15 @@ def _check_mount(point: MountPoint) -> None:
         raise InvalidArgument(f"invalid container document: subpath {point.subpath[:200]!r}")
 
 
+def with_volumes(package: Package, names: Mapping[str, str]) -> Package:
+    """The same container with other names for some of its volumes."""
+    if not names:
+        return package
+    volumes = [msgspec.structs.replace(v, Name=names.get(v.Name, v.Name)) for v in package.Volumes]
+    mounts = [replace(p, name=names.get(p.name, p.name)) if p.type == "volume" else p for p in package.Mounts]
+    return msgspec.structs.replace(package, Volumes=volumes, Mounts=mounts)
+
+
 def keeps_id(package: Package, *, machine: str, engine: str) -> bool:
     """Whether a container may have the id it had, if that is free here.
 
@@ -391,4 +400,5 @@ __all__ = [
     "mounts_of",
     "package_of",
     "unpacked",
+    "with_volumes",
 ]

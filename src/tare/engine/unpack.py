@@ -42,6 +42,7 @@ from tare.images.records import Image, Layer
 from tare.networks import moving, ports
 from tare.networks.records import NetworkRecord
 from tare.oci.image import Descriptor
+from tare.volumes.records import ANONYMOUS
 from tare.wire.config import EndpointSettings, HostConfig
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -151,6 +152,7 @@ def _begin(engine: Engine, found: layout.Found, wanted: Wanted, ingest: Path) ->
             raise InvalidArgument(f"invalid archive: the container's manifest does not name {digest[:80]}")
     name = names.check_name(wanted.name or package.Name)
     old = _old(engine, name, wanted)
+    package = packages.with_volumes(package, _renamed(engine, package, old))
     own = ContainerId(package.Id)
     keeps = packages.keeps_id(package, machine=host.machine(), engine=engine.settings.engine_id)
     is_free = keeps and all(slot.container.id != own for slot in engine.containers) and not engine.snapshots.exists(own)
@@ -190,6 +192,16 @@ def _old(engine: Engine, name: str, wanted: Wanted) -> Slot | None:
             error.message, hint="unpack with --name for another name, or --replace to put it in that one's place"
         ) from None
     return None
+
+
+def _renamed(engine: Engine, package: Package, old: Slot | None) -> dict[str, str]:
+    """New names for volumes without a name of their own that another container has: a copy does not share them."""
+    mine = set() if old is None else {old.container.id}
+    return {
+        volume.Name: random_id()
+        for volume in package.Volumes
+        if ANONYMOUS in volume.Labels and set(engine.volumes.holders(volume.Name)) - mine
+    }
 
 
 def _refuse_volumes(engine: Engine, work: _Work) -> None:

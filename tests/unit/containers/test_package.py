@@ -131,6 +131,13 @@ def test_mounts_that_hold_from_the_next_start_are_the_ones_that_travel() -> None
     assert packages.mounts_of(replace(CONTAINER, next_mounts=POINTS[:1])) == POINTS[:1]
 
 
+def test_volumes_under_other_names() -> None:
+    package = packages.with_volumes(packed(), {"data": "new", "gone": "x"})
+    assert [volume.Name for volume in package.Volumes] == ["new", "net"]
+    assert [point.name for point in package.Mounts] == ["new", "net", ""]
+    assert packages.with_volumes(package, {}) is package
+
+
 @pytest.mark.parametrize(
     ("wanted", "chosen"), [(None, ("data",)), ((), ()), (("data",), ("data",)), (("/data", "data"), ("data",))]
 )
