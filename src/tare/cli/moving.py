@@ -157,16 +157,6 @@ class Passage:
         return data
 
 
-def _engine_at(context: Context, text: str) -> Client:
-    """The engine that a HOST operand means. Raises BadHost."""
-    from tare.client import contexts, host
-    from tare.client.http import Client as Fresh
-
-    if "://" not in text and not text.startswith("/"):
-        text = contexts.host_of(text, context.config_dir)
-    return Fresh(host.parse(text), user_agent="tare-cli")
-
-
 def _already_there(here: Client, there: Client, path: str) -> tuple[int, list[str]]:
     """How many layers its image has, and the digests of those that the other engine has."""
     layers = here.get(f"{path}/layers")
@@ -182,7 +172,7 @@ def _send(context: Context, options: flags.Options, operands: list[str]) -> int:
     from tare.cli import human, progress
     from tare.client.errors import ApiError
 
-    here, there = context.client, _engine_at(context, operands[1])
+    here, there = context.client, context.engine_at(operands[1])
     path = f"/tare/v1/containers/{percent(operands[0])}"
     try:
         count, known = _already_there(here, there, path)
