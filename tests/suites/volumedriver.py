@@ -60,6 +60,22 @@ class VolumeDriverSuite:
             assert not stage.exists()
         assert driver.stage("busy", {}) is None
 
+    def test_staged_content_and_content_change_places(self, driver: VolumeDriver) -> None:
+        driver.create("vol", {})
+        (driver.mount("vol", {}, "a") / "f").write_text("old")
+        driver.unmount("vol", "a")
+        stage = driver.stage("vol", {})
+        if stage is None:
+            return  # this driver cannot
+        (stage / "f").write_text("new")
+        assert driver.exchange("vol")
+        assert ((driver.path("vol") / "f").read_text(), (stage / "f").read_text()) == ("new", "old")
+        assert driver.exchange("vol")
+        assert (driver.path("vol") / "f").read_text() == "old"
+        driver.mount("vol", {}, "a")
+        assert not driver.exchange("vol")
+        assert (driver.path("vol") / "f").read_text() == "old"
+
     def test_remove_is_idempotent_and_takes_the_content_along(self, driver: VolumeDriver) -> None:
         driver.create("vol", {})
         (driver.mount("vol", {}, "a") / "f").touch()

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "login": ("login", "LOGIN", "Store credentials for a registry"),
     "logout": ("login", "LOGOUT", "Forget the credentials for a registry"),
     "logs": ("logs", "LOGS", "Print what a container has written"),
+    "pack": ("moving", "PACK", "Write a container with everything it is to a file"),
     "pause": ("lifecycle", "PAUSE", "Freeze all processes of containers"),
     "port add": ("ports", "ADD", "Publish ports of an existing container, at once"),
     "port rm": ("ports", "RM", "Take published ports of a container back, at once"),
@@ -46,11 +47,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("run", "RUN", "Make a container from an image and start it"),
     "save": ("image_move", "SAVE", "Write images to a tar archive"),
     "search": ("image_move", "SEARCH", "Search a registry for images"),
+    "send": ("moving", "SEND", "Move or copy a container to another engine"),
     "start": ("lifecycle", "START", "Start stopped containers"),
     "stats": ("stats", "STATS", "Show the processor, memory and traffic of containers"),
     "stop": ("lifecycle", "STOP", "Stop running containers"),
     "tag": ("image_make", "TAG", "Give an image a further name"),
     "top": ("container_read", "TOP", "List the processes of a container"),
+    "unpack": ("moving", "UNPACK", "Make the container that was packed"),
     "unpause": ("lifecycle", "UNPAUSE", "Let frozen containers go on"),
     "update": ("update", "UPDATE", "Change the limits of containers"),
     "version": ("system", "VERSION", "Show the versions of this program and of the engine"),
@@ -90,8 +93,8 @@ GROUPS: dict[str, str] = {
 }
 
 _IN_CONTAINER = (
-    "attach", "commit", "cp", "create", "diff", "edit", "exec", "export", "kill", "logs", "pause", "port", "rename", "restart",
-    "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait",
+    "attach", "commit", "cp", "create", "diff", "edit", "exec", "export", "kill", "logs", "pack", "pause", "port", "rename", "restart",
+    "rm", "run", "send", "start", "stats", "stop", "top", "unpack", "unpause", "update", "wait",
 )  # fmt: skip
 _IN_IMAGE = ("build", "history", "import", "load", "pull", "push", "save", "tag")
 _HIDDEN = frozenset({"system dial-stdio"})

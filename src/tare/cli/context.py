@@ -44,6 +44,17 @@ class Context:
             self._client = Client(choose(self._hosts, self.environ, files), version=version, user_agent="tare-cli")
         return self._client
 
+    def engine_at(self, text: str) -> Client:
+        """Another engine: an address, for which the same TLS files hold, or a context's name. Raises BadHost."""
+        from tare.client.contexts import host_of
+        from tare.client.host import choose_tls, parse
+        from tare.client.http import Client
+
+        if "://" not in text and not text.startswith("/"):
+            text = host_of(text, self.config_dir)
+        files = choose_tls(self._tls, self.environ, self.config_dir) if self._tls is not None else None
+        return Client(parse(text, files), user_agent="tare-cli")
+
     @property
     def config_dir(self) -> str:
         """Where credentials and detach keys are kept: --config, DOCKER_CONFIG, ~/.docker."""

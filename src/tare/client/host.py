@@ -25,25 +25,41 @@ class TlsFiles:
 
 
 class Host:
-    """A parsed address. `path` for a unix socket, else `name` and `port`; `text` as people write it."""
+    """A parsed address. `path` for a unix socket, else `name` and `port`; `text` as people write it.
 
-    __slots__ = ("name", "path", "port", "text", "tls")
+    is_ssh: `name`, `port` (0: as ssh says) and `user` are of the machine to log in to, `path` its socket ("": its own choice).
+    """
+
+    __slots__ = ("is_ssh", "name", "path", "port", "text", "tls", "user")
 
     def __init__(
-        self, text: str, *, path: str = "", name: str = "", port: int = 0, tls: TlsFiles | None = None
+        self,
+        text: str,
+        *,
+        path: str = "",
+        name: str = "",
+        port: int = 0,
+        user: str = "",
+        is_ssh: bool = False,
+        tls: TlsFiles | None = None,
     ) -> None:
         self.tls = tls
         self.text = text
         self.path = path
         self.name = name
         self.port = port
+        self.user = user
+        self.is_ssh = is_ssh
 
     def __repr__(self) -> str:
         return f"Host({self.text!r})"
 
 
 def parse(text: str, tls: TlsFiles | None = None) -> Host:
-    """`unix:///path`, `tcp://name[:port]`, `name:port`, `/path`; tls: for TCP. Raises BadHost with the reason."""
+    """`unix:///path`, `tcp://name[:port]`, `name:port`, `/path`, `ssh://[user@]name[:port][/path]`; tls: for TCP.
+
+    Raises BadHost with the reason.
+    """
     text = text.strip()
     if text.startswith("/"):
         text = f"unix://{text}"
@@ -57,11 +73,30 @@ def parse(text: str, tls: TlsFiles | None = None) -> Host:
     if scheme in ("tcp", "http"):
         return _parse_tcp(rest, tls)
     if scheme == "ssh":
-        raise BadHost(
-            f"{text}: connecting through ssh is not supported yet: forward the socket with"
-            " `ssh -L /tmp/tare.sock:/run/tare/tare.sock …` and use unix:///tmp/tare.sock"
-        )
-    raise BadHost(f"unable to parse docker host `{text}`: the protocol must be unix or tcp")
+        return _parse_ssh(text, rest)
+    raise BadHost(f"unable to parse docker host `{text}`: the protocol must be unix, tcp or ssh")
+
+
+def _parse_ssh(text: str, rest: str) -> Host:
+    """`[user@]name[:port][/socket]`. What ssh would take for an option of its own is refused."""
+    place, slash, path = rest.partition("/")
+    user, _, name = place.rpartition("@")
+    port = ""
+    if name.startswith("["):
+        name, _, tail = name[1:].partition("]")
+        port = tail.removeprefix(":")
+    elif ":" in name:
+        name, _, port = name.rpartition(":")
+    if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise BadHost(f"invalid port {port!r} in the host {text}")
+    if ":" in user:
+        raise BadHost(f"{text}: a password cannot be given here: use a key")
+    for word in (user, name):
+        if word.startswith("-") or any(letter.isspace() or ord(letter) < 32 for letter in word):
+            raise BadHost(f"unable to parse docker host `{text}`")
+    if not name:
+        raise BadHost(f"unable to parse docker host `{text}`: the name of the machine is missing")
+    return Host(text, path=slash + path if path else "", name=name, port=int(port or 0), user=user, is_ssh=True)
 
 
 def _parse_tcp(rest: str, tls: TlsFiles | None) -> Host:

@@ -142,6 +142,10 @@ class Connection:
 
 def connect(host: Host) -> Connection:
     """Open a connection. Raises ConnectionFailed with Docker's text and what to do."""
+    if host.is_ssh:
+        from tare.client import ssh
+
+        return ssh.connect(host)
     try:
         if host.path:
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
@@ -167,7 +171,7 @@ def connect(host: Host) -> Connection:
 def unreachable(host: Host) -> str:
     """Docker's text for an engine that does not answer, and the advice that goes with it."""
     text = f"Cannot connect to the tare daemon at {host.text}. Is the tare daemon running?"
-    if host.path:
+    if host.path and not host.is_ssh:
         return f"{text}\nStart it with `tare daemon` as root, or name another one with -H or DOCKER_HOST."
     return text
 
@@ -426,7 +430,7 @@ class Client:
     def _exchange(
         self, method: str, target: str, payload: bytes, headers: dict[str, str], upload: Readable | None = None
     ) -> Answer:
-        name = "localhost" if self.host.path else self.host.text.removeprefix("tcp://")
+        name = "localhost" if self.host.path or self.host.is_ssh else self.host.text.removeprefix("tcp://")
         lines = [f"{method} {target} HTTP/1.1", f"Host: {name}"]
         send = self.headers | headers
         if upload is not None:

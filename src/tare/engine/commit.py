@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -46,14 +46,7 @@ async def commit(
     if container.state in (State.DEAD, State.REMOVING) or slot.is_being_removed:
         raise Conflict(f"You cannot commit container {container.id} which is {container.state.value}")
     async with slot.lock:
-        freezes = pauses and container.state is State.RUNNING
-        path = cgroup_path(container)
-        if freezes:
-            try:
-                cgroups.freeze(engine.cgroups, path, frozen=True)
-            except NotFound:  # it ended this instant: nothing writes any more
-                freezes = False
-        try:
+        with frozen(engine, container, wanted=pauses):
             image = await engine.images.commit(
                 container.id,
                 _base(engine, container),
@@ -65,12 +58,26 @@ async def commit(
                 created_by=" ".join(argv_of(container.config)),
                 created_ns=created_ns,
             )
-        finally:
-            if freezes:
-                with contextlib.suppress(NotFound):
-                    cgroups.freeze(engine.cgroups, path, frozen=False)
     tell(engine, container, "commit", comment=comment, imageID=image.id, imageRef=repository)
     return image.id
+
+
+@contextlib.contextmanager
+def frozen(engine: Engine, container: Container, *, wanted: bool = True) -> Iterator[None]:
+    """A running container holds still inside the block. Its slot is locked; one that was paused stays so."""
+    freezes = wanted and container.state is State.RUNNING
+    path = cgroup_path(container)
+    if freezes:
+        try:
+            cgroups.freeze(engine.cgroups, path, frozen=True)
+        except NotFound:  # it ended this instant: nothing writes any more
+            freezes = False
+    try:
+        yield
+    finally:
+        if freezes:
+            with contextlib.suppress(NotFound):
+                cgroups.freeze(engine.cgroups, path, frozen=False)
 
 
 def _base(engine: Engine, container: Container) -> Image | None:

@@ -93,13 +93,8 @@ async def create_on(
         default_runtime=engine.settings.default_runtime,
         version=version,
     )
-    warnings = checks.validate(config, host_config, facts=engine.host, runtimes=frozenset(engine.runtimes))
-    warnings = [*warnings, *logoptions.check(host_config.LogConfig)]
-    userns.check(engine, host_config)
-    cdi.check(engine, host_config)
-    wishes.check(config.Labels or {})
-    limit = _size_limit(engine, host_config)
-    ports.wishes(config, host_config)  # a port that cannot be is refused now, not at start
+    warnings = check(engine, config, host_config)
+    limit = size_limit(engine, host_config)
     config = _with_hostname(engine, config, host_config, container_id)
     _refuse_by_version(host_config, version)
     mounts = plan_mounts(config, host_config, inherited=volumes.inherited(engine, host_config))
@@ -133,6 +128,17 @@ async def create_on(
         await engine.containers.add(container)
     tell(engine, container, "create")
     return container, warnings
+
+
+def check(engine: Engine, config: ContainerConfig, host_config: HostConfig) -> list[str]:
+    """Refuse what cannot be on this host; the warnings. Raises InvalidArgument."""
+    warnings = checks.validate(config, host_config, facts=engine.host, runtimes=frozenset(engine.runtimes))
+    warnings = [*warnings, *logoptions.check(host_config.LogConfig)]
+    userns.check(engine, host_config)
+    cdi.check(engine, host_config)
+    wishes.check(config.Labels or {})
+    ports.wishes(config, host_config)  # a port that cannot be is refused now, not at start
+    return warnings
 
 
 def _defaults(engine: Engine, body: CreateBody) -> HostConfig:
@@ -172,7 +178,7 @@ def _with_hostname(
     return msgspec.structs.replace(config, Hostname=container_id[:12])
 
 
-def _size_limit(engine: Engine, host_config: HostConfig) -> int:
+def size_limit(engine: Engine, host_config: HostConfig) -> int:
     """Bytes that the container may write into its own layer (`--storage-opt size=10G`), 0 without a limit."""
     options = host_config.StorageOpt or {}
     for name in options:

@@ -25,6 +25,7 @@ from tare.base.reference import Reference, parse_reference
 from tare.drivers import linux
 from tare.drivers.archive.client import Archiver, Options
 from tare.images.documents import host_architecture
+from tare.images.layers import Lease
 from tare.images.records import Layer
 from tare.images.service import Images
 from tare.oci import image as oci
@@ -319,35 +320,52 @@ async def load(
         images.discard(ingest)
 
 
+async def bring_layers(
+    images: Images, spool: Spool, item: PlannedImage, lease: Lease, stack: list[Layer], *, quiet: bool
+) -> AsyncIterator[Progress]:
+    """Make the layers of an image of the archive known, base first, into `stack`; those known already are not read.
+
+    A blob that is not in the archive may be in the store. Raises InvalidArgument.
+    """
+    for layer in item.layers:
+        chain = chain_id([stack[-1].chain_id, layer.diff_id]) if stack else layer.diff_id
+        known = images.layers.find(lease, chain)
+        if known is None:
+            fd = await in_thread(_open_layer, images, spool, layer)
+            try:
+                size = os.fstat(fd).st_size
+                if not quiet:
+                    short = layer.diff_id.removeprefix("sha256:")[:12]
+                    yield Progress(status="Loading layer", about=short, current=0, total=size)
+                try:
+                    known = await images.layers.add(
+                        lease,
+                        fd,
+                        parent=stack[-1] if stack else None,
+                        diff_id=layer.diff_id,
+                        input_digest=layer.digest,
+                        allow_empty=True,
+                    )
+                except DataCorrupt as error:
+                    raise InvalidArgument(f"invalid archive: {layer.path}: {error.message}") from None
+                if not quiet:
+                    yield Progress(status="Loading layer", about=short, current=size, total=size)
+            finally:
+                os.close(fd)
+        stack.append(known)
+
+
+def _open_layer(images: Images, spool: Spool, layer: PlannedLayer) -> int:
+    if layer.digest is not None and not spool.has(layer.path) and images.blobs.exists(layer.digest):
+        return images.blobs.open(layer.digest)
+    return spool.open(layer.path)
+
+
 async def _load_image(images: Images, spool: Spool, item: PlannedImage, *, quiet: bool) -> AsyncIterator[Progress]:
     async with images.lease() as lease:
         stack: list[Layer] = []
-        for layer in item.layers:
-            chain = chain_id([stack[-1].chain_id, layer.diff_id]) if stack else layer.diff_id
-            known = images.layers.find(lease, chain)
-            if known is None:
-                fd = await in_thread(spool.open, layer.path)
-                try:
-                    size = os.fstat(fd).st_size
-                    if not quiet:
-                        short = layer.diff_id.removeprefix("sha256:")[:12]
-                        yield Progress(status="Loading layer", about=short, current=0, total=size)
-                    try:
-                        known = await images.layers.add(
-                            lease,
-                            fd,
-                            parent=stack[-1] if stack else None,
-                            diff_id=layer.diff_id,
-                            input_digest=layer.digest,
-                            allow_empty=True,
-                        )
-                    except DataCorrupt as error:
-                        raise InvalidArgument(f"invalid archive: {layer.path}: {error.message}") from None
-                    if not quiet:
-                        yield Progress(status="Loading layer", about=short, current=size, total=size)
-                finally:
-                    os.close(fd)
-            stack.append(known)
+        async for progress in bring_layers(images, spool, item, lease, stack, quiet=quiet):
+            yield progress
         before = {reference: images.all_references().get(reference) for reference in item.references}
         image = await images.add_image(item.raw, stack, references=item.references)
         for reference, old in before.items():
@@ -363,4 +381,4 @@ async def _load_image(images: Images, spool: Spool, item: PlannedImage, *, quiet
         yield Progress(stream=f"Loaded image ID: {image.id}\n")
 
 
-__all__ = ["PlannedImage", "PlannedLayer", "Progress", "Spool", "load", "read_plan"]
+__all__ = ["PlannedImage", "PlannedLayer", "Progress", "Spool", "bring_layers", "load", "read_plan"]

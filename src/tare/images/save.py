@@ -11,8 +11,9 @@ Source: image-spec image-layout.md; moby image tarball format v1.2 (`manifest.js
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,12 +34,13 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file of the tar: bytes at hand, or a blob of the store."""
+    """One file of the tar: bytes at hand, a blob of the store, or a file at `path`."""
 
     name: str
     size: int
     data: bytes | None
     blob: Digest | None = None
+    path: Path | None = None
 
 
 def layer_type(compression: str) -> str:
@@ -94,8 +96,10 @@ def _meant(images: Images, name: str) -> list[tuple[Digest, Reference | None]]:
     return [(image.id, reference)]
 
 
-def plan(chosen: Sequence[tuple[Image, list[Reference]]]) -> list[Member]:
-    """The members of the tar, in order."""
+def plan(
+    chosen: Sequence[tuple[Image, list[Reference]]], *, annotations: Mapping[str, str] | None = None
+) -> list[Member]:
+    """The members of the tar, in order. annotations: of index.json."""
     blobs: dict[str, Member] = {}
     index: list[dict[str, Any]] = []
     listing: list[dict[str, Any]] = []
@@ -126,14 +130,22 @@ def plan(chosen: Sequence[tuple[Image, list[Reference]]]) -> list[Member]:
             }
             for tag in tags
         ] or [entry]
+    whole: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": index}
     documents = {
-        "index.json": msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": index}),
+        "index.json": msgspec.json.encode(whole | ({"annotations": dict(annotations)} if annotations else {})),
         "manifest.json": msgspec.json.encode(listing),
         "oci-layout": _LAYOUT,
     }
     # What tells a reader what to expect comes first: it need not keep the blobs to know their roles.
     head = [Member(name, len(data), data) for name, data in documents.items()]
     return head + [blobs[name] for name in sorted(blobs)]
+
+
+def _open(member: Member, blobs: Blobs) -> int:
+    if member.path is not None:
+        return os.open(member.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    assert member.blob is not None
+    return blobs.open(member.blob)
 
 
 async def stream(members: Sequence[Member], blobs: Blobs) -> AsyncIterator[bytes]:
@@ -145,10 +157,9 @@ async def stream(members: Sequence[Member], blobs: Blobs) -> AsyncIterator[bytes
         if member.data is not None:
             pending.append(member.data)
         else:
-            assert member.blob is not None
             yield b"".join(pending)
             pending = []
-            fd = await in_thread(blobs.open, member.blob)
+            fd = await in_thread(_open, member, blobs)
             try:
                 sent = 0
                 while chunk := await in_thread(os.read, fd, _CHUNK):

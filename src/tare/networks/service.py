@@ -241,6 +241,10 @@ class Networks:
         self._tell("create", record)
         return record
 
+    async def in_use(self) -> list[definition.IPNetwork]:
+        """What the host's routes and addresses cover."""
+        return list(await in_thread(self._driver.networks_in_use))
+
     async def remove(self, name: str) -> None:
         """Remove a network nobody is plugged into. Raises NotFound, Forbidden."""
         async with self._changing:

@@ -278,6 +278,16 @@ class Volumes:
             record = self.get(name)
             return await in_thread(self._driver(record.driver).commit, name)
 
+    async def exchange(self, name: str) -> bool:
+        """The staged directory and the content change places. False while it has a user."""
+        async with self._lock(name):
+            record = self.get(name)
+            return await in_thread(self._driver(record.driver).exchange, name)
+
+    def users(self, name: str) -> list[str]:
+        """Who has it mounted now. Raises NotFound."""
+        return sorted(self._driver(self.get(name).driver).users(name))
+
     def filling(self, name: str) -> asyncio.Lock:
         """Held by whoever brings the first content into a volume."""
         return self._lock(f"{name}/")

@@ -22,7 +22,20 @@ def test_parse(text: str, path: str, name: str, port: int, shown: str) -> None:
     assert (host.path, host.name, host.port, host.text) == (path, name, port, shown)
 
 
-@pytest.mark.parametrize("text", ["ssh://me@x", "npipe:////./pipe", "unix://", "tcp://x:y", "tcp://x:70000"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ssh://",
+        "ssh://-oProxyCommand=x",
+        "ssh://-l@x",
+        "ssh://me:secret@x",
+        "ssh://x:0",
+        "npipe:////./pipe",
+        "unix://",
+        "tcp://x:y",
+        "tcp://x:70000",
+    ],
+)
 def test_parse_refuses(text: str) -> None:
     with pytest.raises(BadHost):
         parse(text)
@@ -39,3 +52,16 @@ def test_the_flag_comes_first_then_the_environment() -> None:
 def test_two_hosts_are_refused() -> None:
     with pytest.raises(BadHost, match="only one -H"):
         choose(["a", "b"], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "name", "port", "path"),
+    [
+        ("ssh://two", "", "two", 0, ""),
+        ("ssh://root@two.example:22/run/t.sock", "root", "two.example", 22, "/run/t.sock"),
+        ("ssh://me@[::1]:5", "me", "::1", 5, ""),
+    ],
+)
+def test_parse_ssh(text: str, user: str, name: str, port: int, path: str) -> None:
+    host = parse(text)
+    assert (host.is_ssh, host.user, host.name, host.port, host.path) == (True, user, name, port, path)

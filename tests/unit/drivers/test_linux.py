@@ -86,3 +86,13 @@ def test_syncfs_takes_any_descriptor(root: int, tmp_path: Path) -> None:
         os.close(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
         linux.syncfs(fd)
+
+
+def test_two_names_change_places(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").write_text("file")
+    linux.exchange(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (tmp_path / "a").read_text() == "file"
+    assert (tmp_path / "b").is_dir()
+    with pytest.raises(FileNotFoundError):
+        linux.exchange(str(tmp_path / "a"), str(tmp_path / "nothing"))

@@ -64,6 +64,10 @@ class VolumeDriver(Protocol):
         """The staged directory becomes the content and survives a power cut. False if the volume is not empty or has a user."""
         ...
 
+    def exchange(self, name: str) -> bool:
+        """The staged directory and the content change places, as often as wanted. False while it has a user."""
+        ...
+
     def usage(self, name: str) -> int:
         """Bytes of its files."""
         ...

@@ -221,6 +221,19 @@ class LocalVolumes:
         fsync_directory(self._root)
         return True
 
+    def exchange(self, name: str) -> bool:
+        """See VolumeDriver."""
+        directory = self._root / name
+        if self._users.get(name):
+            return False
+        self._make(name)
+        try:
+            linux.exchange(str(directory / _STAGE), str(directory / _DATA))
+        except OSError as error:
+            raise Unavailable(f"cannot fill volume {name}: {os.strerror(error.errno or 0)}") from error
+        fsync_directory(directory)
+        return True
+
     def usage(self, name: str) -> int:
         """See VolumeDriver."""
         return trees.usage(self.path(name))
