@@ -1,6 +1,8 @@
 """Compiling profiles: the filter is interpreted here, so that what it answers can be asked without a kernel."""
 
+import ctypes
 import ctypes.util
+import platform
 import struct
 
 import pytest
@@ -133,3 +135,103 @@ def test_the_cache_keeps_files_and_distrusts_damaged_ones(tmp_path, monkeypatch)
     again = seccomp.FilterCache(tmp_path / "c")
     assert again.get(wanted) == again.get(wanted) == program
     assert compiled == [1]
+
+
+# Every number of the native table, with no capability, with each alone, and with all: what the project's baseline says.
+
+NEVER = frozenset(
+    [
+        "_sysctl",
+        "add_key",
+        "afs_syscall",
+        "create_module",
+        "get_kernel_syms",
+        "getpmsg",
+        "io_uring_enter",
+        "io_uring_register",
+        "io_uring_setup",
+        "kexec_file_load",
+        "kexec_load",
+        "keyctl",
+        "migrate_pages",
+        "move_pages",
+        "nfsservctl",
+        "pivot_root",
+        "putpmsg",
+        "query_module",
+        "request_key",
+        "security",
+        "swapoff",
+        "swapon",
+        "sysfs",
+        "tuxcall",
+        "uselib",
+        "userfaultfd",
+        "ustat",
+        "vserver",
+    ]
+)
+ONLY_WITH = {
+    name: frozenset(f"CAP_{capability}" for capability in capabilities_.split("|"))
+    for capabilities_, names in {
+        "DAC_READ_SEARCH": "open_by_handle_at",
+        "SYS_ADMIN": "fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr move_mount open_tree"
+        " quotactl quotactl_fd setdomainname sethostname setns umount2 unshare",
+        "SYS_ADMIN|BPF": "bpf",
+        "SYS_ADMIN|PERFMON": "perf_event_open",
+        "SYS_ADMIN|SYSLOG": "syslog",
+        "SYS_BOOT": "reboot",
+        "SYS_CHROOT": "chroot",
+        "SYS_MODULE": "init_module finit_module delete_module",
+        "SYS_NICE": "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+        "SYS_PACCT": "acct",
+        "SYS_PTRACE": "kcmp pidfd_getfd process_madvise",
+        "SYS_RAWIO": "iopl ioperm",
+        "SYS_TIME": "settimeofday clock_settime",
+        "SYS_TTY_CONFIG": "vhangup",
+    }.items()
+    for name in names.split()
+}
+BY_ARGUMENT = frozenset({"clone", "clone3", "personality", "socket"})
+LAST = 1 << 9
+
+
+def names_of_numbers():
+    """Number → name of the native table, as far as the library knows it."""
+    library = seccomp._library()
+    found = {}
+    for number in range(LAST):
+        raw = library.seccomp_syscall_resolve_num_arch(X86_64, number)
+        if raw:
+            found[number] = ctypes.string_at(raw).decode()
+    return found
+
+
+EVERYTHING = frozenset(capabilities.ALL)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of x86_64")
+@pytest.mark.parametrize("given", [frozenset(), *(frozenset({name}) for name in capabilities.ALL), EVERYTHING])
+def test_each_number_with_each_capability(given):
+    section = seccomp_profile.resolve(seccomp_profile.DEFAULT, capabilities=given, host=HOST)
+    program = seccomp.compile_section(section)
+    names = names_of_numbers()
+    assert len(names) > 340
+    wrong = []
+    for number in range(LAST):
+        name = names.get(number)
+        if name is None:
+            expected = {ENOSYS, EPERM}  # a gap in the table, or newer than the library
+        elif name in NEVER:
+            expected = {EPERM, ENOSYS}
+        elif name in BY_ARGUMENT:
+            continue  # above
+        elif name in ONLY_WITH:
+            expected = {ALLOW} if ONLY_WITH[name] & given else {EPERM, ENOSYS}
+        elif name.startswith("lsm_"):
+            expected = {ALLOW} if "CAP_SYS_ADMIN" in given else {EPERM, ENOSYS}
+        else:
+            expected = {ALLOW, ENOSYS}
+        if answer(program, number) not in expected:
+            wrong.append((number, name, hex(answer(program, number))))
+    assert wrong == []
