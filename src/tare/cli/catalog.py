@@ -73,6 +73,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "network ls": ("network", "LS", "List networks"),
     "network prune": ("prune", "NETWORK_PRUNE", "Remove networks that no container uses"),
     "network rm": ("network", "RM", "Remove networks"),
+    "system check": ("check", "CHECK", "Find what is damaged, missing or left over in the engine's store"),
     "system df": ("disk", "DF", "Show what takes up the disk"),
     "system dial-stdio": ("system", "DIAL_STDIO", "Pass standard input and output on to the engine's socket"),
     "system prune": ("prune", "SYSTEM_PRUNE", "Remove everything that is not in use"),

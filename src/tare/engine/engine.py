@@ -92,6 +92,7 @@ class Engine:
     build_cache: BuildCache
     pushes: Pushes
     counters: Counters = field(default_factory=Counters)
+    creating: set[str] = field(default_factory=set)  # ids of containers whose files come before their record
     pruning: set[str] = field(default_factory=set)  # kinds being pruned now (W77)
     image_mounts: dict[str, ImageMount] = field(default_factory=dict)  # on the host, by target
 

@@ -9,7 +9,7 @@ holds    layers that outlive their image because a stopped container stands on t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tare.base.digest import Digest
@@ -153,6 +153,22 @@ class Loaded:
     images: list[tuple[Digest, bytes, Digest | None, int, int]]
     tags: dict[Reference, Digest]
     holds: dict[str, Digest]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Everything known about images at one moment, in memory and (`stored`) in the tables.
+
+    leases: chainID to how many operations in flight need it; drafts: names of snapshots of builds in flight.
+    """
+
+    layers: Mapping[Digest, Layer]
+    images: Mapping[Digest, Image]
+    tags: Mapping[Reference, Digest]
+    holds: Mapping[str, Digest]
+    leases: Mapping[Digest, int]
+    drafts: frozenset[str]
+    stored: Loaded
 
 
 def load_all(db: sqlite3.Connection) -> Loaded:

@@ -32,7 +32,7 @@ from tare.images import naming, records, removal
 from tare.images.documents import config_document, config_of_image, parse_platform
 from tare.images.drafts import Drafts
 from tare.images.layers import Layers, Lease, chain_of
-from tare.images.records import Image, ImageUse, Layer
+from tare.images.records import Image, ImageUse, Inventory, Layer
 from tare.images.removal import Removal
 from tare.oci.image import parse_config
 from tare.store.blobs import Blobs
@@ -209,6 +209,19 @@ class Images:
             steps[position] = replace(step, id=known.id, tags=tuple(self.references(known.id)))
             known = self._images.get(known.parent) if known.parent else None
         return steps
+
+    async def inventory(self) -> Inventory:
+        """Everything known, at a moment when no change of it is half done."""
+        async with self._lock:
+            return Inventory(
+                layers=dict(self.layers.known),
+                images=dict(self._images),
+                tags=dict(self._tags),
+                holds=dict(self._holds),
+                leases=dict(self.layers.leases),
+                drafts=frozenset(self.drafts.live),
+                stored=await self._db.read(records.load_all),
+            )
 
     def _view(self) -> naming.View:
         return naming.View(self.references, self.resolve, self._clock())
@@ -534,6 +547,27 @@ class Images:
             self._snapshots.remove(hex_of(layer.chain_id))
             if layer.blob not in kept:
                 self.blobs.remove(layer.blob)
+
+    async def sweep_unknown(self, *, blobs: Iterable[str] = (), snapshots: Iterable[str] = ()) -> None:
+        """Remove blobs and snapshots that no record names. snapshots: the caller knows that no container has them."""
+        async with self._lock:
+            kept = {layer.blob for layer in self.layers.known.values()}
+            for blob in blobs:
+                if blob not in kept:
+                    self.blobs.remove(Digest(blob))
+            for name in snapshots:
+                if Digest(f"sha256:{name}") not in self.layers.known and name not in self.drafts.live:
+                    self._snapshots.remove(name)
+
+    async def forget_tag(self, text: str) -> None:
+        """Drop a name that leads to no image any more."""
+        async with self._lock:
+            gone = [
+                known for known, image in self._tags.items() if known.familiar() == text and image not in self._images
+            ]
+            await self._db.write(lambda db: records.delete(db, references=gone, images=(), layers=()))
+            for reference in gone:
+                self._drop_tag(reference)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
