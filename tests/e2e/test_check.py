@@ -151,9 +151,10 @@ def test_a_pulled_blob_is_fetched_again(own: Daemon, rootfs_tar: bytes) -> None:
         assert [finding["Mended"] for finding in found] == [True], found
         assert blob.read_bytes() == whole
         assert summary["Left"] == 0
-    blob.write_bytes(whole[:1000])
-    found, _ = check(own, "fix=1")  # the registry is gone
-    assert "no registry gives it again" in found[0]["Note"]
+        del server.blobs[f"sha256:{digest}"]
+        blob.write_bytes(whole[:1000])
+        found, _ = check(own, "fix=1")
+        assert "no registry gives it again" in found[0]["Note"], found
 
 
 def blob_of(server: Registry) -> str:
@@ -183,6 +184,20 @@ def test_the_command_line(own: Daemon) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("mended  blob-orphan")
     assert docker(own.host, "version").returncode == 0
+
+
+def test_a_commit_after_its_image_was_removed_keeps_the_layers(own: Daemon) -> None:
+    made_by_hand(own)
+    out(own.host, "create", "--name", "orphan", "web:1", "sh")
+    out(own.host, "start", "orphan")
+    out(own.host, "wait", "orphan")
+    out(own.host, "rmi", "-f", "web:1")
+    out(own.host, "rmi", "-f", "busybox:latest")
+    out(own.host, "commit", "--change", 'CMD ["cat", "/x"]', "orphan", "again:1")
+    assert out(own.host, "run", "--rm", "again:1") == "hi"
+    assert len(own.json("GET", "/images/again:1/json")["RootFS"]["Layers"]) == 2
+    out(own.host, "rm", "orphan")
+    assert check(own)[0] == []
 
 
 def test_others_go_on_while_it_runs(own: Daemon) -> None:

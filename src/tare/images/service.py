@@ -22,7 +22,7 @@ from tare.aio.tasks import finish, settle
 from tare.aio.threads import in_thread
 from tare.base.clock import Nanos, now, rfc3339nano
 from tare.base.digest import Digest, hex_of, sha256
-from tare.base.errors import InternalError, InvalidArgument, NotFound
+from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.base.news import News, Publish
 from tare.base.reference import Reference
 from tare.drivers.archive.client import Archiver
@@ -271,13 +271,14 @@ class Images:
     ) -> Image:
         """Make an image from what the container's active snapshot `key` changed; without a layer if that is nothing.
 
-        base: the container's image; config: the container's, to which `changes` are applied. The caller pauses the
+        base: the container's image, None when that was removed: its layers, which the container keeps, stay below, and
+        the history says no more of them. config: the container's, to which `changes` are applied. The caller pauses the
         container if it wants to. created_ns: the time to say, None for now; no file in the layer is newer then, so that
         the same state gives the same image. Raises NotFound, InvalidArgument.
         """
         config = apply_changes(config, changes)
         upper = await in_thread(self._snapshots.upper, key)
-        base_layers = base.layers if base else ()
+        base_layers = base.layers if base else self._below(key)
         async with self.lease() as lease:
             for layer in base_layers:
                 self.layers.take(lease, layer)
@@ -300,7 +301,9 @@ class Images:
             step |= {"author": author} if author else {}
             step |= {"comment": comment} if comment else {}
             step |= {"empty_layer": True} if layers is base_layers else {}
-            before = [msgspec.to_builtins(entry) for entry in (base.document.history or ())] if base else []
+            before: list[dict[str, Any]] = [{"comment": "of an image that was removed"} for _ in base_layers]
+            if base is not None:
+                before = [msgspec.to_builtins(entry) for entry in (base.document.history or ())]
             raw = config_document(
                 config,
                 created=created,
@@ -312,6 +315,19 @@ class Images:
             )
             parent_id = base.id if base else None
             return await self.add_image(raw, layers, references=[reference] if reference else [], parent=parent_id)
+
+    def _below(self, key: str) -> tuple[Layer, ...]:
+        """The layers an active snapshot stands on, base first. Raises Conflict for one that is unknown."""
+        stack = []
+        for path in reversed(self._snapshots.lowers(key)[1:]):  # the first one is what every container gets
+            layer = self.layers.known.get(Digest(f"sha256:{path.parent.name}"))
+            if layer is None:
+                raise Conflict(
+                    f"the image of container {key} was removed, and its layers are not known any more",
+                    hint="export the container and import the result instead",
+                )
+            stack.append(layer)
+        return tuple(stack)
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease]:
