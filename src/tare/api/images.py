@@ -14,10 +14,11 @@ from tare.api.registries import check_platform, pull_image
 from tare.base.clock import rfc3339nano
 from tare.base.errors import Conflict, InvalidArgument
 from tare.base.reference import Reference, parse_reference
-from tare.engine import imagemount
+from tare.engine import cleanup, imagemount
 from tare.engine.engine import Engine, image_uses
 from tare.images import load as loading
 from tare.images import naming, sources
+from tare.images.cleanup import parse_policy
 from tare.images.records import Image
 from tare.images.save import save
 from tare.web.message import Answer, Request, Response, Stream, json_response
@@ -59,6 +60,7 @@ async def list_images(engine: Engine, request: Request) -> Answer:
                 SharedSize=images.shared_bytes(image) if query.flag("shared-size") else -1,
                 Size=image.size_bytes,
                 VirtualSize=image.size_bytes if request.version < (1, 44) else UNSET,
+                LastUsed=images.last_use(image) // 1_000_000_000 if query.flag("last-used") else UNSET,
             )
         )
     return json_response(out)
@@ -122,7 +124,10 @@ def _inspect(engine: Engine, image: Image, version: wire.Version) -> wire.ImageI
         VirtualSize=image.size_bytes if version < (1, 44) else UNSET,
         GraphDriver=wire.GraphDriverData(Data=data, Name=_STORAGE),
         RootFS=wire.RootFSBody(Layers=list(image.diff_ids) or UNSET),
-        Metadata=wire.ImageMetadata(LastTagTime=rfc3339nano(image.tagged_at)),
+        Metadata=wire.ImageMetadata(
+            LastTagTime=rfc3339nano(image.tagged_at),
+            LastUsedTime=rfc3339nano(engine.images.last_use(image)) if version >= (1, 44) else UNSET,
+        ),
     )
 
 
@@ -293,7 +298,32 @@ async def prune_images(engine: Engine, request: Request) -> Answer:
     return json_response(wire.PruneReport(ImagesDeleted=_records(done) or None, SpaceReclaimed=freed))
 
 
+async def clean_images(engine: Engine, request: Request) -> Answer:
+    """`POST /tare/v1/images/clean`: remove by a policy, the daemon's where none is given."""
+    query = request.query
+    text = query.text("policy")
+    policy = parse_policy(text) if text else engine.settings.image_policy
+    done = await cleanup.clean(engine, policy, dry_run=query.flag("dry-run"))
+    return json_response(
+        wire.CleanReport(
+            Images=[
+                wire.CleanedImage(
+                    Id=item.image.id,
+                    Names=done.names[item.image.id],
+                    Reason=item.reason,
+                    LastUsed=engine.images.last_use(item.image) // 1_000_000_000,
+                    Size=item.image.size_bytes,
+                    Removed=item.image.id in done.removed,
+                )
+                for item in done.chosen
+            ],
+            SpaceReclaimed=done.freed_bytes,
+        )
+    )
+
+
 __all__ = [
+    "clean_images",
     "create_image",
     "image_history",
     "inspect_image",

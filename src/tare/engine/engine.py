@@ -27,6 +27,7 @@ from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots import Snapshotter
 from tare.drivers.userns import Mapping as IdMapping
 from tare.engine.events import Events
+from tare.images.cleanup import NEVER, Policy
 from tare.images.mounted import ImageMount
 from tare.images.pull import Pulls
 from tare.images.push import Pushes
@@ -50,6 +51,7 @@ class Settings:
     uses_init: bool = False
     init_path: str = ""
     no_new_privileges: bool = False
+    image_policy: Policy = NEVER
     default_ulimits: tuple[Ulimit, ...] = ()
     id_mapping: IdMapping | None = None  # None: the ids of containers are the host's
     log_driver: str = DEFAULT_DRIVER

@@ -4,6 +4,7 @@ layers   one per chainID: its diffID, the blob it came from, the snapshot it bec
 images   one per image ID, with the raw config document
 tags     canonical reference → image
 holds    layers that outlive their image because a stopped container stands on them
+image_uses  when an image was last used, in ns
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ CREATE TABLE IF NOT EXISTS tags (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS holds (
     container TEXT PRIMARY KEY, chain_id TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS image_uses (
+    image TEXT PRIMARY KEY, at INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
 

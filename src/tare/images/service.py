@@ -34,6 +34,7 @@ from tare.images.drafts import Drafts
 from tare.images.layers import Layers, Lease, chain_of
 from tare.images.records import Image, ImageUse, Inventory, Layer
 from tare.images.removal import Removal
+from tare.images.usage import Usage
 from tare.oci.image import parse_config
 from tare.store.blobs import Blobs
 from tare.store.db import Database
@@ -92,6 +93,7 @@ class Images:
         self._lock = asyncio.Lock()
         self.layers = Layers(blobs=blobs, snapshots=snapshots, archiver=archiver, lock=self._lock)
         self.drafts = Drafts(layers=self.layers, blobs=blobs, snapshots=snapshots, archiver=archiver, lock=self._lock)
+        self.usage = Usage(database, clock)
         self.also_kept: Callable[[], Iterable[Digest]] = tuple  # file systems somebody else stands on: the build cache
 
     def __repr__(self) -> str:
@@ -115,6 +117,7 @@ class Images:
             while above is not None and (found := loaded.layers.get(above)) is not None:
                 self.layers.known[above] = found
                 above = found.parent
+        await self.usage.load(self._images)
         for reference, image_id in loaded.tags.items():
             self._set_tag(reference, image_id)
         lost = [chain for chain in loaded.layers if chain not in self.layers.known]
@@ -224,7 +227,11 @@ class Images:
             )
 
     def _view(self) -> naming.View:
-        return naming.View(self.references, self.resolve, self._clock())
+        return naming.View(self.references, self.resolve, self._clock(), self.last_use)
+
+    def last_use(self, image: Image) -> int:
+        """When it was used last, in ns; when it came where it never was."""
+        return max(self.usage.at(image.id), image.imported_at)
 
     # -- making -------------------------------------------------------------------------------------------------------
 
@@ -345,6 +352,7 @@ class Images:
     @asynccontextmanager
     async def standing(self, image: Image) -> AsyncIterator[None]:
         """Inside the block the image's files are there to be mounted, even if the image is removed meanwhile."""
+        self.usage.note(image.id)
         if image.chain_id is None:
             yield
             return
@@ -608,6 +616,10 @@ class Images:
 
         about: what stands where the image's ID does otherwise; pull and push say the reference.
         """
+        if action in ("delete", "untag"):
+            self.usage.forget(image.id) if action == "delete" else None
+        else:
+            self.usage.note(image.id)
         attributes = {**(image.config.Labels or {}), "name": name}
         self._publish(News(type="image", action=action, id=about or image.id, attributes=attributes))
 

@@ -44,6 +44,7 @@ class ImageSummary(Wire, kw_only=True, frozen=True):
     SharedSize: int
     Size: int
     VirtualSize: int | UnsetType = UNSET
+    LastUsed: int | UnsetType = UNSET
 
 
 class GraphDriverData(Wire, kw_only=True, frozen=True):
@@ -64,6 +65,7 @@ class ImageMetadata(Wire, kw_only=True, frozen=True):
     """What this engine knows beside the image's own documents."""
 
     LastTagTime: str
+    LastUsedTime: str | UnsetType = UNSET
 
 
 class ImageInspect(Wire, kw_only=True, frozen=True):
@@ -107,6 +109,24 @@ class Deleted(Wire, kw_only=True, frozen=True):
 
     Untagged: str | UnsetType = UNSET
     Deleted: str | UnsetType = UNSET
+
+
+class CleanedImage(Wire, kw_only=True, frozen=True):
+    """An image that a clean-up chose, and why. LastUsed in seconds since the epoch; Size in bytes."""
+
+    Id: str
+    Names: list[str]
+    Reason: str
+    LastUsed: int
+    Size: int
+    Removed: bool
+
+
+class CleanReport(Wire, kw_only=True, frozen=True):
+    """Answer of a clean-up. SpaceReclaimed in bytes, of a dry run what would be."""
+
+    Images: list[CleanedImage]
+    SpaceReclaimed: int
 
 
 class PruneReport(Wire, kw_only=True, frozen=True):
