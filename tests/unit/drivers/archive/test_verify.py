@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tare.drivers import linux
 from tare.drivers.archive.extract import Extractor
 from tare.drivers.archive.tar import ArchiveError, Source
 from tare.drivers.archive.verify import Expected, compare, verify
@@ -81,8 +82,12 @@ def agree(data: bytes, directory: Path) -> None:
         opaque = extract(data, directory, whiteouts=True, owners=True)
     except ArchiveError:
         return
+    root = os.open(directory, os.O_RDONLY)
     for path in opaque:
-        os.setxattr(directory / path, "trusted.overlay.opaque", b"y")
+        fd = linux.open_in_root(root, path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        os.setxattr(fd, "trusted.overlay.opaque", b"y")
+        os.close(fd)
+    os.close(root)
     assert problems(data, directory) == []
 
 
