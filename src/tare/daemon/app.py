@@ -313,6 +313,7 @@ async def build(options: Options) -> Engine:
         alarms=Alarms(),
         transport=transport,
         build_cache=build_cache,
+        manifests=known,
         pulls=Pulls(images, known, transport=transport, downloads=downloads),
         pushes=Pushes(images, known, transport=transport, uploads=uploads),
     )

@@ -28,6 +28,7 @@ from tare.drivers.snapshots import Snapshotter
 from tare.drivers.userns import Mapping as IdMapping
 from tare.engine.events import Events
 from tare.images.cleanup import NEVER, Policy
+from tare.images.manifests import Manifests
 from tare.images.mounted import ImageMount
 from tare.images.pull import Pulls
 from tare.images.push import Pushes
@@ -90,6 +91,7 @@ class Engine:
     inspections: InspectCache
     alarms: Alarms
     transport: Transport
+    manifests: Manifests
     pulls: Pulls
     build_cache: BuildCache
     pushes: Pushes

@@ -31,6 +31,55 @@ _IMAGE_CONFIG_FIELDS = [
 ]
 
 
+class ManifestPlatform(Wire, kw_only=True, frozen=True):
+    """As in an OCI descriptor."""
+
+    architecture: str
+    os: str
+    variant: str | UnsetType = UNSET
+
+
+class ManifestDescriptor(Wire, kw_only=True, frozen=True):
+    """An OCI descriptor."""
+
+    mediaType: str
+    digest: str
+    size: int
+    platform: ManifestPlatform
+
+
+class ManifestSize(Wire, kw_only=True, frozen=True):
+    """Bytes of blobs; with the unpacked files."""
+
+    Content: int
+    Total: int
+
+
+class UnpackedSize(Wire, kw_only=True, frozen=True):
+    """Bytes of files."""
+
+    Unpacked: int
+
+
+class ImageData(Wire, kw_only=True, frozen=True):
+    """What an entry of kind image is for, who runs it, what it takes."""
+
+    Platform: ManifestPlatform
+    Containers: list[str]
+    Size: UnpackedSize
+
+
+class ImageManifest(Wire, kw_only=True, frozen=True):
+    """One entry of the index an image came through. Kind is image or attestation."""
+
+    ID: str
+    Descriptor: ManifestDescriptor
+    Available: bool
+    Size: ManifestSize
+    Kind: str
+    ImageData: ImageData | UnsetType = UNSET
+
+
 class ImageSummary(Wire, kw_only=True, frozen=True):
     """One entry of the list."""
 
@@ -44,6 +93,7 @@ class ImageSummary(Wire, kw_only=True, frozen=True):
     SharedSize: int
     Size: int
     VirtualSize: int | UnsetType = UNSET
+    Manifests: list[ImageManifest] | UnsetType = UNSET
     LastUsed: int | UnsetType = UNSET
 
 
@@ -91,6 +141,7 @@ class ImageInspect(Wire, kw_only=True, frozen=True):
     GraphDriver: GraphDriverData
     RootFS: RootFSBody
     Metadata: ImageMetadata
+    Manifests: list[ImageManifest] | UnsetType = UNSET
 
 
 class HistoryItem(Wire, kw_only=True, frozen=True):
