@@ -12,7 +12,7 @@ from tare.api.handler import read_json
 from tare.base.digest import parse_digest
 from tare.base.errors import Forbidden, InvalidArgument
 from tare.base.reference import Reference, parse_reference
-from tare.engine import registries
+from tare.engine import platforms, registries
 from tare.engine.engine import Engine
 from tare.images.documents import parse_platform
 from tare.images.pull import Progress
@@ -98,6 +98,9 @@ async def push_image(engine: Engine, request: Request) -> Answer:
     if tag:
         reference = reference.with_tag(tag)
     platform = wanted_platform(request.query)
+    for known in engine.images.all_references() if platform is not None else ():
+        if known == reference or (not reference.tag and known.tag and known.name == reference.name):
+            await platforms.resolve(engine, known.familiar(), platform)  # what is not here is a status
     return Stream(_messages(engine.pushes.begin(reference, credentials=_credentials(request), platform=platform)))
 
 
