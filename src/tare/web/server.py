@@ -495,6 +495,8 @@ class Connection(asyncio.Protocol):
         return b"%b%b\r\n" % (self._server.head_start(status), "".join(lines).encode("latin-1", "replace"))
 
     def _write_response(self, response: Response, *, head_only: bool) -> None:
+        if self._body is not None and not self._body.complete:
+            self._keep_alive = False  # see `_after_answer`: said in the head, so that the client stops sending
         headers = dict(response.headers)
         if response.content_type:
             headers["Content-Type"] = response.content_type
