@@ -126,6 +126,18 @@ def test_saving_and_removing_by_platform(own: Daemon, server: Registry) -> None:
     assert [entry["digest"] for entry in document["manifests"]] == [index]
     assert {f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in server.blobs} <= files
     assert saved("") == (document, files)
+    _, archive = own.request("GET", f"/images/{name}/get")
+    own.json("DELETE", f"/images/{name}")
+    assert own.json("GET", "/images/json?all=1") == []
+    status, told = own.request("POST", "/images/load", body=archive)
+    assert (status, b"error" in told) == (200, False), told
+    assert own.json("GET", f"/images/{name}/json?platform={platform(ARM)}")["Architecture"] == "arm64"
+    assert own.request("GET", f"/images/{name}/get")[1] == archive
+    own.json("DELETE", f"/images/{name}")
+    own.request("POST", f"/images/load?platform={platform(ARM)}", body=archive)
+    assert own.json("GET", f"/images/{name}/json")["Architecture"] == "arm64"
+    own.json("DELETE", f"/images/{name}")
+    own.request("POST", "/images/load", body=archive)
     document, files = saved(f"?platform={platform(ARM)}")
     assert document["manifests"][0]["platform"]["architecture"] == "arm64"
     assert len([name for name in files if name.startswith("blobs/sha256/") and name != "blobs/sha256/"]) == 4

@@ -253,7 +253,14 @@ def _target(repository: str, tag: str) -> Reference | None:
 async def load_images(engine: Engine, request: Request) -> Answer:
     """POST /images/load: errors are in the stream, as docker-py and the command line expect of dockerd."""
     quiet = request.query.flag("quiet", default=True)
-    stream = loading.load(engine.images, engine.archiver, aiter(request.body), quiet=quiet)
+    stream = loading.load(
+        engine.images,
+        engine.archiver,
+        aiter(request.body),
+        quiet=quiet,
+        manifests=engine.manifests,
+        platform=wanted_platform(request.query),
+    )
 
     async def chunks() -> AsyncIterator[bytes]:
         async with aclosing(stream):  # type: ignore[type-var]
