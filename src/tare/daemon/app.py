@@ -128,7 +128,6 @@ async def serve(options: Options) -> None:
                 await server.listen(bind(address, options.exposure), guard=guard, tls=tls)
             else:
                 await server.listen(_bind(address, options.group))
-            await server.listen(_bind(address, options.group))
         if options.image_gc:
             tasks.spawn(watch_images(engine, options.image_gc), name="clean up images")
         gc.collect()

@@ -17,8 +17,8 @@ from tare.daemon.exposure import Exposure
 from tare.daemon.exposure import resolve as resolve_exposure
 from tare.daemon.logs import FORMATS
 from tare.drivers.logsinks import JOURNAL
-from tare.networks import ipam
 from tare.images.cleanup import NEVER, Policy, parse_policy
+from tare.networks import ipam
 from tare.registry.hosts import parse_insecure, parse_mirror
 from tare.wire.config import LogSettings, Ulimit
 
