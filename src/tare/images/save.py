@@ -11,7 +11,6 @@ Source: image-spec image-layout.md; moby image tarball format v1.2 (`manifest.js
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +100,15 @@ def _meant(images: Images, name: str) -> list[tuple[Digest, Reference | None]]:
 
 
 def plan(
-    chosen: Sequence[tuple[Image, list[Reference]]], *, annotations: Mapping[str, str] | None = None
+    chosen: Sequence[tuple[Image, list[Reference]]],
+    families: Mapping[Digest, Family | None] | None = None,
+    *,
+    annotations: Mapping[str, str] | None = None,
 ) -> list[Member]:
-    """The members of the tar, in order. annotations: of index.json."""
-    chosen: Sequence[tuple[Image, list[Reference]]], families: Mapping[Digest, Family | None] | None = None
-) -> list[Member]:
-    """The members of the tar, in order. families: by image, the index that is saved in its place, as it came."""
+    """The members of the tar, in order. annotations: of index.json.
+
+    families: by image, the index that is saved in its place, as it came.
+    """
     blobs: dict[str, Member] = {}
     index: list[dict[str, Any]] = []
     listing: list[dict[str, Any]] = []
@@ -156,6 +158,8 @@ def _open(member: Member, blobs: Blobs) -> int:
         return os.open(member.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     assert member.blob is not None
     return blobs.open(member.blob)
+
+
 def known_digests(family: Family) -> set[str]:
     """The digests of an index's manifests."""
     return {member.descriptor.digest for member in family.members}
