@@ -28,6 +28,7 @@ from tare.drivers.archive.client import Archiver
 from tare.drivers.snapshots import Change
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.engine.engine import Engine
+from tare.images import manifests
 from tare.images.records import SCHEMA, ImageUse
 from tare.images.service import ImageOptions, Images
 from tare.store.blobs import Blobs
@@ -46,7 +47,7 @@ class Bench:
         self.news: list[News] = []
 
     async def open(self, *, active: set[str] | None = None, allow_private: bool = False) -> Engine:
-        self.database = Database(self.root / "state.db", [SCHEMA])
+        self.database = Database(self.root / "state.db", [SCHEMA, manifests.SCHEMA])
         snapshots = OverlaySnapshotter(self.root)
         self.archiver = Archiver()
         images = Images(
@@ -60,7 +61,12 @@ class Bench:
         await images.restore(active or set())
         # The image handlers use these parts of an engine and no other.
         parts = SimpleNamespace(
-            images=images, snapshots=snapshots, archiver=self.archiver, containers=[], image_mounts={}
+            images=images,
+            manifests=manifests.Manifests(self.database),
+            snapshots=snapshots,
+            archiver=self.archiver,
+            containers=[],
+            image_mounts={},
         )
         return cast(Engine, parts)
 

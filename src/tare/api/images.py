@@ -7,19 +7,23 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from tare.aio.threads import in_thread
-from tare.api.registries import check_platform, pull_image
+from tare.api.registries import pull_image, wanted_platform, wanted_platforms
 from tare.base.clock import rfc3339nano
+from tare.base.digest import sha256
 from tare.base.errors import Conflict, InvalidArgument
 from tare.base.reference import Reference, parse_reference
-from tare.engine import imagemount
+from tare.engine import cleanup, imagemount, platforms
 from tare.engine.engine import Engine, image_uses
 from tare.images import load as loading
 from tare.images import naming, sources
+from tare.images.cleanup import parse_policy
 from tare.images.records import Image
-from tare.images.save import save
+from tare.images.save import manifest_of, save
+from tare.oci.image import OCI_MANIFEST, Descriptor, Platform
+from tare.oci.platform import is_attestation
 from tare.web.message import Answer, Request, Response, Stream, json_response
 from tare.wire import images as wire
 from tare.wire.config import ContainerConfig
@@ -43,6 +47,7 @@ async def list_images(engine: Engine, request: Request) -> Answer:
     if request.version >= (1, 51):
         for use in image_uses(engine):
             counts[use.image_id] = counts.get(use.image_id, 0) + 1
+    wants_manifests = request.version >= (1, 47) and query.flag("manifests")
     out = []
     for image in chosen:
         tags, digests = _names(engine, image)
@@ -59,6 +64,8 @@ async def list_images(engine: Engine, request: Request) -> Answer:
                 SharedSize=images.shared_bytes(image) if query.flag("shared-size") else -1,
                 Size=image.size_bytes,
                 VirtualSize=image.size_bytes if request.version < (1, 44) else UNSET,
+                Manifests=await _manifests(engine, image) if wants_manifests else UNSET,
+                LastUsed=images.last_use(image) // 1_000_000_000 if query.flag("last-used") else UNSET,
             )
         )
     return json_response(out)
@@ -66,13 +73,20 @@ async def list_images(engine: Engine, request: Request) -> Answer:
 
 async def inspect_image(engine: Engine, request: Request) -> Answer:
     """GET /images/{name}/json."""
-    image = _resolve(engine, request)
-    return json_response(_inspect(engine, image, request.version))
+    name, platform = request.params["name"], wanted_platform(request.query)
+    with_manifests = request.query.flag("manifests")
+    if with_manifests and platform is not None:
+        raise InvalidArgument("conflicting options: manifests and platform options cannot both be set")
+    image = await platforms.resolve(engine, name, platform)
+    body = _inspect(engine, image, request.version)
+    if with_manifests:
+        body = msgspec.structs.replace(body, Manifests=await _manifests(engine, image))
+    return json_response(body)
 
 
 async def image_history(engine: Engine, request: Request) -> Answer:
     """GET /images/{name}/history."""
-    image = _resolve(engine, request)
+    image = await platforms.resolve(engine, request.params["name"], wanted_platform(request.query))
     return json_response(
         [
             wire.HistoryItem(
@@ -122,7 +136,10 @@ def _inspect(engine: Engine, image: Image, version: wire.Version) -> wire.ImageI
         VirtualSize=image.size_bytes if version < (1, 44) else UNSET,
         GraphDriver=wire.GraphDriverData(Data=data, Name=_STORAGE),
         RootFS=wire.RootFSBody(Layers=list(image.diff_ids) or UNSET),
-        Metadata=wire.ImageMetadata(LastTagTime=rfc3339nano(image.tagged_at)),
+        Metadata=wire.ImageMetadata(
+            LastTagTime=rfc3339nano(image.tagged_at),
+            LastUsedTime=rfc3339nano(engine.images.last_use(image)) if version >= (1, 44) else UNSET,
+        ),
     )
 
 
@@ -131,10 +148,41 @@ def short_hex(image: Image) -> str:
     return (image.chain_id or "").removeprefix("sha256:")
 
 
-def _resolve(engine: Engine, request: Request) -> Image:
-    image = engine.images.resolve(request.params["name"])
-    check_platform(image, request.params["name"], request.query)
-    return image
+async def _manifests(engine: Engine, image: Image) -> list[wire.ImageManifest]:
+    """The entries of the index it came through, or the one manifest it has."""
+    references = engine.images.references(image.id)
+    known = await platforms.family(engine, image, references[0] if references else None)
+    users: dict[str, list[str]] = {}
+    for use in image_uses(engine):
+        users.setdefault(use.image_id, []).append(use.container_id)
+    if known is None:
+        document = image.document
+        raw = manifest_of(image)
+        here = Platform(document.architecture, document.os, document.variant)
+        own = Descriptor(OCI_MANIFEST, sha256(raw), len(raw), platform=here)
+        return [_manifest(own, image, users)]
+    return [_manifest(member.descriptor, member.image, users) for member in known.members]
+
+
+def _manifest(descriptor: Descriptor, image: Image | None, users: dict[str, list[str]]) -> wire.ImageManifest:
+    shown = wire.ManifestPlatform(architecture="unknown", os="unknown")
+    if (found := descriptor.platform) is not None:
+        shown = wire.ManifestPlatform(architecture=found.architecture, os=found.os, variant=found.variant or UNSET)
+    content = sum(layer.blob_size for layer in image.layers) + len(image.raw) if image else 0
+    data: wire.ImageData | UnsetType = UNSET
+    if not is_attestation(descriptor):
+        unpacked = wire.UnpackedSize(Unpacked=image.size_bytes if image else 0)
+        data = wire.ImageData(Platform=shown, Containers=users.get(image.id, []) if image else [], Size=unpacked)
+    return wire.ImageManifest(
+        ID=descriptor.digest,
+        Descriptor=wire.ManifestDescriptor(
+            mediaType=descriptor.mediaType, digest=descriptor.digest, size=descriptor.size, platform=shown
+        ),
+        Available=image is not None,
+        Size=wire.ManifestSize(Content=content, Total=content + (image.size_bytes if image else 0)),
+        Kind="attestation" if data is UNSET else "image",
+        ImageData=data,
+    )
 
 
 # -- making -----------------------------------------------------------------------------------------------------------
@@ -205,7 +253,14 @@ def _target(repository: str, tag: str) -> Reference | None:
 async def load_images(engine: Engine, request: Request) -> Answer:
     """POST /images/load: errors are in the stream, as docker-py and the command line expect of dockerd."""
     quiet = request.query.flag("quiet", default=True)
-    stream = loading.load(engine.images, engine.archiver, aiter(request.body), quiet=quiet)
+    stream = loading.load(
+        engine.images,
+        engine.archiver,
+        aiter(request.body),
+        quiet=quiet,
+        manifests=engine.manifests,
+        platform=wanted_platform(request.query),
+    )
 
     async def chunks() -> AsyncIterator[bytes]:
         async with aclosing(stream):  # type: ignore[type-var]
@@ -250,10 +305,10 @@ async def save_images(engine: Engine, request: Request) -> Answer:
 
 
 async def _save(engine: Engine, request: Request, names: list[str]) -> Answer:
-    for name in names:
-        if request.query.has("platform"):
-            check_platform(engine.images.resolve(name), name, request.query)
-    return Stream(await save(engine.images, names), content_type=_TAR)
+    return Stream(
+        await save(engine.images, names, platforms=wanted_platforms(request.query), manifests=engine.manifests),
+        content_type=_TAR,
+    )
 
 
 # -- removing ---------------------------------------------------------------------------------------------------------
@@ -266,11 +321,12 @@ def _records(done: list[tuple[str, str]]) -> list[wire.Deleted]:
 async def remove_image(engine: Engine, request: Request) -> Answer:
     """DELETE /images/{name}."""
     query = request.query
-    done = await engine.images.remove(
+    done = await platforms.remove(
+        engine,
         request.params["name"],
-        uses=[*image_uses(engine), *imagemount.uses(engine)],
         force=query.flag("force"),
         prune=not query.flag("noprune"),
+        wanted=wanted_platforms(query, "platforms"),
     )
     return json_response(_records(done))
 
@@ -293,7 +349,32 @@ async def prune_images(engine: Engine, request: Request) -> Answer:
     return json_response(wire.PruneReport(ImagesDeleted=_records(done) or None, SpaceReclaimed=freed))
 
 
+async def clean_images(engine: Engine, request: Request) -> Answer:
+    """`POST /tare/v1/images/clean`: remove by a policy, the daemon's where none is given."""
+    query = request.query
+    text = query.text("policy")
+    policy = parse_policy(text) if text else engine.settings.image_policy
+    done = await cleanup.clean(engine, policy, dry_run=query.flag("dry-run"))
+    return json_response(
+        wire.CleanReport(
+            Images=[
+                wire.CleanedImage(
+                    Id=item.image.id,
+                    Names=done.names[item.image.id],
+                    Reason=item.reason,
+                    LastUsed=engine.images.last_use(item.image) // 1_000_000_000,
+                    Size=item.image.size_bytes,
+                    Removed=item.image.id in done.removed,
+                )
+                for item in done.chosen
+            ],
+            SpaceReclaimed=done.freed_bytes,
+        )
+    )
+
+
 __all__ = [
+    "clean_images",
     "create_image",
     "image_history",
     "inspect_image",

@@ -10,14 +10,13 @@ from msgspec import UNSET
 
 from tare.api.handler import read_json
 from tare.base.digest import parse_digest
-from tare.base.errors import Forbidden, InvalidArgument, NotFound
+from tare.base.errors import Forbidden, InvalidArgument
 from tare.base.reference import Reference, parse_reference
-from tare.engine import registries
+from tare.engine import platforms, registries
 from tare.engine.engine import Engine
 from tare.images.documents import parse_platform
 from tare.images.pull import Progress
 from tare.images.push import Pushed
-from tare.images.records import Image
 from tare.oci.image import Platform
 from tare.registry import search as searching
 from tare.registry.credentials import Credentials, from_document, from_header
@@ -34,9 +33,10 @@ def _credentials(request: Request) -> Credentials:
     return from_header(request.headers.get("x-registry-auth", ""))
 
 
-def check_platform(image: Image, name: str, query: Query) -> None:
-    """W81: `platform` is JSON here; an image that is for another one is "not found"."""
-    for text in query.all("platform"):
+def wanted_platforms(query: Query, key: str = "platform") -> list[Platform]:
+    """W81: `platform` is JSON here. Raises InvalidArgument."""
+    found = []
+    for text in query.all(key):
         if not text:
             continue
         try:
@@ -45,9 +45,16 @@ def check_platform(image: Image, name: str, query: Query) -> None:
             raise InvalidArgument("failed to parse platform: invalid JSON") from None
         if not wanted.os or not wanted.architecture:
             raise InvalidArgument("both OS and Architecture must be provided")
-        document = image.document
-        if (wanted.os, wanted.architecture) != (document.os, document.architecture):
-            raise NotFound(f"image with reference {name} was found but does not match the specified platform")
+        found.append(wanted)
+    return found
+
+
+def wanted_platform(query: Query) -> Platform | None:
+    """The one platform a request is about, None for whatever the name shows."""
+    found = wanted_platforms(query)
+    if len(found) > 1:
+        raise InvalidArgument("only one platform can be named here")
+    return found[0] if found else None
 
 
 async def pull_image(engine: Engine, request: Request) -> Answer:
@@ -55,7 +62,12 @@ async def pull_image(engine: Engine, request: Request) -> Answer:
     query = request.query
     reference = pull_reference(query.text("fromImage"), query.text("tag"))
     platform = _platform(query.text("platform"))
-    steps = await engine.pulls.begin(reference, platform=platform, credentials=_credentials(request))
+    every = query.flag("all-platforms")
+    if every and platform is not None:
+        raise InvalidArgument("either one platform or all of them")
+    steps = await engine.pulls.begin(
+        reference, platform=platform, credentials=_credentials(request), every_platform=every
+    )
     return Stream(_messages(steps))
 
 
@@ -85,10 +97,11 @@ async def push_image(engine: Engine, request: Request) -> Answer:
     tag = request.query.text("tag")
     if tag:
         reference = reference.with_tag(tag)
-    for known, image_id in engine.images.all_references().items():
-        if known == reference or (not reference.tag and known.name == reference.name):
-            check_platform(engine.images.get(image_id), known.familiar(), request.query)
-    return Stream(_messages(engine.pushes.begin(reference, credentials=_credentials(request))))
+    platform = wanted_platform(request.query)
+    for known in engine.images.all_references() if platform is not None else ():
+        if known == reference or (not reference.tag and known.tag and known.name == reference.name):
+            await platforms.resolve(engine, known.familiar(), platform)  # what is not here is a status
+    return Stream(_messages(engine.pushes.begin(reference, credentials=_credentials(request), platform=platform)))
 
 
 async def _messages(steps: AsyncIterator[Progress | Pushed] | AsyncIterator[Progress]) -> AsyncIterator[bytes]:
@@ -159,7 +172,6 @@ async def remote_tags(engine: Engine, request: Request) -> Answer:
 
 
 __all__ = [
-    "check_platform",
     "inspect_distribution",
     "log_in",
     "pull_image",
@@ -167,4 +179,6 @@ __all__ = [
     "push_image",
     "remote_tags",
     "search_images",
+    "wanted_platform",
+    "wanted_platforms",
 ]

@@ -6,6 +6,7 @@ from tare.api import (
     absent,
     archive,
     build,
+    check,
     containers,
     execs,
     images,
@@ -112,6 +113,8 @@ ROUTES: list[Route[Handler]] = [
     # what Docker has not
     Route("GET", "/metrics", system.metrics, "read"),
     Route("GET", "/tare/v1/events", system.audit, "admin"),
+    Route("POST", "/tare/v1/check", check.check, "admin"),
+    Route("POST", "/tare/v1/images/clean", images.clean_images, "write"),
     Route("GET", "/tare/v1/tags/{name:*}", registries.remote_tags, "read"),
     Route("POST", "/tare/v1/containers/{id}/ports", usage.change_ports, "write"),
     Route("DELETE", "/tare/v1/containers/{id}/logs", containers.clear_logs, "write"),

@@ -79,9 +79,11 @@ def kind(*, full: bool) -> listing.Kind:
             "Size": ("SIZE", lambda i: human.size(i.get("Size", 0), digits=3)),
             "Containers": ("CONTAINERS", containers),
             "VirtualSize": ("SIZE", lambda i: human.size(i.get("VirtualSize") or i.get("Size", 0))),
+            "LastUsed": ("LAST USED", lambda i: ago(i["LastUsed"]) if i.get("LastUsed") else "N/A"),
             "SharedSize": ("SHARED SIZE", lambda i: shared(i, "SharedSize")),
             "UniqueSize": ("UNIQUE SIZE", unique),
         },
+        not_in_json=("LastUsed",),
     )
 
 
@@ -93,6 +95,8 @@ def _images(context: Context, options: flags.Options, operands: list[str]) -> in
     query: dict[str, str | bool] = {"all": options.on("all"), "filters": listing.filters(wanted)}
     if options.on("tree"):
         raise exits.Exit(exits.FAILED, "--tree is not supported: every image here has one platform")
+    if ".LastUsed" in layout:
+        query["last-used"] = True
     answer = context.client.get("/images/json", query=query)
     assert isinstance(answer, list)
     images = [image for image in answer if isinstance(image, dict)]

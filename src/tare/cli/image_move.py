@@ -34,7 +34,12 @@ def _pull(context: Context, options: flags.Options, operands: list[str]) -> int:
         if not quiet:
             context.line("Using default tag: latest")
             sys.stdout.flush()
-    query = {"fromImage": normalized(name), "tag": digest or tag, "platform": options.text("platform")}
+    query: dict[str, str | bool] = {
+        "fromImage": normalized(name),
+        "tag": digest or tag,
+        "platform": options.text("platform"),
+        "all-platforms": options.on("all-platforms"),
+    }
     headers = registryauth.header(context.config_dir, name)
     answer = context.client.request("POST", "/images/create", query=query, headers=headers)
     progress.show(answer.documents(), quiet=quiet)
@@ -50,6 +55,7 @@ PULL = flags.Command(
     least=1,
     most=1,
     flags=(
+        flags.Flag("all-platforms", "", flags.BOOL, "Fetch the image for every platform it is for"),
         flags.Flag("all-tags", "a", flags.BOOL, "Fetch every tag of the repository"),
         _TRUST,
         _PLATFORM,

@@ -49,6 +49,7 @@ from tare.drivers.snapshots import overlay as snapshots_overlay
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.drivers.volumes.local import LocalVolumes
 from tare.engine.builds.build import sweep as sweep_builds
+from tare.engine.cleanup import watch as watch_images
 from tare.engine.engine import Engine, Settings
 from tare.engine.events import SCHEMA as EVENTS_SCHEMA
 from tare.engine.events import Events
@@ -127,6 +128,8 @@ async def serve(options: Options) -> None:
                 await server.listen(bind(address, options.exposure), guard=guard, tls=tls)
             else:
                 await server.listen(_bind(address, options.group))
+        if options.image_gc:
+            tasks.spawn(watch_images(engine, options.image_gc), name="clean up images")
         gc.collect()
         gc.freeze()
         log.info("tare %s is ready: %s", __version__, ", ".join(options.hosts))
@@ -275,6 +278,7 @@ async def build(options: Options) -> Engine:
             uses_init=options.init,
             init_path=next((path for name in _INIT_PROGRAMS if (path := shutil.which(name))), ""),
             no_new_privileges=options.no_new_privileges,
+            image_policy=options.image_gc,
             default_ulimits=options.default_ulimits,
             id_mapping=await _id_mapping(options),
             cdi_directories=options.cdi_directories,
@@ -308,6 +312,7 @@ async def build(options: Options) -> Engine:
         alarms=Alarms(),
         transport=transport,
         build_cache=build_cache,
+        manifests=known,
         pulls=Pulls(images, known, transport=transport, downloads=downloads),
         pushes=Pushes(images, known, transport=transport, uploads=uploads),
     )

@@ -17,6 +17,7 @@ from tare.daemon.exposure import Exposure
 from tare.daemon.exposure import resolve as resolve_exposure
 from tare.daemon.logs import FORMATS
 from tare.drivers.logsinks import JOURNAL
+from tare.images.cleanup import NEVER, Policy, parse_policy
 from tare.networks import ipam
 from tare.registry.hosts import parse_insecure, parse_mirror
 from tare.wire.config import LogSettings, Ulimit
@@ -75,6 +76,7 @@ class Options:
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
     exposure: Exposure = field(default_factory=Exposure)
+    image_gc: Policy = NEVER
 
 
 _BOOLEANS = (
@@ -202,6 +204,12 @@ def parser() -> argparse.ArgumentParser:
     add("--max-concurrent-downloads", type=int, metavar="N", help="layers fetched at a time (default 3)")
     add("--max-concurrent-uploads", type=int, metavar="N", help="layers sent at a time (default 5)")
     add("--max-download-attempts", type=int, metavar="N", help="tries before a transfer fails (default 5)")
+    add(
+        "--image-gc",
+        metavar="max-age=30d,max-count=100,max-space=20GB",
+        help="remove images by themselves that nobody used for so long, or the longest unused ones beyond a number or a"
+        " size; never one a container has, nor one with the label tare.keep (default off)",
+    )
     add("--shutdown-timeout", type=int, metavar="SECONDS", help="patience with containers at shutdown (default 15)")
     add(
         "--tlsverify", nargs="?", const="true", metavar="BOOL", help="TCP with TLS, for clients with a certificate only"
@@ -357,6 +365,7 @@ def resolve(values: dict[str, Any]) -> Options:
         max_concurrent_downloads=_count("max-concurrent-downloads", values, 3),
         max_concurrent_uploads=_count("max-concurrent-uploads", values, 5),
         max_download_attempts=_count("max-download-attempts", values, 5),
+        image_gc=parse_policy(values.get("image-gc", "")),
         **flags,
     )
 

@@ -119,6 +119,8 @@ async def create_on(
     )
     async with undo_on_error("create") as undo:
         container = replace(container, mounts=await volumes.provide(engine, container_id, mounts, undo))
+        engine.creating.add(container_id)
+        undo.push(engine.creating.discard, container_id)
         engine.snapshots.prepare(container_id, base.snapshot, limit=limit)
         undo.push(engine.snapshots.remove, container_id)
         directory = directory_of(engine, container_id)
@@ -126,6 +128,7 @@ async def create_on(
         undo.push(trees.discard, directory)
         await volumes.fill(engine, container)
         await engine.containers.add(container)
+        engine.creating.discard(container_id)
     tell(engine, container, "create")
     return container, warnings
 

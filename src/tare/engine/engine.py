@@ -27,6 +27,8 @@ from tare.drivers.seccomp import FilterCache
 from tare.drivers.snapshots import Snapshotter
 from tare.drivers.userns import Mapping as IdMapping
 from tare.engine.events import Events
+from tare.images.cleanup import NEVER, Policy
+from tare.images.manifests import Manifests
 from tare.images.mounted import ImageMount
 from tare.images.pull import Pulls
 from tare.images.push import Pushes
@@ -50,6 +52,7 @@ class Settings:
     uses_init: bool = False
     init_path: str = ""
     no_new_privileges: bool = False
+    image_policy: Policy = NEVER
     default_ulimits: tuple[Ulimit, ...] = ()
     id_mapping: IdMapping | None = None  # None: the ids of containers are the host's
     log_driver: str = DEFAULT_DRIVER
@@ -88,10 +91,12 @@ class Engine:
     inspections: InspectCache
     alarms: Alarms
     transport: Transport
+    manifests: Manifests
     pulls: Pulls
     build_cache: BuildCache
     pushes: Pushes
     counters: Counters = field(default_factory=Counters)
+    creating: set[str] = field(default_factory=set)  # ids of containers whose files come before their record
     pruning: set[str] = field(default_factory=set)  # kinds being pruned now (W77)
     image_mounts: dict[str, ImageMount] = field(default_factory=dict)  # on the host, by target
 

@@ -14,6 +14,7 @@ import msgspec
 from tare.aio import proc, tasks
 from tare.aio.undo import undo_on_error
 from tare.base import clock
+from tare.base.digest import Digest
 from tare.base.errors import Conflict, InvalidArgument, NotModified, TareError
 from tare.containers import spec
 from tare.containers.container import Process, State
@@ -100,6 +101,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
         target = rootfs_of(engine, container.id)
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine.snapshots.mount(container.id, target)
+        engine.images.usage.note(Digest(container.image_id))
         bare = space.net_fd if space is not None else None
         attachment = await engine.networks.attach(wish_of(engine, container, bare_namespace=bare))
         mounted = await volumes.mount(engine, container, ids=ids)

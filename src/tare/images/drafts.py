@@ -59,6 +59,7 @@ class Drafts:
         self._archiver = archiver
         self._lock = lock
         self._hashing = asyncio.Semaphore(_HASHING)
+        self.live: set[str] = set()  # names of sealed snapshots that somebody stands on
 
     def is_empty(self, key: str) -> bool:
         """Whether the active snapshot `key` changed nothing."""
@@ -73,6 +74,7 @@ class Drafts:
         """
         name = random_id()
         self._snapshots.seal(key, name)
+        self.live.add(name)
         making = self._make(lease, name, below, newest_ns)
         return Draft(name, spawn(making, name="hash layer", is_awaited=True), is_sealed=True)
 
@@ -110,6 +112,7 @@ class Drafts:
         """Nothing stands on the draft by its first name any more."""
         if draft.is_sealed:
             self._snapshots.forget(draft.snapshot)
+            self.live.discard(draft.snapshot)
 
 
 def _open(stack: ExitStack, path: Path, flags: int) -> int:

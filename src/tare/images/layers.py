@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -202,7 +202,18 @@ class Layers:
                 if not self.is_unpacked(layer):
                     await self._restore_files(layer)
 
-    async def _restore_files(self, layer: Layer) -> None:
+    async def unpack_again(self, layer: Layer, *, is_free: Callable[[], bool]) -> bool:
+        """Replace the files of a leased layer by what its blob holds.
+
+        is_free: asked at the last moment; False if nothing was changed because it said no. Raises NotFound (no blob),
+        DataCorrupt.
+        """
+        if layer.parent is not None:
+            await self.make_ready(layer.parent)
+        async with self._alone(layer.chain_id):
+            return await self._restore_files(layer, is_free=is_free)
+
+    async def _restore_files(self, layer: Layer, *, is_free: Callable[[], bool] | None = None) -> bool:
         ingest = self._blobs.new_ingest()
         try:
             with ExitStack() as opened:
@@ -212,7 +223,15 @@ class Layers:
                 result = await self._archiver.unpack(blob, tree, options=Options(allow_empty=True))
             if result.plain_digest != layer.diff_id:
                 raise DataCorrupt(f"blob {layer.blob} holds {result.plain_digest} instead of {layer.diff_id}")
-            await settle(in_thread(self._adopt, ingest, layer, result), name="adopt unpacked layer")
+            if is_free is None:
+                await settle(in_thread(self._adopt, ingest, layer, result), name="adopt unpacked layer")
+                return True
+            self._snapshots.mark_opaque(ingest / "snapshot", result.opaque)
+            if not is_free():  # nothing is awaited from here on: nobody begins to stand on it
+                return False
+            parent = hex_of(layer.parent) if layer.parent else None
+            self._snapshots.replace(ingest / "snapshot", hex_of(layer.chain_id), parent)
+            return True
         finally:
             self._snapshots.discard(ingest)
 

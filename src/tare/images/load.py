@@ -18,17 +18,21 @@ from typing import Any
 import msgspec
 
 from tare.aio.threads import in_thread
-from tare.base.digest import Digest, chain_id, parse_digest
-from tare.base.errors import DataCorrupt, InvalidArgument
+from tare.base.digest import Digest, chain_id, parse_digest, sha256
+from tare.base.errors import DataCorrupt, InvalidArgument, NotFound
 from tare.base.ids import is_full_id
 from tare.base.reference import Reference, parse_reference
 from tare.drivers import linux
 from tare.drivers.archive.client import Archiver, Options
 from tare.images.documents import host_architecture
 from tare.images.layers import Lease
+from tare.images.manifests import Manifests, StoredIndex, StoredManifest
 from tare.images.records import Layer
 from tare.images.service import Images
 from tare.oci import image as oci
+from tare.oci import platform as platforms
+from tare.oci.image import Platform
+from tare.oci.platform import is_attestation
 
 _MAX_DOCUMENT = oci.MAX_MANIFEST
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -296,11 +300,84 @@ def _plain_digest(spool: Spool, path: str) -> Digest:
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedMember:
+    """An image of an index in the archive, with the documents that lead to it. name: of the index, if it has one."""
+
+    index: StoredIndex
+    digest: Digest
+    media_type: str
+    raw: bytes
+    image: PlannedImage
+    name: Reference | None
+
+
+def read_members(spool: Spool) -> list[PlannedMember]:
+    """Every image of every index that index.json names; those whose files are not in the archive are left out.
+
+    Raises InvalidArgument, DataCorrupt.
+    """
+    if not spool.has("index.json"):
+        return []
+    top = oci.parse_manifest(spool.read("index.json", _MAX_DOCUMENT), oci.OCI_INDEX)
+    out: list[PlannedMember] = []
+    for outer in top.manifests if isinstance(top, oci.Index) else ():
+        if outer.mediaType not in oci.INDEXES or not spool.has(path := _blob_path(outer.digest)):
+            continue
+        raw = spool.read(path, _MAX_DOCUMENT)
+        oci.verify_descriptor(raw, outer, what=path)
+        document = oci.parse_manifest(raw, outer.mediaType)
+        index = StoredIndex(parse_digest(outer.digest), outer.mediaType, raw)
+        for entry in document.manifests if isinstance(document, oci.Index) else ():
+            if entry.mediaType not in oci.MANIFESTS or is_attestation(entry):
+                continue
+            if not spool.has(inner := _blob_path(entry.digest)):
+                continue
+            manifest = spool.read(inner, _MAX_DOCUMENT)
+            image = _oci_image(spool, msgspec.structs.replace(entry, platform=None), 1)
+            if image is not None:
+                digest = parse_digest(entry.digest)
+                out.append(PlannedMember(index, digest, entry.mediaType, manifest, image, _annotated_name(outer)))
+    return out
+
+
+def for_platform(
+    planned: list[PlannedImage], members: list[PlannedMember], wanted: Platform
+) -> tuple[list[PlannedImage], list[PlannedMember]]:
+    """What is for the platform. An image of an index takes the name that the index has. Raises NotFound for nothing."""
+
+    def fits(image: PlannedImage) -> bool:
+        document = oci.parse_config(image.raw)
+        return platforms.runs_on(Platform(document.architecture, document.os, document.variant), wanted)
+
+    kept = [image for image in planned if fits(image)]
+    chosen = [member for member in members if fits(member.image)]
+    known = {image.raw for image in kept}
+    for member in chosen:
+        if member.image.raw not in known:
+            kept.append(replace_names(member.image, (member.name,) if member.name else ()))
+    if not kept:
+        raise NotFound(f"no image for {platforms.text_of(wanted)} in the archive")
+    return kept, chosen
+
+
+def replace_names(image: PlannedImage, names: tuple[Reference, ...]) -> PlannedImage:
+    """The same image under other names."""
+    return PlannedImage(image.raw, image.layers, names)
+
+
 async def load(
-    images: Images, archiver: Archiver, stream: AsyncIterator[bytes], *, quiet: bool
+    images: Images,
+    archiver: Archiver,
+    stream: AsyncIterator[bytes],
+    *,
+    quiet: bool,
+    manifests: Manifests | None = None,
+    platform: Platform | None = None,
 ) -> AsyncIterator[Progress]:
     """Load every image of the archive, telling how far it is.
 
+    manifests: where an index and its manifests are kept, so that its images stay together. platform: only images for it.
     Raises InvalidArgument (wrong archive), DataCorrupt (a digest that lies). Images before the wrong one stay.
     """
     ingest = images.blobs.new_ingest()
@@ -311,9 +388,29 @@ async def load(
             await archiver.unpack(stream, fd, options=options)
             spool = Spool(fd)
             planned = await in_thread(read_plan, spool)
+            members = await in_thread(read_members, spool) if manifests is not None else []
+            if platform is not None:
+                planned, members = for_platform(planned, members, platform)
             for item in planned:
                 async for progress in _load_image(images, spool, item, quiet=quiet):
                     yield progress
+            shown = {item.raw for item in planned}
+            for member in members:
+                if member.image.raw not in shown:
+                    if member.name is None:
+                        continue  # nothing would lead to it
+                    named = replace_names(member.image, (member.name.with_digest(member.digest),))
+                    async for progress in _load_image(images, spool, named, quiet=quiet):
+                        yield progress
+                assert manifests is not None
+                stored = StoredManifest(
+                    digest=member.digest,
+                    image=sha256(member.image.raw),
+                    media_type=member.media_type,
+                    raw=member.raw,
+                    led_by=member.index.digest,
+                )
+                await manifests.keep(stored, index=member.index, repository="", blobs=[])
         finally:
             os.close(fd)
     finally:

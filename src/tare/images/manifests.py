@@ -59,7 +59,10 @@ class Manifests:
         """At start: forget what describes images that are gone, and homes of blobs no layer has."""
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM manifests WHERE image NOT IN (SELECT id FROM images)")
+            db.execute(
+                "DELETE FROM manifests WHERE image NOT IN (SELECT id FROM images) AND digest NOT IN (SELECT m.led_by"
+                " FROM manifests m WHERE m.image IN (SELECT id FROM images))"
+            )
             db.execute("DELETE FROM blob_homes WHERE blob NOT IN (SELECT blob FROM layers)")
 
         await self._db.write(work)
@@ -73,7 +76,12 @@ class Manifests:
             rows = [(manifest.digest, manifest.image, manifest.media_type, manifest.raw, manifest.led_by)]
             if index is not None:
                 rows.append((index.digest, manifest.image, index.media_type, index.raw, ""))
-            db.executemany("INSERT OR REPLACE INTO manifests VALUES (?,?,?,?,?)", rows)
+            db.executemany(
+                "INSERT INTO manifests VALUES (?,?,?,?,?) ON CONFLICT (digest) DO UPDATE SET image = excluded.image,"
+                " media_type = excluded.media_type, raw = excluded.raw,"
+                " led_by = iif(excluded.led_by = '', led_by, excluded.led_by)",
+                rows,
+            )
             db.executemany("INSERT OR IGNORE INTO blob_homes VALUES (?,?)", [(blob, repository) for blob in blobs])
 
         await self._db.write(work)
@@ -89,6 +97,27 @@ class Manifests:
                 StoredManifest(digest=row[0], image=row[1], media_type=row[2], raw=row[3], led_by=row[4])
                 for row in rows
                 if row[2] not in oci.INDEXES
+            ]
+
+        return await self._db.read(work)
+
+    async def index(self, digest: Digest) -> StoredIndex | None:
+        """An index that is known."""
+
+        def work(db: sqlite3.Connection) -> StoredIndex | None:
+            row = db.execute("SELECT digest, media_type, raw FROM manifests WHERE digest=?", (digest,)).fetchone()
+            return StoredIndex(row[0], row[1], row[2]) if row and row[1] in oci.INDEXES else None
+
+        return await self._db.read(work)
+
+    async def led_by(self, index: Digest) -> list[StoredManifest]:
+        """The manifests that were chosen through an index."""
+
+        def work(db: sqlite3.Connection) -> list[StoredManifest]:
+            rows = db.execute("SELECT digest, image, media_type, raw, led_by FROM manifests WHERE led_by=?", (index,))
+            return [
+                StoredManifest(digest=row[0], image=row[1], media_type=row[2], raw=row[3], led_by=row[4])
+                for row in rows
             ]
 
         return await self._db.read(work)

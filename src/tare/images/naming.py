@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tare.base.digest import Digest
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.reference import Reference, parse_reference
+from tare.images.cleanup import parse_age
 from tare.images.records import Image
 from tare.wire.changes import parse_duration
 
@@ -19,8 +20,8 @@ _PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{4,63})\Z")
 
 Filters = Mapping[str, Sequence[str]]
 
-LIST_FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "until", "reference"})
-PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
+LIST_FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "until", "reference", "unused-for"})
+PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until", "unused-for"})
 
 
 def find(
@@ -98,6 +99,7 @@ class View:
     references: Callable[[Digest], list[Reference]]
     resolve: Callable[[str], Image]
     now_ns: int
+    last_use: Callable[[Image], int] = lambda _: 0
 
 
 def choose(images: Iterable[Image], filters: Filters, view: View, *, known: frozenset[str]) -> list[Image]:
@@ -125,6 +127,9 @@ def choose(images: Iterable[Image], filters: Filters, view: View, *, known: froz
     for value in filters.get("until", ()):
         moment = parse_moment(value, view.now_ns)
         kept = [image for image in kept if created_ns(image) < moment]
+    for value in filters.get("unused-for", ()):
+        moment = view.now_ns - parse_age(value)
+        kept = [image for image in kept if view.last_use(image) <= moment]
     if patterns := filters.get("reference"):
         kept = [image for image in kept if any(matches(known, patterns) for known in view.references(image.id))]
     return kept

@@ -28,6 +28,7 @@ from tare.images.service import Image, Images
 from tare.oci import image as oci
 from tare.oci import platform as platforms
 from tare.oci.image import Descriptor, ImageConfig, Manifest, Platform
+from tare.oci.platform import is_attestation
 from tare.registry.challenge import Refusal
 from tare.registry.credentials import ANONYMOUS, Credentials
 from tare.registry.downloads import Downloads, Opened
@@ -98,13 +99,27 @@ class Pulls:
         return f"Pulls({self.intake!r})"
 
     async def begin(
-        self, reference: Reference, *, platform: Platform | None = None, credentials: Credentials = ANONYMOUS
+        self,
+        reference: Reference,
+        *,
+        platform: Platform | None = None,
+        credentials: Credentials = ANONYMOUS,
+        every_platform: bool = False,
     ) -> AsyncIterator[Progress]:
         """Resolve the reference; without tag and digest it means every tag. Returns the stream that pulls.
+
+        every_platform: all images of an index; the reference shows the one for this machine, or the first.
 
         Raises NotFound (dockerd's texts), Unauthorized, InvalidArgument, DataCorrupt, Unavailable.
         """
         remote = remote_for(self._transport, reference, credentials)
+        if every_platform:
+            if not (reference.tag or reference.digest):
+                raise InvalidArgument("every platform of one tag can be pulled, not of every tag")
+            try:
+                return self._stream(remote, await self._look_at_all(remote, reference), reference)
+            except (Refusal, Unauthorized) as error:
+                raise _Words(reference)(error) from None
         if reference.tag or reference.digest:
             resolved = await self._resolve(remote, reference, platform)
             return self._stream(remote, [resolved], reference)
@@ -179,6 +194,31 @@ class Pulls:
             oci.verify_descriptor(manifest.raw, entry, what="manifest") if entry.digest.startswith("sha256:") else None
             document = oci.parse_manifest(manifest.raw, entry.mediaType)
         return await self._described(remote, reference, top, manifest, document, platform)
+
+    async def _look_at_all(self, remote: Remote, reference: Reference) -> list[Resolved | UpToDate]:
+        """Every image of an index, the one that the reference will show last."""
+        top = await remote.manifest(reference.digest or reference.tag or "")
+        document = oci.parse_manifest(top.raw, top.media_type)
+        if not isinstance(document, oci.Index):
+            return [await self._look(remote, reference, None)]
+        entries = [
+            entry for entry in document.manifests if entry.mediaType in oci.MANIFESTS and not is_attestation(entry)
+        ]
+        if not entries:
+            raise _NoMatch(f"no image in the index of {reference.familiar()}")
+        shown = _entry(document, platforms.host_platform(), is_asked=False)
+        shown = shown if shown in entries else entries[0]
+        found: list[Resolved | UpToDate] = []
+        for entry in [*(entry for entry in entries if entry is not shown), shown]:
+            manifest = await remote.manifest(entry.digest)
+            oci.verify_descriptor(manifest.raw, entry, what="manifest") if entry.digest.startswith("sha256:") else None
+            inner = oci.parse_manifest(manifest.raw, entry.mediaType)
+            assert isinstance(inner, Manifest)
+            resolved = await self._described(remote, reference, top, manifest, inner, None)
+            if entry is not shown:
+                resolved = replace(resolved, reference=reference.with_digest(manifest.digest), digest=manifest.digest)
+            found.append(resolved)
+        return found
 
     async def _described(
         self,

@@ -23,11 +23,13 @@ from tare.base.errors import InvalidArgument, NotFound, Unauthorized, Unavailabl
 from tare.base.ids import short_id
 from tare.base.reference import Reference
 from tare.images.manifests import Manifests, StoredManifest
+from tare.images.platforms import Family, choose, family_of
 from tare.images.pull import Progress
 from tare.images.records import Layer
 from tare.images.save import manifest_of
 from tare.images.service import Image, Images
 from tare.oci import image as oci
+from tare.oci.image import Platform
 from tare.registry.challenge import Refusal
 from tare.registry.credentials import ANONYMOUS, Credentials
 from tare.registry.remote import Remote, remote_for
@@ -72,16 +74,22 @@ class Pushes:
     def __repr__(self) -> str:
         return "Pushes()"
 
-    def begin(self, reference: Reference, *, credentials: Credentials = ANONYMOUS) -> AsyncIterator[Progress | Pushed]:
+    def begin(
+        self, reference: Reference, *, credentials: Credentials = ANONYMOUS, platform: Platform | None = None
+    ) -> AsyncIterator[Progress | Pushed]:
         """The stream that pushes the reference, or every tag of its repository if it has none.
+
+        An image that came through an index goes out with it, if all of the index is here. platform: only that image.
 
         Raises InvalidArgument for a digest. What goes wrong at the registry, or is not here, is raised by the stream.
         """
         if reference.digest:
             raise InvalidArgument("cannot push a digest reference")
-        return self._stream(remote_for(self._transport, reference, credentials, push=True), reference)
+        return self._stream(remote_for(self._transport, reference, credentials, push=True), reference, platform)
 
-    async def _stream(self, remote: Remote, reference: Reference) -> AsyncIterator[Progress | Pushed]:
+    async def _stream(
+        self, remote: Remote, reference: Reference, platform: Platform | None
+    ) -> AsyncIterator[Progress | Pushed]:
         yield Progress(status=f"The push refers to repository [{reference.name}]")
         named = self._images.all_references()
         if reference.tag:
@@ -96,7 +104,14 @@ class Pushes:
             await remote.ping()
             for target in chosen:
                 image = self._images.get(named[target])
-                async for progress in self._push(remote, target, image):
+                family = await family_of(self._images, self._manifests, image, target)
+                if platform is not None:
+                    image, family = choose(family, image, platform, name=target.familiar()), None
+                whole = family is not None and family.is_whole
+                steps = (
+                    self._push_index(remote, target, family) if family and whole else self._push(remote, target, image)
+                )
+                async for progress in steps:
                     yield progress
                 self._images.tell("push", image, target.familiar_name, about=target.familiar())
         except (Refusal, Unauthorized) as error:
@@ -130,6 +145,43 @@ class Pushes:
             )
         yield Progress(status=f"{target.tag}: digest: {manifest.digest} size: {len(manifest.raw)}")
         yield Pushed(target.tag or "", manifest.digest, len(manifest.raw))
+
+    async def _push_index(self, remote: Remote, target: Reference, family: Family) -> AsyncIterator[Progress | Pushed]:
+        """Every image of the index by its digest, then the index by its tag, each as it came."""
+        async with self._images.lease() as lease:
+            for member in family.members:
+                assert member.image is not None
+                for layer in member.image.layers:
+                    if self._images.layers.find(lease, layer.chain_id) is None:
+                        raise NotFound(f"No such image: {member.image.id}")
+            for member in family.members:
+                image, manifest = member.image, member.manifest
+                assert image is not None
+                assert manifest is not None
+                async for progress in self._send_layers(remote, image.layers):
+                    yield progress
+                await self._send_config(remote, image)
+                await remote.put_manifest(manifest.digest, manifest.raw, manifest.media_type)
+                await self._manifests.keep(
+                    manifest, index=family.index, repository=target.name, blobs=[layer.blob for layer in image.layers]
+                )
+            await remote.put_manifest(target.tag or family.index.digest, family.index.raw, family.index.media_type)
+            shown = self._images.all_references().get(target)
+            for member in family.members:
+                image, manifest = member.image, member.manifest
+                assert image is not None
+                assert manifest is not None
+                digest = family.index.digest if image.id == shown else manifest.digest
+                await self._images.add_image(
+                    image.raw,
+                    image.layers,
+                    references=[target.with_digest(digest)],
+                    parent=image.parent,
+                    is_told=False,
+                )
+        size = len(family.index.raw)
+        yield Progress(status=f"{target.tag}: digest: {family.index.digest} size: {size}")
+        yield Pushed(target.tag or "", family.index.digest, size)
 
     async def _describe(self, image: Image, target: Reference) -> StoredManifest:
         """The manifest to push: a known one whose blobs are those of the store, else a new one."""

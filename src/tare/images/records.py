@@ -4,12 +4,13 @@ layers   one per chainID: its diffID, the blob it came from, the snapshot it bec
 images   one per image ID, with the raw config document
 tags     canonical reference → image
 holds    layers that outlive their image because a stopped container stands on them
+image_uses  when an image was last used, in ns
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tare.base.digest import Digest
@@ -30,6 +31,9 @@ CREATE TABLE IF NOT EXISTS tags (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS holds (
     container TEXT PRIMARY KEY, chain_id TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS image_uses (
+    image TEXT PRIMARY KEY, at INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
 
@@ -153,6 +157,22 @@ class Loaded:
     images: list[tuple[Digest, bytes, Digest | None, int, int]]
     tags: dict[Reference, Digest]
     holds: dict[str, Digest]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Everything known about images at one moment, in memory and (`stored`) in the tables.
+
+    leases: chainID to how many operations in flight need it; drafts: names of snapshots of builds in flight.
+    """
+
+    layers: Mapping[Digest, Layer]
+    images: Mapping[Digest, Image]
+    tags: Mapping[Reference, Digest]
+    holds: Mapping[str, Digest]
+    leases: Mapping[Digest, int]
+    drafts: frozenset[str]
+    stored: Loaded
 
 
 def load_all(db: sqlite3.Connection) -> Loaded:

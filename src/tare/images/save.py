@@ -11,7 +11,7 @@ Source: image-spec image-layout.md; moby image tarball format v1.2 (`manifest.js
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,12 @@ from tare.base.digest import Digest, hex_of, sha256
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.reference import Reference, parse_reference
 from tare.drivers.archive import tar
+from tare.images import platforms as platforms_of
+from tare.images.manifests import Manifests
+from tare.images.platforms import Family, family_of
 from tare.images.records import Image
 from tare.images.service import Images
-from tare.oci.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from tare.oci.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Platform
 from tare.store.blobs import Blobs
 
 _CHUNK = 1024 * 1024
@@ -97,9 +100,15 @@ def _meant(images: Images, name: str) -> list[tuple[Digest, Reference | None]]:
 
 
 def plan(
-    chosen: Sequence[tuple[Image, list[Reference]]], *, annotations: Mapping[str, str] | None = None
+    chosen: Sequence[tuple[Image, list[Reference]]],
+    families: Mapping[Digest, Family | None] | None = None,
+    *,
+    annotations: Mapping[str, str] | None = None,
 ) -> list[Member]:
-    """The members of the tar, in order. annotations: of index.json."""
+    """The members of the tar, in order. annotations: of index.json.
+
+    families: by image, the index that is saved in its place, as it came.
+    """
     blobs: dict[str, Member] = {}
     index: list[dict[str, Any]] = []
     listing: list[dict[str, Any]] = []
@@ -118,7 +127,10 @@ def plan(
         tags = [reference for reference in references if reference.tag]
         listing.append({"Config": config, "RepoTags": [tag.familiar() for tag in tags] or None, "Layers": layers})
         entry: dict[str, Any] = {"mediaType": OCI_MANIFEST, "digest": digest, "size": len(manifest)}
-        if image.document.os and image.document.architecture:
+        if (family := (families or {}).get(image.id)) is not None:
+            entry = _add_family(add, family)
+            blobs.pop(f"blobs/sha256/{hex_of(digest)}") if digest not in known_digests(family) else None
+        elif image.document.os and image.document.architecture:
             entry["platform"] = {"architecture": image.document.architecture, "os": image.document.os}
         index += [
             {
@@ -148,6 +160,25 @@ def _open(member: Member, blobs: Blobs) -> int:
     return blobs.open(member.blob)
 
 
+def known_digests(family: Family) -> set[str]:
+    """The digests of an index's manifests."""
+    return {member.descriptor.digest for member in family.members}
+
+
+def _add_family(add: Callable[[Digest, int, bytes | None], str], family: Family) -> dict[str, Any]:
+    """Everything an index needs; returns its entry for index.json."""
+    for member in family.members:
+        assert member.image is not None
+        assert member.manifest is not None
+        add(member.manifest.digest, len(member.manifest.raw), member.manifest.raw)
+        add(member.image.id, len(member.image.raw), member.image.raw)
+        for layer in member.image.layers:
+            add(layer.blob, layer.blob_size, None)
+    index = family.index
+    add(index.digest, len(index.raw), index.raw)
+    return {"mediaType": index.media_type, "digest": index.digest, "size": len(index.raw)}
+
+
 async def stream(members: Sequence[Member], blobs: Blobs) -> AsyncIterator[bytes]:
     """The tar, in chunks of up to 1 MiB."""
     directories = b"".join(tar.header_of(tar.Entry(name, tar.DIR, 0o755)) for name in (b"blobs/", b"blobs/sha256/"))
@@ -173,22 +204,66 @@ async def stream(members: Sequence[Member], blobs: Blobs) -> AsyncIterator[bytes
     yield b"".join(pending) + tar.TRAILER
 
 
-async def save(images: Images, names: Sequence[str]) -> AsyncIterator[bytes]:
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An image to save with its references, and the index to save with all of its images instead, if any."""
+
+    image: Image
+    references: list[Reference]
+    family: Family | None = None
+
+    def images(self) -> list[Image]:
+        """Every image that goes into the tar."""
+        if self.family is None:
+            return [self.image]
+        return [member.image for member in self.family.members if member.image is not None]
+
+
+async def _with_platforms(
+    images: Images,
+    manifests: Manifests | None,
+    chosen: Sequence[tuple[Image, list[Reference]]],
+    wanted: Sequence[Platform],
+) -> list[Chosen]:
+    out: list[Chosen] = []
+    for image, references in chosen:
+        name = references[0].familiar() if references else image.id
+        family = None
+        if manifests is not None:
+            family = await family_of(images, manifests, image, references[0] if references else None)
+        if wanted:
+            picked = [platforms_of.choose(family, image, platform, name=name) for platform in wanted]
+            out += [Chosen(one, references) for one in {one.id: one for one in picked}.values()]
+        else:
+            whole = family is not None and family.is_whole and bool(references)
+            out.append(Chosen(image, references, family if whole else None))
+    return out
+
+
+async def save(
+    images: Images,
+    names: Sequence[str],
+    *,
+    platforms: Sequence[Platform] = (),
+    manifests: Manifests | None = None,
+) -> AsyncIterator[bytes]:
     """The stream for `names`, which were resolved before this returns. Raises NotFound, InvalidArgument.
 
-    The layers are leased until the stream ends, so a removal meanwhile does not cut it.
+    platforms: only those; without, an index that is here as a whole is saved as one. The layers are leased until the
+    stream ends, so a removal meanwhile does not cut it.
     """
-    chosen = choose(images, names)
+    chosen = await _with_platforms(images, manifests, choose(images, names), platforms)
 
     async def chunks() -> AsyncIterator[bytes]:
         async with images.lease() as lease:
-            for image, _ in chosen:
+            for image in [image for item in chosen for image in item.images()]:
                 for layer in image.layers:
                     if images.layers.find(lease, layer.chain_id) is None:
                         raise NotFound(f"No such image: {image.id}")
-            async for chunk in stream(plan(chosen), images.blobs):
+            members = plan([(item.image, item.references) for item in chosen], {i.image.id: i.family for i in chosen})
+            async for chunk in stream(members, images.blobs):
                 yield chunk
-            for image, _ in chosen:
-                images.tell("save", image, image.id)
+            for item in chosen:
+                images.tell("save", item.image, item.image.id)
 
     return chunks()

@@ -22,7 +22,7 @@ from tare.aio.tasks import finish, settle
 from tare.aio.threads import in_thread
 from tare.base.clock import Nanos, now, rfc3339nano
 from tare.base.digest import Digest, hex_of, sha256
-from tare.base.errors import InternalError, InvalidArgument, NotFound
+from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.base.news import News, Publish
 from tare.base.reference import Reference
 from tare.drivers.archive.client import Archiver
@@ -32,8 +32,9 @@ from tare.images import naming, records, removal
 from tare.images.documents import config_document, config_of_image, parse_platform
 from tare.images.drafts import Drafts
 from tare.images.layers import Layers, Lease, chain_of
-from tare.images.records import Image, ImageUse, Layer
+from tare.images.records import Image, ImageUse, Inventory, Layer
 from tare.images.removal import Removal
+from tare.images.usage import Usage
 from tare.oci.image import parse_config
 from tare.store.blobs import Blobs
 from tare.store.db import Database
@@ -92,6 +93,7 @@ class Images:
         self._lock = asyncio.Lock()
         self.layers = Layers(blobs=blobs, snapshots=snapshots, archiver=archiver, lock=self._lock)
         self.drafts = Drafts(layers=self.layers, blobs=blobs, snapshots=snapshots, archiver=archiver, lock=self._lock)
+        self.usage = Usage(database, clock)
         self.also_kept: Callable[[], Iterable[Digest]] = tuple  # file systems somebody else stands on: the build cache
 
     def __repr__(self) -> str:
@@ -115,6 +117,7 @@ class Images:
             while above is not None and (found := loaded.layers.get(above)) is not None:
                 self.layers.known[above] = found
                 above = found.parent
+        await self.usage.load(self._images)
         for reference, image_id in loaded.tags.items():
             self._set_tag(reference, image_id)
         lost = [chain for chain in loaded.layers if chain not in self.layers.known]
@@ -210,8 +213,25 @@ class Images:
             known = self._images.get(known.parent) if known.parent else None
         return steps
 
+    async def inventory(self) -> Inventory:
+        """Everything known, at a moment when no change of it is half done."""
+        async with self._lock:
+            return Inventory(
+                layers=dict(self.layers.known),
+                images=dict(self._images),
+                tags=dict(self._tags),
+                holds=dict(self._holds),
+                leases=dict(self.layers.leases),
+                drafts=frozenset(self.drafts.live),
+                stored=await self._db.read(records.load_all),
+            )
+
     def _view(self) -> naming.View:
-        return naming.View(self.references, self.resolve, self._clock())
+        return naming.View(self.references, self.resolve, self._clock(), self.last_use)
+
+    def last_use(self, image: Image) -> int:
+        """When it was used last, in ns; when it came where it never was."""
+        return max(self.usage.at(image.id), image.imported_at)
 
     # -- making -------------------------------------------------------------------------------------------------------
 
@@ -258,13 +278,14 @@ class Images:
     ) -> Image:
         """Make an image from what the container's active snapshot `key` changed; without a layer if that is nothing.
 
-        base: the container's image; config: the container's, to which `changes` are applied. The caller pauses the
+        base: the container's image, None when that was removed: its layers, which the container keeps, stay below, and
+        the history says no more of them. config: the container's, to which `changes` are applied. The caller pauses the
         container if it wants to. created_ns: the time to say, None for now; no file in the layer is newer then, so that
         the same state gives the same image. Raises NotFound, InvalidArgument.
         """
         config = apply_changes(config, changes)
         upper = await in_thread(self._snapshots.upper, key)
-        base_layers = base.layers if base else ()
+        base_layers = base.layers if base else self._below(key)
         async with self.lease() as lease:
             for layer in base_layers:
                 self.layers.take(lease, layer)
@@ -287,7 +308,9 @@ class Images:
             step |= {"author": author} if author else {}
             step |= {"comment": comment} if comment else {}
             step |= {"empty_layer": True} if layers is base_layers else {}
-            before = [msgspec.to_builtins(entry) for entry in (base.document.history or ())] if base else []
+            before: list[dict[str, Any]] = [{"comment": "of an image that was removed"} for _ in base_layers]
+            if base is not None:
+                before = [msgspec.to_builtins(entry) for entry in (base.document.history or ())]
             raw = config_document(
                 config,
                 created=created,
@@ -299,6 +322,19 @@ class Images:
             )
             parent_id = base.id if base else None
             return await self.add_image(raw, layers, references=[reference] if reference else [], parent=parent_id)
+
+    def _below(self, key: str) -> tuple[Layer, ...]:
+        """The layers an active snapshot stands on, base first. Raises Conflict for one that is unknown."""
+        stack = []
+        for path in reversed(self._snapshots.lowers(key)[1:]):  # the first one is what every container gets
+            layer = self.layers.known.get(Digest(f"sha256:{path.parent.name}"))
+            if layer is None:
+                raise Conflict(
+                    f"the image of container {key} was removed, and its layers are not known any more",
+                    hint="export the container and import the result instead",
+                )
+            stack.append(layer)
+        return tuple(stack)
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease]:
@@ -316,6 +352,7 @@ class Images:
     @asynccontextmanager
     async def standing(self, image: Image) -> AsyncIterator[None]:
         """Inside the block the image's files are there to be mounted, even if the image is removed meanwhile."""
+        self.usage.note(image.id)
         if image.chain_id is None:
             yield
             return
@@ -535,6 +572,27 @@ class Images:
             if layer.blob not in kept:
                 self.blobs.remove(layer.blob)
 
+    async def sweep_unknown(self, *, blobs: Iterable[str] = (), snapshots: Iterable[str] = ()) -> None:
+        """Remove blobs and snapshots that no record names. snapshots: the caller knows that no container has them."""
+        async with self._lock:
+            kept = {layer.blob for layer in self.layers.known.values()}
+            for blob in blobs:
+                if blob not in kept:
+                    self.blobs.remove(Digest(blob))
+            for name in snapshots:
+                if Digest(f"sha256:{name}") not in self.layers.known and name not in self.drafts.live:
+                    self._snapshots.remove(name)
+
+    async def forget_tag(self, text: str) -> None:
+        """Drop a name that leads to no image any more."""
+        async with self._lock:
+            gone = [
+                known for known, image in self._tags.items() if known.familiar() == text and image not in self._images
+            ]
+            await self._db.write(lambda db: records.delete(db, references=gone, images=(), layers=()))
+            for reference in gone:
+                self._drop_tag(reference)
+
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _set_tag(self, reference: Reference, image_id: Digest) -> None:
@@ -558,6 +616,10 @@ class Images:
 
         about: what stands where the image's ID does otherwise; pull and push say the reference.
         """
+        if action in ("delete", "untag"):
+            self.usage.forget(image.id) if action == "delete" else None
+        else:
+            self.usage.note(image.id)
         attributes = {**(image.config.Labels or {}), "name": name}
         self._publish(News(type="image", action=action, id=about or image.id, attributes=attributes))
 

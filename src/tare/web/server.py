@@ -46,6 +46,7 @@ IDLE_TIMEOUT_S = 75.0
 _SWEEP_S = 5.0
 _BODY_HIGH = 1024 * 1024
 _BODY_LOW = 256 * 1024
+_LINGER_S = 10.0  # for who still sends a request that was answered already
 _WRITE_HIGH = 1024 * 1024
 _DRAIN_LIMIT_S = 0.05
 _SIOCOUTQ = 0x5411
@@ -233,6 +234,7 @@ class Connection(asyncio.Protocol):
         self._peer: _RawPeer | None = None
         self._eof = False
         self._closing = False
+        self._discarding = False  # the answer came before the request's end: the rest is read and dropped
         self._reading_paused = False
         self._writable: asyncio.Future[None] | None = None
         self._write_paused = False
@@ -266,6 +268,8 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if self._discarding:
+            return
         if self._peer is not None:
             self._peer.feed(data)
         elif self._body is not None and not self._body.complete:
@@ -279,6 +283,9 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
+        if self._discarding:
+            self.close()
+            return False
         if self._peer is not None:
             self._peer.feed_eof()
         elif self._body is not None and not self._body.complete:
@@ -461,11 +468,25 @@ class Connection(asyncio.Protocol):
         body, self._body = self._body, None
         if body is not None and not body.complete:
             self._keep_alive = False  # the rest of an unread body would be taken for the next request
+            if not self._eof:
+                self._linger()
+                return
         if not self._keep_alive or self._eof:
             self.close()
             return
         self.since = time.monotonic()
         self.resume_reading()
+
+    def _linger(self) -> None:
+        """Close once the client has stopped sending: one that writes into a closed connection never reads the answer.
+
+        Source: RFC 9112 section 9.6.
+        """
+        self._discarding = True
+        self._buffer.clear()
+        self.send_eof()
+        self.resume_reading()
+        asyncio.get_running_loop().call_later(_LINGER_S, self.close)
 
     def _head(self, status: int, headers: dict[str, str]) -> bytes:
         lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
@@ -474,6 +495,8 @@ class Connection(asyncio.Protocol):
         return b"%b%b\r\n" % (self._server.head_start(status), "".join(lines).encode("latin-1", "replace"))
 
     def _write_response(self, response: Response, *, head_only: bool) -> None:
+        if self._body is not None and not self._body.complete:
+            self._keep_alive = False  # see `_after_answer`: said in the head, so that the client stops sending
         headers = dict(response.headers)
         if response.content_type:
             headers["Content-Type"] = response.content_type

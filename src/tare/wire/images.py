@@ -31,6 +31,55 @@ _IMAGE_CONFIG_FIELDS = [
 ]
 
 
+class ManifestPlatform(Wire, kw_only=True, frozen=True):
+    """As in an OCI descriptor."""
+
+    architecture: str
+    os: str
+    variant: str | UnsetType = UNSET
+
+
+class ManifestDescriptor(Wire, kw_only=True, frozen=True):
+    """An OCI descriptor."""
+
+    mediaType: str
+    digest: str
+    size: int
+    platform: ManifestPlatform
+
+
+class ManifestSize(Wire, kw_only=True, frozen=True):
+    """Bytes of blobs; with the unpacked files."""
+
+    Content: int
+    Total: int
+
+
+class UnpackedSize(Wire, kw_only=True, frozen=True):
+    """Bytes of files."""
+
+    Unpacked: int
+
+
+class ImageData(Wire, kw_only=True, frozen=True):
+    """What an entry of kind image is for, who runs it, what it takes."""
+
+    Platform: ManifestPlatform
+    Containers: list[str]
+    Size: UnpackedSize
+
+
+class ImageManifest(Wire, kw_only=True, frozen=True):
+    """One entry of the index an image came through. Kind is image or attestation."""
+
+    ID: str
+    Descriptor: ManifestDescriptor
+    Available: bool
+    Size: ManifestSize
+    Kind: str
+    ImageData: ImageData | UnsetType = UNSET
+
+
 class ImageSummary(Wire, kw_only=True, frozen=True):
     """One entry of the list."""
 
@@ -44,6 +93,8 @@ class ImageSummary(Wire, kw_only=True, frozen=True):
     SharedSize: int
     Size: int
     VirtualSize: int | UnsetType = UNSET
+    Manifests: list[ImageManifest] | UnsetType = UNSET
+    LastUsed: int | UnsetType = UNSET
 
 
 class GraphDriverData(Wire, kw_only=True, frozen=True):
@@ -64,6 +115,7 @@ class ImageMetadata(Wire, kw_only=True, frozen=True):
     """What this engine knows beside the image's own documents."""
 
     LastTagTime: str
+    LastUsedTime: str | UnsetType = UNSET
 
 
 class ImageInspect(Wire, kw_only=True, frozen=True):
@@ -89,6 +141,7 @@ class ImageInspect(Wire, kw_only=True, frozen=True):
     GraphDriver: GraphDriverData
     RootFS: RootFSBody
     Metadata: ImageMetadata
+    Manifests: list[ImageManifest] | UnsetType = UNSET
 
 
 class HistoryItem(Wire, kw_only=True, frozen=True):
@@ -107,6 +160,24 @@ class Deleted(Wire, kw_only=True, frozen=True):
 
     Untagged: str | UnsetType = UNSET
     Deleted: str | UnsetType = UNSET
+
+
+class CleanedImage(Wire, kw_only=True, frozen=True):
+    """An image that a clean-up chose, and why. LastUsed in seconds since the epoch; Size in bytes."""
+
+    Id: str
+    Names: list[str]
+    Reason: str
+    LastUsed: int
+    Size: int
+    Removed: bool
+
+
+class CleanReport(Wire, kw_only=True, frozen=True):
+    """Answer of a clean-up. SpaceReclaimed in bytes, of a dry run what would be."""
+
+    Images: list[CleanedImage]
+    SpaceReclaimed: int
 
 
 class PruneReport(Wire, kw_only=True, frozen=True):

@@ -9,31 +9,19 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tare.api import images as api
-from tare.base.digest import sha256
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.reference import parse_reference
-from tare.images.records import Image
-from tare.oci.image import parse_config
+from tare.oci.image import Platform
 from tare.web.message import Query
-from tare.wire.config import ContainerConfig
-
-RAW = b'{"os":"linux","architecture":"amd64"}'
-IMAGE = Image(
-    id=sha256(RAW),
-    raw=RAW,
-    document=parse_config(RAW),
-    config=ContainerConfig(),
-    layers=(),
-)
 
 
 def test_platform_is_json() -> None:
-    api.check_platform(IMAGE, "x", Query("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22amd64%22%7D"))
-    with pytest.raises(NotFound, match="was found but does not match the specified platform"):
-        api.check_platform(IMAGE, "x", Query("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22vax%22%7D"))
+    amd = Query("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22amd64%22%7D")
+    assert api.wanted_platform(amd) == Platform("amd64", "linux", "")
+    assert api.wanted_platform(Query("platform=")) is None
     for text in ("linux/amd64", "%7B%7D"):
         with pytest.raises(InvalidArgument):
-            api.check_platform(IMAGE, "x", Query(f"platform={text}"))
+            api.wanted_platform(Query(f"platform={text}"))
 
 
 def test_targets() -> None:

@@ -364,3 +364,24 @@ def test_a_plain_handler_may_fail(tmp_path: Path) -> None:
             await reader.readexactly(int(headers["Content-Length"]))
 
     serve(tmp_path, handler, talk)
+
+
+def test_who_still_sends_gets_the_answer(tmp_path: Path) -> None:
+    """An answer before the request's end is read by a client that goes on sending, and then the connection closes."""
+
+    async def refuse(request: Request) -> Answer:
+        async for _ in request.body:
+            break
+        raise NotFound("no room")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = 8 << 20
+        writer.write(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // (1 << 20)):
+            writer.write(bytes(1 << 20))
+            await writer.drain()  # raises where the other side has closed
+        status, headers = await head(reader)
+        assert (status, headers["Connection"]) == (404, "close")
+        assert b"no room" in await reader.read()
+
+    serve(tmp_path, refuse, talk)

@@ -196,6 +196,15 @@ class Archiver:
                 reader.close()
                 return Result(**await _feed_and_wait(job, source, writer))
 
+    async def verify(self, blob_fd: int, directory_fd: int) -> dict[str, Any]:
+        """Whether a directory is what unpacking the layer `blob_fd` made of it: see `verify.verify`. Writes nothing.
+
+        Raises InternalError when the directory cannot be read.
+        """
+        async with self._job() as job:
+            job.send({"kind": "verify"}, [blob_fd, directory_fd])
+            return await job.answer()
+
     async def spool(
         self, source: AsyncIterator[bytes] | int, directory_fd: int, *, data_fd: int, index_fd: int
     ) -> None:

@@ -422,6 +422,48 @@ def plain_blocks(input_fd: int) -> tuple[Callable[[], Block], Callable[[], None]
     return feeder.next_block, close
 
 
+class Opened:
+    """A layer being read, without being written anywhere. The digests are known once the source is drained."""
+
+    def __init__(self, input_fd: int) -> None:
+        self._plain = _Hash()
+        self._feeder = _Feeder(input_fd, self._consumers)
+        self.source = Source(self._feeder.next_block)
+
+    def _consumers(self, compression: str) -> list[_Consumer]:
+        made = [_Consumer("none", _never, lambda: None)] if compression in ("gzip", "zstd") else []
+        return [*made, _Consumer("hash", self._plain.step, lambda: None)]
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._feeder.stop = True
+        self._feeder.thread.join()
+        for consumer in self._feeder.consumers:
+            consumer.close()
+
+    @property
+    def plain_digest(self) -> str:
+        """Of the decompressed bytes."""
+        return self._plain.digest
+
+    @property
+    def input_digest(self) -> str:
+        """Of the bytes as they came."""
+        return self._plain.digest if self._feeder.compression == "plain" else self._feeder.input.digest
+
+    @property
+    def input_size(self) -> int:
+        """How many bytes came."""
+        return self._plain.size if self._feeder.compression == "plain" else self._feeder.input.size
+
+
+def open_source(input_fd: int) -> Opened:
+    """Read a (possibly compressed) tar from a descriptor and hash it on the way. Use as a context manager."""
+    return Opened(input_fd)
+
+
 def _count(source: Source) -> Totals:
     """Pass over the members of a layer and count them, with the bytes of its files."""
     totals = Totals()

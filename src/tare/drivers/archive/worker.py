@@ -12,7 +12,8 @@ job's channel) makes it fork a child, about 3 ms. The child
 
 It also ends when the channel closes, and the zygote when FD closes, so nothing outlives the daemon.
 SYS_ADMIN is kept by none of the jobs that read archives: the opaque mark (a trusted.* xattr) is set by the daemon. Only
-`pack` of an overlay's upper half, which reads no archive, keeps it, to see those marks.
+`pack` of an overlay's upper half, which reads no archive, and `verify`, whose archive is a layer that was unpacked before,
+keep it, to see those marks.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ from tare.drivers.archive.pack import Packer
 from tare.drivers.archive.pipeline import Options, is_disk_full, unpack
 from tare.drivers.archive.spool import compose, spool
 from tare.drivers.archive.tar import ArchiveError
+from tare.drivers.archive.verify import verify
 
 MAX_MESSAGE = 1024 * 1024
 _MAX_FDS = 16
 _MAX_OPEN_FILES = 1024
 _MAX_MEMORY = 4 * 1024**3
 _MAX_OPAQUE_TEXT = 512 * 1024
+_PATIENT = 10
 
 _CAP_CHOWN, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID = 0, 1, 2, 3, 4
 _CAP_MKNOD, _CAP_SETFCAP, _CAP_SYS_ADMIN = 27, 31, 21
@@ -149,6 +152,11 @@ def _job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         if request["member"] is None:
             return {"entries": packer.run_as(name)}
         return {"entries": packer.run_member(os.fsencode(request["member"]), name)}
+    if kind == "verify":
+        blob_fd, root_fd = fds
+        os.nice(_PATIENT)  # nobody waits for a check as for a start
+        confine(root_fd, PACK_OVERLAY_CAPABILITIES)
+        return verify(blob_fd, root_fd)
     if kind == "spool":
         input_fd, root_fd, data_fd, index_fd = fds
         confine(root_fd, frozenset())

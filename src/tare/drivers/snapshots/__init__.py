@@ -107,6 +107,10 @@ class Snapshotter(Protocol):
         """
         ...
 
+    def replace(self, directory: Path, name: str, parent: str | None) -> None:
+        """As `commit_from`, in the place of what has the name, if anything has. Nothing of that may be mounted."""
+        ...
+
     def discard(self, directory: Path) -> None:
         """Get rid of a directory tree of the same data root at once; it is deleted in the background."""
         ...

@@ -300,6 +300,12 @@ class OverlaySnapshotter:
         self._parents[name] = parent
         return True
 
+    def replace(self, directory: Path, name: str, parent: str | None) -> None:
+        """See Snapshotter."""
+        with self._renaming:
+            self.remove(name)
+            self.commit_from(directory, name, parent)
+
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def exists(self, key: str) -> bool:

@@ -91,6 +91,7 @@ class Stages(sandbox.Sources):
         if not build.wanted.pull:
             try:
                 image = images.resolve(name)
+                images.usage.note(image.id)
             except NotFound:
                 image = None
         if image is not None and platform and not _fits(image, platform):

@@ -1,0 +1,42 @@
+"""What a check can find, and what can be done about each. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FETCH, UNPACK, REMOVE, FORGET, MAKE, NOTHING = "fetch", "unpack", "remove", "forget", "make", ""
+"""Remedies: bring a blob back, unpack a snapshot again, remove a file, forget a record, make a directory; by hand only."""
+
+BLOB_MISSING, BLOB_DAMAGED, BLOB_ORPHAN = "blob-missing", "blob-damaged", "blob-orphan"
+SNAPSHOT_DAMAGED, SNAPSHOT_PARENT, SNAPSHOT_ORPHAN = "snapshot-damaged", "snapshot-parent", "snapshot-orphan"
+LAYER_PARENT, IMAGE_LAYERS, IMAGE_ID = "layer-parent", "image-layers", "image-id"
+TAG_DANGLING, MANIFEST_DAMAGED, HOLD_ORPHAN = "tag-dangling", "manifest-damaged", "hold-orphan"
+LEASE_ORPHAN, CACHE_DANGLING, LEFTOVER = "lease-orphan", "cache-dangling", "leftover"
+CONTAINER_SNAPSHOT, CONTAINER_FILES, CONTAINER_ORPHAN = "container-snapshot", "container-files", "container-orphan"
+VOLUME_MISSING, VOLUME_ORPHAN = "volume-missing", "volume-orphan"
+ADDRESS_ORPHAN, ADDRESS_NETWORK = "address-orphan", "address-network"
+RECORDS_DIFFER, DATABASE_DAMAGED = "records-differ", "database-damaged"
+
+KINDS = frozenset(
+    {
+        BLOB_MISSING, BLOB_DAMAGED, BLOB_ORPHAN, SNAPSHOT_DAMAGED, SNAPSHOT_PARENT, SNAPSHOT_ORPHAN, LAYER_PARENT,
+        IMAGE_LAYERS, IMAGE_ID, TAG_DANGLING, MANIFEST_DAMAGED, HOLD_ORPHAN, LEASE_ORPHAN, CACHE_DANGLING, LEFTOVER,
+        CONTAINER_SNAPSHOT, CONTAINER_FILES, CONTAINER_ORPHAN, VOLUME_MISSING, VOLUME_ORPHAN, ADDRESS_ORPHAN,
+        ADDRESS_NETWORK, RECORDS_DIFFER, DATABASE_DAMAGED,
+    }
+)  # fmt: skip
+"""Every kind; docs/check.md has a line for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is not as it must be.
+
+    subject: what is wrong: a digest, a container's id, a path below the roots. text: how, in one line. remedy: what
+    mends it, "" when only a person can.
+    """
+
+    kind: str
+    subject: str
+    text: str
+    remedy: str = NOTHING

@@ -1,0 +1,152 @@
+"""Each invariant with a world that keeps it and one that does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tare.base.digest import Digest, hex_of, sha256
+from tare.base.reference import parse_reference
+from tare.engine.check import findings as kinds
+from tare.engine.check.facts import ContainerFacts, Listing, Rows, World
+from tare.engine.check.invariants import broken
+from tare.images.records import Image, Inventory, Layer, Loaded
+from tare.oci.image import parse_config
+from tare.wire.config import ContainerConfig
+
+RAW = b'{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}'
+IMAGE, BLOB = sha256(RAW), sha256(b"blob")
+CHAIN, UPPER = sha256(b"base"), sha256(b"upper")
+CONTAINER, OTHER = "c" * 64, "d" * 64
+TAG = parse_reference("web:1")
+BASE = Layer(
+    chain_id=CHAIN, parent=None, diff_id=CHAIN, blob=BLOB, blob_size=4, compression="gzip", plain_size=9, size_bytes=5
+)
+TOP = replace(BASE, chain_id=UPPER, parent=CHAIN, diff_id=UPPER)
+LISTING = Listing(
+    blobs={BLOB: 4},
+    snapshots={hex_of(CHAIN): "", hex_of(UPPER): hex_of(CHAIN), CONTAINER: hex_of(UPPER)},
+    container_directories=frozenset({CONTAINER}),
+    bundles=frozenset({CONTAINER}),
+    exits=frozenset(),
+    volumes=frozenset({"data"}),
+    leftovers=frozenset(),
+)
+
+
+def world(listing: dict[str, Any] | None = None, inventory: dict[str, Any] | None = None, **changes: Any) -> World:
+    """A world in order, but for the changes."""
+    image = Image(
+        id=IMAGE, raw=RAW, document=parse_config(RAW), config=ContainerConfig(), layers=(BASE, TOP), tagged_at=1
+    )
+    stored = Loaded({CHAIN: BASE, UPPER: TOP}, [(IMAGE, RAW, None, 0, 0)], {TAG: IMAGE}, {})
+    known = Inventory(
+        layers={CHAIN: BASE, UPPER: TOP},
+        images={IMAGE: image},
+        tags={TAG: IMAGE},
+        holds={},
+        leases={},
+        drafts=frozenset(),
+        stored=stored,
+    )
+    seen = replace(LISTING, **(listing or {}))
+    made = World(
+        before=seen,
+        after=seen,
+        inventory=replace(known, **(inventory or {})),
+        rows=Rows(
+            containers=frozenset({CONTAINER}),
+            addresses=(("n", "10.0.0.2", CONTAINER),),
+            networks=frozenset({"n"}),
+            bad_manifests=(),
+            complaints=(),
+        ),
+        containers={
+            CONTAINER: ContainerFacts(id=CONTAINER, name="web", image_id=IMAGE, is_running=True, is_moving=False)
+        },
+        volumes=frozenset({"data"}),
+        is_quiet=True,
+    )
+    return replace(made, **changes)
+
+
+def told(made: World) -> list[tuple[str, str]]:
+    return [(finding.kind, finding.remedy) for finding in broken(made)]
+
+
+def test_a_world_in_order_breaks_nothing() -> None:
+    assert broken(world()) == []
+
+
+def rows(**changes: Any) -> Rows:
+    return replace(world().rows, **changes)
+
+
+BROKEN: list[tuple[World, str, str]] = [
+    (world({"blobs": {}}), kinds.BLOB_MISSING, kinds.FETCH),
+    (world({"blobs": {BLOB: 3}}), kinds.BLOB_DAMAGED, kinds.FETCH),
+    (world({"blobs": {BLOB: 4, sha256(b"x"): 1}}), kinds.BLOB_ORPHAN, kinds.REMOVE),
+    (world({"snapshots": {**LISTING.snapshots, OTHER: ""}}), kinds.SNAPSHOT_ORPHAN, kinds.REMOVE),
+    (world({"snapshots": {**LISTING.snapshots, hex_of(UPPER): ""}}), kinds.SNAPSHOT_PARENT, kinds.UNPACK),
+    (world({"snapshots": {**LISTING.snapshots, hex_of(UPPER): None}}), kinds.SNAPSHOT_PARENT, kinds.UNPACK),
+    (world(inventory={"tags": {TAG: IMAGE, parse_reference("gone:1"): BLOB}}), kinds.TAG_DANGLING, kinds.FORGET),
+    (world(inventory={"holds": {OTHER: CHAIN}}), kinds.HOLD_ORPHAN, kinds.FORGET),
+    (world(inventory={"holds": {CONTAINER: BLOB}}), kinds.HOLD_ORPHAN, ""),
+    (world(inventory={"leases": {CHAIN: 1}}), kinds.LEASE_ORPHAN, kinds.FORGET),
+    (world(cache={"key": BLOB}), kinds.CACHE_DANGLING, kinds.FORGET),
+    (world(inventory={"images": {}}), kinds.TAG_DANGLING, kinds.FORGET),
+    (world({"container_directories": frozenset()}), kinds.CONTAINER_FILES, kinds.MAKE),
+    (world({"container_directories": frozenset({CONTAINER, OTHER})}), kinds.CONTAINER_ORPHAN, kinds.REMOVE),
+    (world({"exits": frozenset({OTHER})}), kinds.CONTAINER_ORPHAN, kinds.REMOVE),
+    (world({"volumes": frozenset()}), kinds.VOLUME_MISSING, kinds.MAKE),
+    (world({"volumes": frozenset({"data", "more"})}), kinds.VOLUME_ORPHAN, ""),
+    (world({"leftovers": frozenset({"ingest/x"})}), kinds.LEFTOVER, kinds.REMOVE),
+    (world(rows=rows(addresses=(("n", "10.0.0.2", OTHER),))), kinds.ADDRESS_ORPHAN, kinds.FORGET),
+    (world(rows=rows(networks=frozenset())), kinds.ADDRESS_NETWORK, kinds.FORGET),
+    (world(rows=rows(bad_manifests=(BLOB,))), kinds.MANIFEST_DAMAGED, kinds.FORGET),
+    (world(rows=rows(complaints=("row 3 missing",))), kinds.DATABASE_DAMAGED, ""),
+    (world(rows=rows(containers=frozenset())), kinds.RECORDS_DIFFER, ""),
+    (world(inventory={"layers": {UPPER: TOP}}), kinds.LAYER_PARENT, ""),
+    (world(inventory={"layers": {CHAIN: BASE}}), kinds.IMAGE_LAYERS, ""),
+    (world(inventory={"images": {BLOB: world().images[IMAGE]}}), kinds.IMAGE_ID, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "remedy"), BROKEN, ids=[f"{kind}-{n}" for n, (_, kind, _) in enumerate(BROKEN)]
+)
+def test_what_is_broken_is_told(made: World, kind: str, remedy: str) -> None:
+    assert (kind, remedy) in told(made)
+
+
+def test_a_container_without_its_layers() -> None:
+    lost = world({"snapshots": {hex_of(CHAIN): "", CONTAINER: hex_of(UPPER)}})
+    assert told(lost) == [(kinds.CONTAINER_SNAPSHOT, kinds.UNPACK)]
+    gone = world({"snapshots": {hex_of(CHAIN): "", hex_of(UPPER): hex_of(CHAIN)}})
+    assert told(gone) == [(kinds.CONTAINER_SNAPSHOT, "")]
+    believed = replace(lost, believed=frozenset({hex_of(UPPER)}))
+    assert (kinds.SNAPSHOT_DAMAGED, kinds.UNPACK) in told(believed)
+
+
+def test_what_is_in_flight_is_left_alone() -> None:
+    """A container being made, a draft of a build, a leased layer: nothing is wrong with those."""
+    busy = world({"snapshots": {**LISTING.snapshots, OTHER: "", "e" * 64: ""}}, {"drafts": frozenset({"e" * 64})})
+    busy = replace(busy, creating=frozenset({OTHER}), is_quiet=False)
+    assert broken(busy) == []
+    assert broken(replace(world(inventory={"leases": {CHAIN: 1}}), is_quiet=False)) == []
+
+
+def test_what_came_or_went_between_the_two_looks_is_no_finding() -> None:
+    came = replace(LISTING, blobs={BLOB: 4, sha256(b"new"): 1})
+    assert broken(replace(world(), after=came)) == []
+    assert broken(replace(world(), before=replace(LISTING, blobs={}))) == []
+
+
+def test_every_kind_is_documented() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "check.md").read_text()
+    assert [kind for kind in kinds.KINDS if f"| `{kind}` |" not in page] == []
+    assert {kind for _, kind, _ in BROKEN} <= kinds.KINDS
+    assert Digest(BLOB) == BLOB
