@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 import traceback
 from collections.abc import Iterator
@@ -11,15 +12,17 @@ from dataclasses import dataclass
 from targets import SLOW_S, TARGETS, Target
 
 MAX_BYTES = 4096
+HANG_S = 10.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An input and what went wrong with it."""
+    """An input and what went wrong with it; `kind` is the same for the same fault."""
 
     target: str
     data: bytes
     why: str
+    kind: str
 
 
 def inputs(target: Target, chance: random.Random) -> Iterator[bytes]:
@@ -55,20 +58,32 @@ def changed(data: bytes, target: Target, chance: random.Random) -> bytes:
     return data[:at] + word + data[at:]
 
 
+class Hang(Exception):
+    """It did not come back."""
+
+
+def _give_up(*_: object) -> None:
+    raise Hang
+
+
 def tried(name: str, data: bytes) -> Finding | None:
     """Give one input to one target."""
     target = TARGETS[name]
     begun = time.process_time()
+    before = signal.signal(signal.SIGALRM, _give_up)
+    signal.setitimer(signal.ITIMER_REAL, HANG_S)
     try:
         target.call(data)
     except target.own:
         pass
-    except BaseException:
-        if isinstance(error := traceback.format_exc(), str) and "KeyboardInterrupt" in error.splitlines()[-1]:
-            raise
-        return Finding(name, data, error)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return Finding(name, data, traceback.format_exc(), f"{type(error).__name__} at {last.filename}:{last.lineno}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     took = time.process_time() - begun
-    return Finding(name, data, f"took {took:.1f} s of processor time") if took > SLOW_S else None
+    return Finding(name, data, f"took {took:.1f} s of processor time", "slow") if took > SLOW_S else None
 
 
 def run(name: str, *, seconds: float, seed: int, stops: bool = True) -> tuple[int, list[Finding]]:
@@ -80,7 +95,7 @@ def run(name: str, *, seconds: float, seed: int, stops: bool = True) -> tuple[in
         count += 1
         finding = tried(name, data)
         if finding is not None:
-            found.setdefault(finding.why.splitlines()[-1], finding)
+            found.setdefault(finding.kind, finding)
             if stops:
                 break
         if time.monotonic() > ends:

@@ -99,7 +99,7 @@ def _gzip_seed() -> bytes:
 
 
 def _render(template_text: str) -> object:
-    return template.Template(template_text).render({"ID": "x", "Names": ["a"], "Labels": {"k": "v"}, "Size": 3})
+    return template.Template(template_text).execute({"ID": "x", "Names": ["a"], "Labels": {"k": "v"}, "Size": 3})
 
 
 _DOCKERFILE = words(
@@ -107,7 +107,7 @@ _DOCKERFILE = words(
     ' scratch busybox a b /a . --from= --chown= --mount=type= bind cache secret,id=x <<EOF EOF <<-\'X\' X ["a","b"] $a'
     " ${a} ${a:-b} ${a#*} ${a//x/y} \\\n \n \n\n # #syntax= #escape=` ` \" ' = NONE --interval=1s 80/tcp \t \r\n"
 )
-_JSON = words('{ } [ ] : , "a" "Image" "Cmd" "HostConfig" "Labels" null true 1 -1 1e9 "\\u0000" "\\ud800" \n') + (b" ",)
+_JSON = (*words('{ } [ ] : , "a" "Image" "Cmd" "HostConfig" "Labels" null true 1 -1 1e9 "\\u0000" "\\ud800" \n'), b" ")
 _OCI = words(
     '{ } [ ] : , "schemaVersion" 2 "mediaType" "application/vnd.oci.image.manifest.v1+json" "config" "layers" "manifests"'
     ' "digest" "sha256:' + "0" * 64 + '" "size" 1 -1 "rootfs" "diff_ids" "type" "layers" "history" null "platform"'
@@ -123,7 +123,7 @@ TARGETS: Mapping[str, Target] = {
         words("$ { } a b : - + ? # ## % %% / // * [x] \\ ' \" ab \n"),
     ),
     "dockerignore": Target(
-        text(lambda t: ignore.read_ignore(t).excludes("a/b/c.txt")),
+        text(lambda t: ignore.read_ignore(t).leaves_out("a/b/c.txt")),
         words("* ** / ! a b ? [a-z] [^x] \\ \n # . .. *****a"),
     ),
     "git-address": Target(
@@ -161,7 +161,7 @@ TARGETS: Mapping[str, Target] = {
     ),
     "log-lines": Target(
         lambda data: translate(data, Wanted(timestamps=True)),
-        words("2026-11-24T04:12:36.347000000Z stdout stderr F P x \n \n\n -01:00 \0") + (b" ",),
+        (*words("2026-11-24T04:12:36.347000000Z stdout stderr F P x \n \n\n -01:00 \x00"), b" "),
     ),
     "name-query": Target(
         dns.parse,
@@ -198,16 +198,17 @@ TARGETS: Mapping[str, Target] = {
     "template": Target(
         text(_render),
         words('{{ }} {{. .ID .Names .Labels range end if else with index json printf len | ( ) " ` $x := 1 -}}'),
+        own=(template.TemplateError,),
     ),
     "json": Target(gojson.loads, _JSON),
-    "cpu-stat": Target(text(cgroups.parse_cpu_v2), words("usage_usec user_usec 1 -1 \n x") + (b" ",)),
+    "cpu-stat": Target(text(cgroups.parse_cpu_v2), (*words("usage_usec user_usec 1 -1 \n x"), b" ")),
     "io-stat": Target(
         text(lambda t: cgroups.parse_io_stat(t, ("rbytes", "wbytes"))),
-        words("8:0 rbytes=1 wbytes= = : \n 8 x") + (b" ",),
+        (*words("8:0 rbytes=1 wbytes= = : \n 8 x"), b" "),
     ),
-    "blkio": Target(text(cgroups.parse_blkio_v1), words("8:0 Read Write Total 1 -1 \n x :") + (b" ",)),
+    "blkio": Target(text(cgroups.parse_blkio_v1), (*words("8:0 Read Write Total 1 -1 \n x :"), b" ")),
     "mountinfo": Target(
-        text(cgroups.detect), words("1 2 0:1 / /sys/fs/cgroup/cpu rw - cgroup cgroup2 name=x cpu \n") + (b" ",)
+        text(cgroups.detect), (*words("1 2 0:1 / /sys/fs/cgroup/cpu rw - cgroup cgroup2 name=x cpu \n"), b" ")
     ),
     "subordinate-ids": Target(
         text(lambda t: userns.parse_ranges(t, ["root", "0"])), words("root 0 : 1 65536 -1 \n # é")

@@ -19,4 +19,7 @@ def parse_bytes(text: str) -> int:
         raise ValueError(f"invalid suffix: '{suffix}'")
     if "." not in number:
         return int(number) << (10 * _POWER[letter])
-    return int(float(number) * (1 << (10 * _POWER[letter])))
+    try:
+        return int(float(number) * (1 << (10 * _POWER[letter])))
+    except OverflowError:
+        raise ValueError(f"invalid size: '{text}'") from None

@@ -115,7 +115,7 @@ class Template:
     def at(self, node: _Node) -> str:
         """`template: name:line:column: executing "name" at <source>`."""
         line = self._text.count("\n", 0, node.at) + 1
-        column = len(self._text[self._text.rfind("\n", 0, node.at) + 1 : node.at].encode())
+        column = len(self._text[self._text.rfind("\n", 0, node.at) + 1 : node.at].encode("utf-8", "surrogateescape"))
         shown = node.source if len(node.source) <= 20 else f"{node.source[:20]}..."
         return f'template: {self._name}:{line}:{column}: executing "{self._name}" at <{shown}>'
 
@@ -263,7 +263,10 @@ class _Parser:
             end = text.find("'", at + 1)
             if end < 0:
                 raise self.template.fail(at, "unterminated character constant")
-            return _Token("const", str(ord(_unquote(f'"{text[at + 1 : end]}"'))), start), end + 1
+            character = _unquote(f'"{text[at + 1 : end]}"')
+            if len(character) != 1:
+                raise self.template.fail(at, "malformed character constant")
+            return _Token("const", str(ord(character)), start), end + 1
         if text.startswith(":=", at):
             return _Token("declare", ":=", start), at + 2
         if char in "=(),|":
@@ -278,7 +281,7 @@ class _Parser:
             while at < len(text) and text[at] in _WORD:
                 at += 1
             return _Token("var", text[start:at], start), at
-        if char.isdigit() or char in "+-.":
+        if char in "0123456789+-.":
             while at < len(text) and (text[at] in _WORD or text[at] in "+-."):
                 at += 1
             return _Token("number", text[start:at], start), at
