@@ -14,6 +14,7 @@ from tare.base.errors import InvalidArgument, NotImplementedYet
 from tare.base.reference import Reference, parse_reference
 from tare.build.cache import Budget, refuse_unknown
 from tare.engine.builds import build as building
+from tare.engine.builds import results
 from tare.engine.builds.prune import prune
 from tare.engine.builds.request import Wanted
 from tare.engine.engine import Engine
@@ -41,16 +42,23 @@ async def build_image(engine: Engine, request: Request) -> Answer:
         )
     wanted = wanted_of(query, request.headers)
     source = None if remote else aiter(request.body)
+    if query.flag("check"):
+        file = wanted.dockerfile or "Dockerfile"
+        warned = await building.check(engine, wanted, source, remote=remote)
+        return json_response(
+            {
+                "Warnings": [
+                    {"Rule": found.rule, "Message": found.text, "URL": found.url, "File": file, "Line": found.line}
+                    for found in warned
+                ]
+            }
+        )
     stream = await building.begin(engine, wanted, source, remote=remote, client_id=query.text("buildid"))
     return Stream(stream)
 
 
 def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
     """The request in our terms. Raises InvalidArgument."""
-    if query.flag("squash"):
-        raise InvalidArgument("squash is only supported with experimental mode")
-    if query.text("outputs"):
-        raise NotImplementedYet("build outputs other than an image are not served yet")
     arguments = {
         name: value for name, value in _json(query, "buildargs", dict[str, str | None]).items() if value is not None
     }
@@ -80,6 +88,8 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
         epoch_ns=int(epoch) * 1_000_000_000 if epoch else None,
         secrets=_secrets(headers),
         contexts=_contexts(query),
+        squash=query.flag("squash"),
+        is_for_output=_outputs(query),
         allowed=_allowed(query),
         credentials=_credentials(headers),
     )
@@ -99,6 +109,35 @@ def _cache_from(query: Query) -> tuple[str, ...]:
         return tuple(msgspec.json.decode((query.text("cachefrom") or "null").encode(), type=list[str] | None) or ())
     except (msgspec.MsgspecError, UnicodeError):
         raise InvalidArgument("invalid JSON in cachefrom") from None
+
+
+class _Output(msgspec.Struct):
+    """An entry of Docker's `outputs`."""
+
+    Type: str
+
+
+def _outputs(query: Query) -> bool:
+    """Whether the result is to be read, which `GET /tare/v1/builds/{id}/result` does. Raises InvalidArgument."""
+    try:
+        found = msgspec.json.decode((query.text("outputs") or "[]").encode(), type=list[_Output])
+    except (msgspec.MsgspecError, UnicodeError):
+        raise InvalidArgument("invalid JSON in outputs") from None
+    for output in found:
+        if output.Type not in results.KINDS:
+            raise InvalidArgument(
+                f"unknown type of output {output.Type[:100]!r}: use one of {', '.join(results.KINDS)}"
+            )
+    return bool(found)
+
+
+async def result(engine: Engine, request: Request) -> Answer:
+    """GET /tare/v1/builds/{id}/result: what a build made, as a tar."""
+    query = request.query
+    names = [parse_reference(text).with_default_tag() for text in query.all("name")]
+    pieces = results.result(engine, request.params["id"], query.text("type"), names=names, is_last=query.flag("last"))
+    await anext(pieces)
+    return Stream(pieces, content_type="application/x-tar")
 
 
 def _allowed(query: Query) -> frozenset[str]:

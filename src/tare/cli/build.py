@@ -138,6 +138,7 @@ def secrets_header(given: Sequence[str], environ: Mapping[str, str]) -> dict[str
 
 def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, QueryValue]:
     """The query of the request but for `dockerfile` and `remote`. Raises ValueError."""
+    from tare.cli import buildoutput
     from tare.client import gojson
 
     ulimits = sorted((ulimit(text) for text in options.many("ulimit")), key=lambda limit: str(limit["Name"]))
@@ -145,9 +146,12 @@ def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, Qu
     marked = labels([], options.many("label"))
     contexts = named_contexts(options.many("build-context"))
     network = options.text("network")
+    found = buildoutput.parse_all(options.many("output"))
+    outputs = [output for output in found if output.is_read]
+    stored = [name for output in found if not output.is_read for name in output.names]
     return {
         "version": "1",
-        "t": options.many("tag"),
+        "t": [*options.many("tag"), *stored],
         "securityopt": options.many("security-opt"),
         "extrahosts": [host_line(text) for text in options.many("add-host")],
         "q": options.on("quiet"),
@@ -158,6 +162,7 @@ def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, Qu
         "forcerm": options.on("force-rm"),
         "pull": options.on("pull"),
         "squash": options.on("squash"),
+        "check": options.on("check"),
         "isolation": options.text("isolation"),
         "networkmode": "" if network == "default" else network,
         "cpusetcpus": options.text("cpuset-cpus"),
@@ -176,6 +181,7 @@ def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, Qu
         "labels": gojson.dumps(marked) if marked else "",
         "cachefrom": gojson.dumps(options.many("cache-from")) if options.many("cache-from") else "",
         "contexts": gojson.dumps(contexts) if contexts else "",
+        "outputs": gojson.dumps([{"Type": output.kind} for output in outputs]) if outputs else "",
     }
 
 
@@ -338,7 +344,9 @@ def _forget(path: str) -> None:
 
 
 def _build(context: Context, options: flags.Options, operands: list[str]) -> int:
-    from tare.cli import buildcontext, progress, registryauth
+    import contextlib
+
+    from tare.cli import buildcontext, buildoutput, progress, registryauth
 
     query = query_of(options, context.environ)
     headers = secrets_header(options.many("secret"), context.environ)
@@ -350,17 +358,45 @@ def _build(context: Context, options: flags.Options, operands: list[str]) -> int
     for text in wrong:
         context.error(f"WARNING: {text}")
     headers |= credentials
+    if options.on("check"):
+        return _check(context, query, headers, pieces)
     quiet = options.on("quiet")
-    if pieces is None:
-        answer = context.client.request("POST", "/build", query=query, headers=headers)
-        _record(options, _show(context, answer.documents(), quiet=quiet))
-        return exits.OK
-    if options.on("compress"):
-        pieces = buildcontext.compressed(pieces)
-    meter = progress.Meter("build context", total=None, wanted=not quiet)
-    stream = buildcontext.Stream(pieces, meter.add)
-    _record(options, _send(context, query, headers, stream, meter, quiet=quiet))
+    outputs = buildoutput.parse_all(options.many("output"))
+    with contextlib.ExitStack() as stack:
+        if any(output.dest == "-" for output in outputs):  # stdout is the result's
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        if pieces is None:
+            answer = context.client.request("POST", "/build", query=query, headers=headers)
+            image = _show(context, answer.documents(), quiet=quiet)
+        else:
+            if options.on("compress"):
+                pieces = buildcontext.compressed(pieces)
+            meter = progress.Meter("build context", total=None, wanted=not quiet)
+            stream = buildcontext.Stream(pieces, meter.add)
+            image = _send(context, query, headers, stream, meter, quiet=quiet)
+    buildoutput.fetch(context, image, outputs, tags=options.many("tag"))
+    _record(options, image)
     return exits.OK
+
+
+def _check(
+    context: Context, query: dict[str, QueryValue], headers: dict[str, str], pieces: Iterator[bytes] | None
+) -> int:
+    """--check: print what is unwise; 1 if anything is, as with buildx."""
+    from tare.cli import buildcontext
+
+    stream = buildcontext.Stream(pieces) if pieces is not None else None
+    found = context.client.request("POST", "/build", query=query, headers=headers, upload=stream).json()
+    warnings: Any = found["Warnings"] if isinstance(found, dict) else []
+    if not warnings:
+        context.line("Check complete, no warnings found.")
+        return exits.OK
+    many = "1 warning has" if len(warnings) == 1 else f"{len(warnings)} warnings have"
+    context.line(f"Check complete, {many} been found!")
+    for warned in warnings:
+        context.line(f"\nWARNING: {warned['Rule']} - {warned['URL']}\n{warned['Message']}")
+        context.line(f"{warned['File']}:{warned['Line']}")
+    return exits.FAILED
 
 
 def _send(
@@ -403,6 +439,7 @@ BUILD = flags.Command(
         Flag("build-context", "", LIST, f"A further context, NAME={_IMAGE_SCHEME}REFERENCE", group=_BEYOND),
         Flag("cache-from", "", STRINGS, "Take steps over from these images"),
         Flag("cgroup-parent", "", STRING, "Parent of the control groups of RUN", group=_LIMITS),
+        Flag("check", "", BOOL, "Say what is unwise in the Dockerfile and build nothing", group=_BEYOND),
         Flag("compress", "", BOOL, "Send the context compressed with gzip"),
         Flag("cpu-period", "", INT, "Length of a CPU period in microseconds", group=_LIMITS),
         Flag("cpu-quota", "", INT, "CPU time in a period in microseconds", group=_LIMITS),
@@ -421,6 +458,7 @@ BUILD = flags.Command(
         Flag("network", "", STRING, "Network of RUN: a name, host, none, container:NAME", default="default"),
         Flag("no-cache", "", BOOL, "Do every step anew"),
         Flag("no-cache-filter", "", STRINGS, "Do every step of these stages anew", group=_BEYOND),
+        Flag("output", "o", LIST, "Where the result goes: DIR, or type=local|tar|oci|docker,dest=PATH", group=_BEYOND),
         Flag("platform", "", STRING, "Build for this platform, os/architecture[/variant]"),
         Flag("pull", "", BOOL, "Look for newer versions of the images it starts from"),
         Flag("quiet", "q", BOOL, "Print the image's id only"),

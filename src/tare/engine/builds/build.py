@@ -6,8 +6,10 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -15,18 +17,23 @@ from tare.aio.tasks import finish, spawn
 from tare.aio.threads import in_thread
 from tare.base import clock
 from tare.base.clock import Nanos, rfc3339nano
-from tare.base.errors import TareError
+from tare.base.digest import sha256
+from tare.base.errors import InvalidArgument, NotFound, TareError
 from tare.base.ids import random_id
 from tare.build import evaluate
 from tare.build.evaluate import Given
 from tare.build.evaluate import Platform as BuildPlatform
 from tare.build.gitref import parse_git
 from tare.build.instructions import Program, needed, parse_program, sources_of
+from tare.build.lint import Warned, lint, read_settings, refuse
+from tare.build.squash import squashed_history
 from tare.drivers import trees
+from tare.engine.builds import results
 from tare.engine.builds.cachefrom import cache_sources
 from tare.engine.builds.context import Context, receive
 from tare.engine.builds.repository import fetch
 from tare.engine.builds.request import Build, StepFailed, Wanted
+from tare.engine.builds.squash import squashed
 from tare.engine.builds.stages import Stages, Standing
 from tare.engine.engine import Engine
 from tare.images.documents import config_document, host_architecture, parse_platform
@@ -40,6 +47,8 @@ from tare.wire.jsonmessage import failure, message
 log = logging.getLogger(__name__)
 
 _QUEUE_HIGH, _QUEUE_LOW = 1000, 500  # messages: past the first a step's output waits for the client
+
+CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 
 _running: dict[str, asyncio.Task[None]] = {}
 """Builds by the id their client gave them, for `cancel`."""
@@ -107,15 +116,6 @@ def _plan(dockerfile: bytes, wanted: Wanted) -> _Plan:
     return _Plan(program, given, arguments, bases, needed(program, wanted.target, bases))
 
 
-def _planned(context: Context, wanted: Wanted) -> _Plan:
-    """The plan of a context, which is closed when there is none."""
-    try:
-        return _plan(context.dockerfile, wanted)
-    except BaseException:
-        context.spool.close()
-        raise
-
-
 async def begin(
     engine: Engine, wanted: Wanted, source: AsyncIterator[bytes] | None, *, remote: str = "", client_id: str = ""
 ) -> BuildStream:
@@ -124,33 +124,94 @@ async def begin(
     source: the context as a tar, None when `remote`, a URL or a git repository, has it. Raises InvalidArgument (DockerfileError with the
     line), NotFound (no Dockerfile), Unavailable. Nothing is left when it raises.
     """
-    build_id = random_id()
-    directory = engine.settings.data_root / "builds" / build_id
-    directory.mkdir(mode=0o700, parents=True)
+    build_id, directory = _place(engine)
     try:
-        options = engine.images.options
-        git = parse_git(remote) if source is None else None
-        if git is not None:
-            place = directory / "git"
-            place.mkdir(mode=0o700)
-            fd = await fetch(git, place, allow_private=options.allow_private_sources)
-            try:
-                source = engine.archiver.pack_chunks(fd)
-                context = await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile)
-            finally:
-                os.close(fd)
-            return BuildStream(_Work(engine, wanted, build_id, context, _planned(context, wanted)), client_id)
-        if source is None:
-            response = await in_thread(lambda: open_url(remote, allow_private=options.allow_private_sources))
-            source = url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
-        context = await receive(
-            engine.archiver, directory, source, dockerfile=wanted.dockerfile, is_remote=bool(remote)
-        )
-        plan = _planned(context, wanted)
+        context, plan, warned = await _understood(engine, wanted, source, remote, directory)
     except BaseException:
         trees.discard(directory)
         raise
-    return BuildStream(_Work(engine, wanted, build_id, context, plan), client_id)
+    return BuildStream(_Work(engine, wanted, build_id, context, plan, warned), client_id)
+
+
+async def check(
+    engine: Engine, wanted: Wanted, source: AsyncIterator[bytes] | None, *, remote: str = ""
+) -> list[Warned]:
+    """What is unwise in the Dockerfile; nothing is built. Raises as `begin`."""
+    _, directory = _place(engine)
+    try:
+        context, _, warned = await _understood(engine, wanted, source, remote, directory, is_check=True)
+        context.spool.close()
+        return warned
+    finally:
+        trees.discard(directory)
+
+
+def _place(engine: Engine) -> tuple[str, Path]:
+    """An ID for a build, and its directory."""
+    build_id = random_id()
+    directory = engine.settings.data_root / "builds" / build_id
+    directory.mkdir(mode=0o700, parents=True)
+    return build_id, directory
+
+
+async def _understood(
+    engine: Engine,
+    wanted: Wanted,
+    source: AsyncIterator[bytes] | None,
+    remote: str,
+    directory: Path,
+    *,
+    is_check: bool = False,
+) -> tuple[Context, _Plan, list[Warned]]:
+    """The context, the plan, and what is unwise in it. The context is closed when this raises."""
+    context = await _received(engine, wanted, source, remote, directory)
+    try:
+        plan = _plan(context.dockerfile, wanted)
+        settings = read_settings(
+            wanted.arguments.get(CHECK_ARGUMENT, plan.program.dockerfile.directives.get("check", ""))
+        )
+        warned = lint(
+            plan.program,
+            context.dockerfile.decode("utf-8", "replace"),
+            plan.given,
+            environment_of=partial(_environment, engine, wanted),
+            is_ignored=context.ignore.leaves_out,
+            settings=settings,
+        )
+        if settings.is_error and not is_check:
+            refuse(warned)
+        return context, plan, warned
+    except BaseException:
+        context.spool.close()
+        raise
+
+
+def _environment(engine: Engine, wanted: Wanted, name: str) -> list[str] | None:
+    """The environment of an image that is here."""
+    try:
+        return engine.images.resolve(wanted.contexts.get(name, name)).config.Env or []
+    except (NotFound, InvalidArgument):
+        return None
+
+
+async def _received(
+    engine: Engine, wanted: Wanted, source: AsyncIterator[bytes] | None, remote: str, directory: Path
+) -> Context:
+    options = engine.images.options
+    git = parse_git(remote) if source is None else None
+    if git is not None:
+        place = directory / "git"
+        place.mkdir(mode=0o700)
+        fd = await fetch(git, place, allow_private=options.allow_private_sources)
+        try:
+            source = engine.archiver.pack_chunks(fd)
+            return await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile)
+        finally:
+            os.close(fd)
+    if source is None:
+        response = await in_thread(lambda: open_url(remote, allow_private=options.allow_private_sources))
+        source = url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
+    return await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile, is_remote=bool(remote))
 
 
 @dataclass(slots=True)
@@ -162,6 +223,7 @@ class _Work:
     build_id: str
     context: Context
     plan: _Plan
+    warned: list[Warned] = field(default_factory=list)
     messages: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     has_room: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -243,6 +305,9 @@ class _Work:
             unused = build.given.unused()
             if unused:
                 self.tell(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
+            file = self.wanted.dockerfile or "Dockerfile"
+            for found in self.warned:
+                self.tell(f"[Warning] {found.rule}: {found.text} ({file}:{found.line})\n")
             image = await self._image(build, result)
             if build.pending:
                 await asyncio.gather(*build.pending)
@@ -267,15 +332,34 @@ class _Work:
         platform = parse_platform(self.wanted.platform)
         if base is not None:
             platform = (base.document.os, base.document.architecture, base.document.variant)
-        raw = config_document(
-            config,
-            created=rfc3339nano(created),
-            layers=layers,
-            history=list(result.history),
-            platform=platform,
-            author=result.state.author,
-        )
-        return await build.engine.images.add_image(raw, layers, references=self.wanted.tags)
+        images = build.engine.images
+
+        def document(history: Sequence[dict[str, object]]) -> bytes:
+            return config_document(
+                config,
+                created=rfc3339nano(created),
+                layers=layers,
+                history=list(history),
+                platform=platform,
+                author=result.state.author,
+            )
+
+        raw = document(result.history)
+        kept = len(base.layers) if base is not None else 0
+        if self.wanted.squash and len(layers) - kept > 1:
+            whole = sha256(raw)
+            layers = await squashed(build, layers, kept=kept)
+            before = len(base.document.history or ()) if base is not None else 0
+            raw = document(
+                squashed_history(
+                    result.history, kept=before, image=whole, base=base.id if base else "", created=rfc3339nano(created)
+                )
+            )
+        is_new = images.find(sha256(raw)) is None
+        image = await images.add_image(raw, layers, references=self.wanted.tags)
+        if self.wanted.is_for_output and not self.wanted.tags:
+            results.hold(image, is_new=is_new)
+        return image
 
     async def _clear(self, build: Build) -> None:
         """Take away what the build had; what it made is recorded first, so that it is found again."""
@@ -312,4 +396,4 @@ def sweep(engine: Engine) -> None:
         (engine.settings.data_root / "builds").mkdir(mode=0o700)
 
 
-__all__ = ["BuildStream", "begin", "cancel", "sweep"]
+__all__ = ["BuildStream", "begin", "cancel", "check", "sweep"]

@@ -43,6 +43,8 @@ class Wanted:
     epoch_ns: int | None = None
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, str] = field(default_factory=dict)
+    squash: bool = False
+    is_for_output: bool = False  # who asks reads the result (results.py) and wants no image kept that has no name
     allowed: frozenset[str] = frozenset()  # entitlements: `security.insecure`, `network.host`
     credentials: Callable[[Reference], Credentials] = field(repr=False, default=lambda _: Credentials())
 

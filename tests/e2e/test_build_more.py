@@ -1,0 +1,210 @@
+"""Outputs, squashing, contexts and caches of builds, by the API and by both command lines.
+
+Exercises engine/builds/results and engine/builds/squash with a real engine.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tare.testing.daemon import Daemon
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def own(scratch: Path, rootfs_tar: bytes) -> Iterator[Daemon]:
+    """An engine of its own: what builds leave is counted."""
+    engine = Daemon(scratch / "more", bridge="ttbmr0", source=REPOSITORY / "src", arguments=["--allow-private-sources"])
+    engine.start()
+    try:
+        engine.import_image("busybox:latest", rootfs_tar, changes=['CMD ["sh"]'])
+        yield engine
+    finally:
+        engine.destroy()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(own: Daemon) -> Iterator[None]:
+    """No test leaves containers, contexts, unfinished layers or mounts."""
+    yield
+    assert own.json("GET", "/containers/json?all=1") == []
+    assert os.listdir(own.data_root / "builds") == []
+    assert os.listdir(own.data_root / "ingest") == []
+    assert str(own.data_root) not in Path("/proc/self/mountinfo").read_text()
+
+
+def tare(
+    engine: Daemon, *words: str, text: str | None = None, environ: dict[str, str] | None = None, code: int = 0
+) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tare.cli", "-H", engine.host, *words],
+        input=(text or "").encode(),
+        capture_output=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "DOCKER_CONFIG": "/nonexistent", **(environ or {})},
+    )
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def write(place: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return place
+
+
+def api_build(engine: Daemon, files: dict[str, str], **query: Any) -> list[dict[str, Any]]:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    headers = {"Content-Type": "application/x-tar"}
+    _, body = engine.request("POST", f"/v1.51/build?{urlencode(query)}", body=out.getvalue(), headers=headers)
+    return [json.loads(line) for line in body.splitlines() if line.strip()]
+
+
+def images(engine: Daemon) -> set[str]:
+    return {image["Id"] for image in engine.json("GET", "/images/json?all=1")}
+
+
+# -- outputs
+
+
+def test_the_files_of_a_build_come_out_and_no_image_stays(own: Daemon, tmp_path: Path) -> None:
+    before = images(own)
+    where = str(write(tmp_path / "c", {"Dockerfile": "FROM scratch\nCOPY a b /d/\n", "a": "1", "b": "2"}))
+    tare(own, "build", "-o", str(tmp_path / "out"), "-o", f"type=tar,dest={tmp_path}/x.tar", where)
+    assert (tmp_path / "out/d/a").read_text() == "1"
+    with tarfile.open(tmp_path / "x.tar") as archive:
+        assert {name.removeprefix("./") for name in archive.getnames()} >= {"d", "d/a", "d/b"}
+    assert images(own) == before
+    done = tare(own, "build", "-o", "-", where)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        assert "d/b" in {name.removeprefix("./") for name in archive.getnames()}
+    assert b"Successfully built" in done.stderr
+    assert images(own) == before
+
+
+def test_archives_of_the_image_load_again(own: Daemon, tmp_path: Path) -> None:
+    where = str(write(tmp_path / "c", {"Dockerfile": "FROM busybox\nRUN echo x > /x\n"}))
+    oci, docker = tmp_path / "oci.tar", tmp_path / "docker.tar"
+    tare(
+        own, "build", "-o", f"type=oci,dest={oci}", "-o", f"type=docker,dest={docker},name=out:1",
+        "--iidfile", str(tmp_path / "id"), where,
+    )  # fmt: skip
+    image = (tmp_path / "id").read_text()
+    assert image not in images(own)
+    with tarfile.open(oci) as archive:
+        assert "manifest.json" not in archive.getnames()
+        index = archive.extractfile("index.json")
+        assert index is not None
+        assert len(json.load(index)["manifests"]) == 1
+    tare(own, "load", "-i", str(docker))
+    assert own.json("GET", "/images/out:1/json")["Id"] == image
+    own.request("DELETE", "/images/out:1?force=1")
+    tare(own, "load", "-i", str(oci))
+    assert image in images(own)
+    tare(own, "build", "-o", f"type=local,dest={tmp_path}/o", where)
+    assert image in images(own), "an image that was there before is not the build's to remove"
+    own.request("DELETE", f"/images/{image}?force=1")
+
+
+def test_results_are_refused_with_a_reason(own: Daemon, tmp_path: Path) -> None:
+    status, body = own.request("GET", "/tare/v1/builds/sha256:0000/result?type=tar")
+    assert (status, b"No such image" in body) == (404, True)
+    image = own.json("GET", "/images/busybox/json")["Id"]
+    status, body = own.request("GET", f"/tare/v1/builds/{image}/result?type=zip&last=1")
+    assert (status, b"local, tar, oci, docker" in body) == (400, True)
+    said = api_build(own, {"Dockerfile": "FROM scratch\n"}, outputs='[{"Type":"zip"}]')
+    assert "unknown type of output" in said[0]["message"]
+    where = str(write(tmp_path / "c", {"Dockerfile": "FROM busybox\nRUN exit 4\n"}))
+    tare(own, "build", "-o", str(tmp_path / "out"), where, code=4)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_stock_command_line_still_builds_after_all(own: Daemon, tmp_path: Path) -> None:
+    where = str(write(tmp_path / "c", {"Dockerfile": "FROM busybox\nMAINTAINER me\n"}))
+    done = subprocess.run(
+        ["docker", "-H", own.host, "build", "-t", "one:1", "-t", "two:2", "--label", "a=b",
+         "--iidfile", str(tmp_path / "id"), where],
+        env={**os.environ, "DOCKER_BUILDKIT": "0", "DOCKER_CONFIG": "/nonexistent"},
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    image = own.json("GET", "/images/one:1/json")
+    assert image["Id"] == own.json("GET", "/images/two:2/json")["Id"] == (tmp_path / "id").read_text()
+    assert image["Config"]["Labels"] == {"a": "b"}
+    for name in ("one:1", "two:2"):
+        own.request("DELETE", f"/images/{name}")
+
+
+# -- one layer
+
+
+def test_squashed_layers_are_one_and_hold_the_same_files(own: Daemon, tmp_path: Path) -> None:
+    files = {
+        "Dockerfile": "FROM under\n"
+        "RUN mkdir /d && echo secret > /d/gone && echo 1 > /d/stays && ln /d/stays /d/again && rm -r /low\n"
+        "RUN rm /d/gone && mkdir /low && echo new > /low/new\n"
+        "COPY a /d/\n",
+        "a": "a",
+    }
+    under = {"Dockerfile": "FROM busybox\nRUN mkdir /low && echo old > /low/old\n"}
+    tare(own, "build", "-q", "-t", "under", str(write(tmp_path / "under", under)))
+    where = str(write(tmp_path / "c", files))
+    tare(own, "build", "-q", "-t", "whole", where)
+    tare(own, "build", "-q", "-t", "flat", "--squash", where)
+    base = own.json("GET", "/images/under/json")
+    whole, flat = (own.json("GET", f"/images/{name}/json") for name in ("whole", "flat"))
+    assert len(flat["RootFS"]["Layers"]) == len(base["RootFS"]["Layers"]) + 1
+    history = own.json("GET", "/images/flat/history")
+    assert history[0]["Comment"] == f"merge {whole['Id']} to {base['Id']}"
+    assert not tare(own, "diff", "whole", "flat").stdout
+    listing = tare(own, "run", "--rm", "flat", "sh", "-c", "ls /d; ls /low; stat -c %h /d/stays").stdout.split()
+    assert listing == [b"a", b"again", b"stays", b"new", b"2"]
+    for name in ("whole", "flat", "under"):
+        own.request("DELETE", f"/images/{name}?force=1")
+
+
+# -- what is unwise
+
+
+def test_a_check_builds_nothing_and_a_build_says_the_same(own: Daemon, tmp_path: Path) -> None:
+    before = images(own)
+    text = "FROM busybox AS Big\nRUN exit 3\nCMD $HOME $NOTHING\nCOPY $NOTHING/a /\n"
+    where = str(write(tmp_path / "c", {"Dockerfile": text, ".dockerignore": "b\n"}))
+    said = tare(own, "build", "--check", where, code=1).stdout.decode()
+    assert "Check complete, 3 warnings have been found!" in said
+    assert "WARNING: StageNameCasing - https://" in said
+    assert "Usage of undefined variable '$NOTHING'\nDockerfile:4\n" in said
+    assert images(own) == before
+    well = str(write(tmp_path / "w", {"Dockerfile": "FROM busybox\n"}))
+    assert tare(own, "build", "--check", well).stdout == b"Check complete, no warnings found.\n"
+    told = api_build(own, {"Dockerfile": "FROM busybox\nMAINTAINER me\n"})
+    text = "".join(message.get("stream", "") for message in told)
+    rule = (
+        "[Warning] MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label (Dockerfile:2)\n"
+    )
+    assert f"{rule}Successfully built" in text
+    refused = api_build(own, {"Dockerfile": "# check=error=true\nFROM busybox\nMAINTAINER me\n"})
+    assert refused == [{"message": "lint violation found for rules: MaintainerDeprecated"}]
+    made = next(message["aux"]["ID"] for message in told if "aux" in message)
+    own.request("DELETE", f"/images/{made}?force=1")
