@@ -208,3 +208,65 @@ def test_a_check_builds_nothing_and_a_build_says_the_same(own: Daemon, tmp_path:
     assert refused == [{"message": "lint violation found for rules: MaintainerDeprecated"}]
     made = next(message["aux"]["ID"] for message in told if "aux" in message)
     own.request("DELETE", f"/images/{made}?force=1")
+
+
+# -- further contexts, caches that begin with files, agents
+
+
+def test_directories_and_images_are_further_contexts(own: Daemon, tmp_path: Path) -> None:
+    write(tmp_path / "lib", {"a.txt": "from lib\n", "no.txt": "x", ".dockerignore": "no.txt\n"})
+    os.link(tmp_path / "lib/a.txt", tmp_path / "lib/b.txt")
+    text = (
+        "FROM scratch AS stage\nCOPY absent /\n"
+        "FROM base\nCOPY --from=lib . /lib/\nCOPY --from=stage a.txt /stage\n"
+        "RUN --mount=from=lib,target=/m cat /m/a.txt /lib/b.txt /stage; ls -A /lib; ! ls -d /.tare*\n"
+        "COPY . /own/\nRUN ls -A /own\n"
+    )
+    where = str(write(tmp_path / "c", {"Dockerfile": text}))
+    words = [
+        "build", "--build-context", f"lib={tmp_path}/lib", "--build-context", f"stage={tmp_path}/lib",
+        "--build-context", "base=docker-image://busybox", "--output", f"type=tar,dest={tmp_path}/t", where,
+    ]  # fmt: skip
+    said = tare(own, *words).stdout.decode()
+    assert "from lib\nfrom lib\nfrom lib\n" in said
+    assert ".dockerignore\na.txt\nb.txt\n" in said
+    assert "Running in" in said
+    assert tare(own, *words).stdout.decode().count("Using cache") == 5
+    (tmp_path / "lib/a.txt").write_text("changed\n")
+    assert "changed\nchanged\nchanged\n" in tare(own, *words).stdout.decode()
+    files = str(write(tmp_path / "f", {"Dockerfile": "FROM lib\n"}))
+    wrong = tare(own, "build", "--build-context", f"lib={tmp_path}/lib", files, code=1)
+    assert b"files, not an image" in wrong.stderr
+
+
+def test_a_cache_mount_begins_with_the_files_of_a_stage(own: Daemon) -> None:
+    text = (
+        "FROM busybox AS seed\nRUN mkdir -p /s/d && echo {0} > /s/d/x\nFROM busybox\n"
+        "RUN --mount=type=cache,target=/c,from=seed,source=/s,uid=7,mode=0700 "
+        "cat /c/d/x && stat -c %u:%a /c && echo more >> /c/d/x\n"
+    )
+    for seed, expected in (("one", "one\n7:700"), ("one", "one\nmore\n7:700"), ("two", "two\n7:700")):
+        said = api_build(own, {"Dockerfile": text.format(seed)}, nocachefilter="1", outputs='[{"Type":"tar"}]')
+        told = "".join(message.get("stream", "") for message in said)
+        assert expected in told, told
+        image = next(message["aux"]["ID"] for message in said if "aux" in message)
+        own.request("GET", f"/tare/v1/builds/{image}/result?type=tar&last=1")
+
+
+def test_a_step_reaches_the_agent_and_the_key_is_nowhere(own: Daemon, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "the-key", "-f", str(key)], check=True)
+    text = (
+        "FROM busybox\n"
+        "RUN --mount=type=ssh,required=true,uid=5 stat -c %u:%a $SSH_AUTH_SOCK && test -S /run/buildkit/ssh_agent.0\n"
+        'RUN test -z "$SSH_AUTH_SOCK" && ! test -S /run/buildkit/ssh_agent.0\n'
+    )
+    where = str(write(tmp_path / "c", {"Dockerfile": text}))
+    said = tare(own, "build", "--ssh", f"default={key}", "-o", f"type=tar,dest={tmp_path}/t", where).stdout
+    assert b"5:600\n" in said
+    assert key.read_text() not in said.decode()
+    missing = tare(own, "build", where, "--no-cache", code=1)
+    assert b"ssh agent default: not found: give it with --ssh default" in missing.stderr
+    status, body = own.request("POST", "/v1.51/build", body=b"", headers={"X-Tare-Ssh": "eyJhIjoiL2V0Yy9wYXNzd2QifQ"})
+    assert (status, b"is no socket" in body) == (400, True)
+    assert not list((own.exec_root / "builds").glob("*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,8 +14,8 @@ from tare.base import clock
 from tare.base.errors import InvalidArgument, NotImplementedYet
 from tare.base.reference import Reference, parse_reference
 from tare.build.cache import Budget, refuse_unknown
+from tare.engine.builds import agents, results
 from tare.engine.builds import build as building
-from tare.engine.builds import results
 from tare.engine.builds.prune import prune
 from tare.engine.builds.request import Wanted
 from tare.engine.engine import Engine
@@ -27,6 +28,9 @@ from tare.wire.filters import parse_filters
 T = TypeVar("T")
 
 _HUB = "https://index.docker.io/v1/"
+_LOCAL = "local:"
+_PREFIX = re.compile(r"\.[A-Za-z0-9-]{1,100}\Z")  # a hidden directory at the top of the tar
+_REMOTE = ("http://", "https://", "git://", "git@", "ssh://", "github.com/")
 _MAX_SECRETS = 64 * 1024
 _ENTITLEMENTS = frozenset({"network.host", "security.insecure"})
 
@@ -41,6 +45,8 @@ async def build_image(engine: Engine, request: Request) -> Answer:
             hint="use the classic endpoint: DOCKER_BUILDKIT=0; it takes the whole Dockerfile language",
         )
     wanted = wanted_of(query, request.headers)
+    if wanted.agents and not request.user.startswith("uid="):
+        raise InvalidArgument("ssh agents are served to clients of the engine's unix socket only")
     source = None if remote else aiter(request.body)
     if query.flag("check"):
         file = wanted.dockerfile or "Dockerfile"
@@ -65,6 +71,7 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
     epoch = arguments.get("SOURCE_DATE_EPOCH", "")
     if epoch and not epoch.isdecimal():
         raise InvalidArgument(f"invalid SOURCE_DATE_EPOCH: {epoch[:100]}")
+    images, local, remote = _contexts(query)
     tags: list[Reference] = []
     for text in query.all("t"):
         reference = parse_reference(text)
@@ -87,7 +94,10 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
         cache_from=_cache_from(query),
         epoch_ns=int(epoch) * 1_000_000_000 if epoch else None,
         secrets=_secrets(headers),
-        contexts=_contexts(query),
+        contexts=images,
+        local_contexts=local,
+        remote_contexts=remote,
+        agents=_agents(headers),
         squash=query.flag("squash"),
         is_for_output=_outputs(query),
         allowed=_allowed(query),
@@ -148,9 +158,37 @@ def _allowed(query: Query) -> frozenset[str]:
     return found
 
 
-def _contexts(query: Query) -> dict[str, str]:
-    found = _json(query, "contexts", dict[str, str])
-    return {name: text.removeprefix("docker-image://") for name, text in found.items()}
+def _contexts(query: Query) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Further contexts: images, directories of the build's own tar, and what is fetched. Raises InvalidArgument."""
+    images: dict[str, str] = {}
+    local: dict[str, str] = {}
+    remote: dict[str, str] = {}
+    for name, text in _json(query, "contexts", dict[str, str]).items():
+        if text.startswith(_LOCAL):
+            if not _PREFIX.match(text.removeprefix(_LOCAL)):
+                raise InvalidArgument(f"invalid place of the context {name[:100]!r} in the tar")
+            local[name] = text.removeprefix(_LOCAL)
+        elif text.startswith("oci-layout://"):
+            raise InvalidArgument(f"context {name[:100]!r}: an OCI layout is not served: load it and name the image")
+        elif text.startswith(_REMOTE):
+            remote[name] = text
+        else:
+            images[name] = text.removeprefix("docker-image://")
+    return images, local, remote
+
+
+def _agents(headers: Mapping[str, str]) -> dict[str, str]:
+    """Sockets of agents by id. Raises InvalidArgument for what is none."""
+    text = headers.get("x-tare-ssh", "")
+    if not text:
+        return {}
+    try:
+        found = {str(name): str(path) for name, path in dict(_decoded(text)).items()}
+    except (ValueError, TypeError):
+        raise InvalidArgument("the ssh agents of the build cannot be read") from None
+    for name, path in found.items():
+        agents.check_socket(name, path)
+    return found
 
 
 def _host(query: Query) -> HostConfig:

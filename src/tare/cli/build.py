@@ -17,6 +17,7 @@ from tare.cli.mountspec import ulimit
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import ExitStack
     from typing import Any
 
     from tare.cli.buildcontext import Stream
@@ -59,20 +60,83 @@ def build_args(given: Sequence[str], environ: Mapping[str, str]) -> dict[str, st
     return dict(sorted(found.items()))
 
 
-def named_contexts(given: Sequence[str]) -> dict[str, str]:
-    """--build-context NAME=docker-image://REFERENCE as name to reference. Raises ValueError for any other kind."""
+def named_contexts(given: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """--build-context NAME=DIRECTORY, docker-image://REFERENCE or URL: what the query says, and what is sent.
+
+    The second is directories by the prefix their files have in the tar. Raises ValueError.
+    """
+    import os
+    import secrets
+
+    from tare.cli.buildcontext import is_remote
+
     found: dict[str, str] = {}
+    sent: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not name or not equals or not value:
             raise ValueError(f"invalid context value: {text}, expected key=value")
-        if not value.startswith(_IMAGE_SCHEME) or value == _IMAGE_SCHEME:
-            raise ValueError(
-                f"--build-context {text}: only images can be named so far, as {name}={_IMAGE_SCHEME}REFERENCE;"
-                " copy the files of a directory into the build's own context"
-            )
-        found[name] = value.removeprefix(_IMAGE_SCHEME)
-    return dict(sorted(found.items()))
+        if value.startswith("oci-layout://"):
+            raise ValueError(f"--build-context {text}: load the layout and name the image, as {_IMAGE_SCHEME}REFERENCE")
+        if value.startswith(_IMAGE_SCHEME) or is_remote(value):
+            if value == _IMAGE_SCHEME:
+                raise ValueError(f"invalid context value: {text}, expected {_IMAGE_SCHEME}REFERENCE")
+            found[name] = value.removeprefix(_IMAGE_SCHEME)
+        elif os.path.isdir(value):
+            prefix = f".tare-context-{secrets.token_hex(8)}"
+            found[name] = f"local:{prefix}"
+            sent[prefix] = value
+        else:
+            raise ValueError(f"--build-context {text}: {value} is no directory")
+    return dict(sorted(found.items())), sent
+
+
+def agents_of(given: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """--ssh `ID[=SOCKET|KEY[,KEY]]`: sockets by id, and keys by id for which an agent is still to be started.
+
+    Without a path the agent of this shell is meant. Raises ValueError.
+    """
+    import os
+    import stat
+
+    sockets: dict[str, str] = {}
+    keys: dict[str, list[str]] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        name = name or "default"
+        if name in sockets or name in keys:
+            raise ValueError(f"invalid duplicate ID {name}")
+        paths = [path for path in value.split(",") if path] or [environ.get("SSH_AUTH_SOCK", "")]
+        if paths == [""]:
+            raise ValueError(f"--ssh {text}: the environment has no SSH_AUTH_SOCK: name a socket or a key")
+        try:
+            kinds = [stat.S_ISSOCK(os.stat(path).st_mode) for path in paths]
+        except OSError as error:
+            raise ValueError(f"--ssh {text}: {error.filename}: {(error.strerror or '').lower()}") from None
+        if any(kinds) and len(paths) > 1:
+            raise ValueError(f"--ssh {text}: either one socket or keys")
+        if kinds[0]:
+            sockets[name] = os.path.abspath(paths[0])
+        else:
+            keys[name] = [os.path.abspath(path) for path in paths]
+    return sockets, keys
+
+
+def ssh_header(context: Context, options: flags.Options, stack: ExitStack) -> dict[str, str]:
+    """The header with the sockets of all agents; those for keys live as long as the stack. Raises Exit, ValueError."""
+    import base64
+
+    from tare.cli import sshagent
+    from tare.client import gojson
+
+    if not options.many("ssh"):
+        return {}
+    if not context.client.host.path:
+        raise exits.Exit(exits.FAILED, "--ssh is served over the engine's own unix socket only, not over the network")
+    sockets, keys = agents_of(options.many("ssh"), context.environ)
+    for name, paths in keys.items():
+        sockets[name] = stack.enter_context(sshagent.with_keys(paths))
+    return {"X-Tare-Ssh": base64.urlsafe_b64encode(gojson.dumps(dict(sorted(sockets.items()))).encode()).decode()}
 
 
 def read_secret(text: str, environ: Mapping[str, str]) -> tuple[str, bytes]:
@@ -136,15 +200,16 @@ def secrets_header(given: Sequence[str], environ: Mapping[str, str]) -> dict[str
     return {"X-Tare-Secrets": header}
 
 
-def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, QueryValue]:
-    """The query of the request but for `dockerfile` and `remote`. Raises ValueError."""
+def query_of(
+    options: flags.Options, environ: Mapping[str, str], contexts: Mapping[str, str] | None = None
+) -> dict[str, QueryValue]:
+    """The query of the request but for `dockerfile` and `remote`. contexts: from `named_contexts`. Raises ValueError."""
     from tare.cli import buildoutput
     from tare.client import gojson
 
     ulimits = sorted((ulimit(text) for text in options.many("ulimit")), key=lambda limit: str(limit["Name"]))
     arguments = build_args(options.many("build-arg"), environ)
     marked = labels([], options.many("label"))
-    contexts = named_contexts(options.many("build-context"))
     network = options.text("network")
     found = buildoutput.parse_all(options.many("output"))
     outputs = [output for output in found if output.is_read]
@@ -180,7 +245,7 @@ def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, Qu
         "buildargs": gojson.dumps(arguments) if arguments else "",
         "labels": gojson.dumps(marked) if marked else "",
         "cachefrom": gojson.dumps(options.many("cache-from")) if options.many("cache-from") else "",
-        "contexts": gojson.dumps(contexts) if contexts else "",
+        "contexts": gojson.dumps(dict(contexts)) if contexts else "",
         "outputs": gojson.dumps([{"Type": output.kind} for output in outputs]) if outputs else "",
     }
 
@@ -188,18 +253,25 @@ def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, Qu
 # -- what is sent
 
 
-def prepare(where: str, file: str) -> tuple[Iterator[bytes] | None, str, str]:
-    """The context: (its tar or None, the query's `dockerfile`, the query's `remote`). Raises Exit."""
+def prepare(where: str, file: str, named: Mapping[str, str] | None = None) -> tuple[Iterator[bytes] | None, str, str]:
+    """The context: (its tar or None, the query's `dockerfile`, the query's `remote`). Raises Exit.
+
+    named: further directories that go into the same tar, by their prefix in it.
+    """
     import os
 
     from tare.cli import buildcontext
 
+    if named and (where == "-" or not os.path.lexists(where)):
+        text = "a directory can be a further context beside a directory only, as its files go into the same tar"
+        raise exits.Exit(exits.FAILED, text)
     if where == "-":
         return _from_stdin(file)
     if os.path.lexists(where):
         given = sys.stdin.buffer.read() if file == "-" else None
         local = buildcontext.read_directory(where, file=file, dockerfile=given)
-        return buildcontext.pack(local), local.dockerfile, ""
+        further = [buildcontext.read_named(path, prefix) for prefix, path in (named or {}).items()]
+        return buildcontext.pack(local, *further), local.dockerfile, ""
     if not buildcontext.is_remote(where):
         raise exits.Exit(exits.FAILED, f'unable to prepare context: path "{where}" not found')
     if file == "-":
@@ -348,9 +420,10 @@ def _build(context: Context, options: flags.Options, operands: list[str]) -> int
 
     from tare.cli import buildcontext, buildoutput, progress, registryauth
 
-    query = query_of(options, context.environ)
+    contexts, named = named_contexts(options.many("build-context"))
+    query = query_of(options, context.environ, contexts)
     headers = secrets_header(options.many("secret"), context.environ)
-    pieces, query["dockerfile"], query["remote"] = prepare(operands[0], options.text("file"))
+    pieces, query["dockerfile"], query["remote"] = prepare(operands[0], options.text("file"), named)
     for name in ("iidfile", "metadata-file"):
         if path := options.text(name):
             _forget(path)
@@ -363,6 +436,7 @@ def _build(context: Context, options: flags.Options, operands: list[str]) -> int
     quiet = options.on("quiet")
     outputs = buildoutput.parse_all(options.many("output"))
     with contextlib.ExitStack() as stack:
+        headers |= ssh_header(context, options, stack)
         if any(output.dest == "-" for output in outputs):  # stdout is the result's
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if pieces is None:
@@ -436,7 +510,7 @@ BUILD = flags.Command(
         Flag("add-host", "", LIST, "A further line of /etc/hosts while it is built, name:ip", check=check_host),
         Flag("allow", "", STRINGS, "Let RUN leave the sandbox: security.insecure, network.host", group=_BEYOND),
         Flag("build-arg", "", LIST, "Set an ARG of the Dockerfile, name=value", check=check_env),
-        Flag("build-context", "", LIST, f"A further context, NAME={_IMAGE_SCHEME}REFERENCE", group=_BEYOND),
+        Flag("build-context", "", LIST, f"A further context, NAME=DIR, a URL, or {_IMAGE_SCHEME}REF", group=_BEYOND),
         Flag("cache-from", "", STRINGS, "Take steps over from these images"),
         Flag("cgroup-parent", "", STRING, "Parent of the control groups of RUN", group=_LIMITS),
         Flag("check", "", BOOL, "Say what is unwise in the Dockerfile and build nothing", group=_BEYOND),
@@ -467,6 +541,7 @@ BUILD = flags.Command(
         Flag("security-opt", "", STRINGS, "A security option"),
         Flag("shm-size", "", BYTES, "Size of /dev/shm in RUN", group=_LIMITS),
         Flag("squash", "", BOOL, "Put the layers that are new into one"),
+        Flag("ssh", "", LIST, "An ssh agent for RUN --mount=type=ssh: ID[=SOCKET|KEY[,KEY]]", group=_BEYOND),
         Flag("tag", "t", LIST, "Name of the image, name[:tag]", check=_tag),
         Flag("target", "", STRING, "Stop after this stage"),
         Flag("ulimit", "", flags.ULIMIT, "A resource limit of RUN, name=soft[:hard]", group=_LIMITS, check=ulimit),

@@ -30,7 +30,8 @@ from tare.build.squash import squashed_history
 from tare.drivers import trees
 from tare.engine.builds import results
 from tare.engine.builds.cachefrom import cache_sources
-from tare.engine.builds.context import Context, receive
+from tare.engine.builds.context import Context, Spool, receive, spool
+from tare.engine.builds.copy import repository_files
 from tare.engine.builds.repository import fetch
 from tare.engine.builds.request import Build, StepFailed, Wanted
 from tare.engine.builds.squash import squashed
@@ -113,7 +114,7 @@ def _plan(dockerfile: bytes, wanted: Wanted) -> _Plan:
     given = Given(arguments=wanted.arguments, build=host, target=target, target_stage=wanted.target or "default")
     arguments = evaluate.global_arguments(program, given)
     bases = [evaluate.base_of(program, stage.number, arguments, given)[0] for stage in program.stages]
-    return _Plan(program, given, arguments, bases, needed(program, wanted.target, bases))
+    return _Plan(program, given, arguments, bases, needed(program, wanted.target, bases, replaced=wanted.named))
 
 
 async def begin(
@@ -140,7 +141,7 @@ async def check(
     _, directory = _place(engine)
     try:
         context, _, warned = await _understood(engine, wanted, source, remote, directory, is_check=True)
-        context.spool.close()
+        context.close()
         return warned
     finally:
         trees.discard(directory)
@@ -166,6 +167,10 @@ async def _understood(
     """The context, the plan, and what is unwise in it. The context is closed when this raises."""
     context = await _received(engine, wanted, source, remote, directory)
     try:
+        for name, prefix in wanted.local_contexts.items():
+            context.take_out(name, prefix)
+        for name, url in wanted.remote_contexts.items():
+            context.named[name] = await _fetched(engine, url, directory)
         plan = _plan(context.dockerfile, wanted)
         settings = read_settings(
             wanted.arguments.get(CHECK_ARGUMENT, plan.program.dockerfile.directives.get("check", ""))
@@ -182,7 +187,7 @@ async def _understood(
             refuse(warned)
         return context, plan, warned
     except BaseException:
-        context.spool.close()
+        context.close()
         raise
 
 
@@ -194,6 +199,17 @@ def _environment(engine: Engine, wanted: Wanted, name: str) -> list[str] | None:
         return None
 
 
+async def _fetched(engine: Engine, url: str, directory: Path) -> Spool:
+    """A further context: the files of a repository, or of a tar at a URL."""
+    options = engine.images.options
+    git = parse_git(url)
+    if git is not None:
+        return (await repository_files(engine, git, directory))[0]
+    response = await in_thread(lambda: open_url(url, allow_private=options.allow_private_sources))
+    chunks = url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
+    return await spool(engine.archiver, directory, chunks)
+
+
 async def _received(
     engine: Engine, wanted: Wanted, source: AsyncIterator[bytes] | None, remote: str, directory: Path
 ) -> Context:
@@ -202,12 +218,14 @@ async def _received(
     if git is not None:
         place = directory / "git"
         place.mkdir(mode=0o700)
-        fd = await fetch(git, place, allow_private=options.allow_private_sources)
+        fd, commit = await fetch(git, place, allow_private=options.allow_private_sources)
         try:
             source = engine.archiver.pack_chunks(fd)
-            return await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile)
+            context = await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile)
         finally:
             os.close(fd)
+        context.origin = {"uri": remote, "commit": commit}
+        return context
     if source is None:
         response = await in_thread(lambda: open_url(remote, allow_private=options.allow_private_sources))
         source = url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
@@ -368,8 +386,9 @@ class _Work:
             await asyncio.gather(draft.made, return_exceptions=True)
             build.engine.images.drafts.drop(draft)
         build.engine.build_cache.give_back(build.keys)
-        for spool in (build.context.spool, *build.spools):
-            spool.close()
+        build.context.close()
+        for taken in build.spools:
+            taken.close()
         await in_thread(trees.discard, build.directory)
         shutil.rmtree(build.engine.settings.exec_root / "builds" / build.build_id, ignore_errors=True)
 
