@@ -270,3 +270,34 @@ def test_a_step_reaches_the_agent_and_the_key_is_nowhere(own: Daemon, tmp_path: 
     status, body = own.request("POST", "/v1.51/build", body=b"", headers={"X-Tare-Ssh": "eyJhIjoiL2V0Yy9wYXNzd2QifQ"})
     assert (status, b"is no socket" in body) == (400, True)
     assert not list((own.exec_root / "builds").glob("*"))
+
+
+# -- the cache's size
+
+
+def test_the_cache_is_kept_within_its_size(scratch: Path, rootfs_tar: bytes) -> None:
+    engine = Daemon(
+        scratch / "bound", bridge="ttbmb0", source=REPOSITORY / "src", arguments=["--builder-cache-size", "2m"]
+    )
+    engine.start()
+    try:
+        engine.import_image("busybox:latest", rootfs_tar)
+        text = (
+            "FROM busybox\nRUN --mount=type=cache,id={0},target=/c head -c 1500000 /dev/urandom > /c/x; "
+            "head -c 1000000 /dev/urandom > /{0}\n"
+        )
+
+        def kept() -> tuple[list[str], int]:
+            records = engine.json("GET", "/system/df?type=build-cache")["BuildCache"] or []
+            return [record["Description"][-1] for record in records], len(os.listdir(engine.data_root / "buildcache"))
+
+        for name in ("a", "b"):
+            done = api_build(engine, {"Dockerfile": text.format(name)}, outputs='[{"Type":"tar"}]')
+            assert not [message for message in done if "error" in message], done
+            image = next(message["aux"]["ID"] for message in done if "aux" in message)
+            engine.request("GET", f"/tare/v1/builds/{image}/result?type=tar&last=1")
+        # The second build found the first one's image gone: its step and its mount were the longest unused.
+        assert kept() == (["b"], 1)
+        engine.json("GET", "/info")
+    finally:
+        engine.destroy()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tare.base.errors import InvalidArgument
+from tare.base.sizes import parse_bytes
 from tare.containers import cdi, logoptions
 from tare.daemon.exposure import Exposure
 from tare.daemon.exposure import resolve as resolve_exposure
@@ -75,6 +76,7 @@ class Options:
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
     exposure: Exposure = field(default_factory=Exposure)
+    builder_cache_size: int = 0  # in bytes; 0: no bound
 
 
 _BOOLEANS = (
@@ -202,6 +204,11 @@ def parser() -> argparse.ArgumentParser:
     add("--max-concurrent-downloads", type=int, metavar="N", help="layers fetched at a time (default 3)")
     add("--max-concurrent-uploads", type=int, metavar="N", help="layers sent at a time (default 5)")
     add("--max-download-attempts", type=int, metavar="N", help="tries before a transfer fails (default 5)")
+    add(
+        "--builder-cache-size",
+        metavar="SIZE",
+        help="keep the build cache within, as 20GB: the longest unused goes first",
+    )
     add("--shutdown-timeout", type=int, metavar="SECONDS", help="patience with containers at shutdown (default 15)")
     add(
         "--tlsverify", nargs="?", const="true", metavar="BOOL", help="TCP with TLS, for clients with a certificate only"
@@ -357,8 +364,22 @@ def resolve(values: dict[str, Any]) -> Options:
         max_concurrent_downloads=_count("max-concurrent-downloads", values, 3),
         max_concurrent_uploads=_count("max-concurrent-uploads", values, 5),
         max_download_attempts=_count("max-download-attempts", values, 5),
+        builder_cache_size=_size("builder-cache-size", values),
         **flags,
     )
+
+
+def _size(name: str, values: dict[str, Any]) -> int:
+    """Bytes, 0 where nothing was said."""
+    if values.get(name) is None:
+        return 0
+    try:
+        found = parse_bytes(str(values[name]))
+    except ValueError:
+        found = 0
+    if found < 1:
+        raise InvalidArgument(f"invalid {name}: {values[name]}: it is a size, as 20GB")
+    return found
 
 
 def _count(name: str, values: dict[str, Any], default: int) -> int:

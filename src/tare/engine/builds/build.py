@@ -32,6 +32,7 @@ from tare.engine.builds import results
 from tare.engine.builds.cachefrom import cache_sources
 from tare.engine.builds.context import Context, Spool, receive, spool
 from tare.engine.builds.copy import repository_files
+from tare.engine.builds.prune import keep_within
 from tare.engine.builds.repository import fetch
 from tare.engine.builds.request import Build, StepFailed, Wanted
 from tare.engine.builds.squash import squashed
@@ -282,9 +283,19 @@ class _Work:
             log.exception("build failed")
             last = failure("build failed because of an internal error: see the daemon's log")
         finally:
+            await finish(self._trim(), name="trim build cache")
             if last is not None:
                 self.messages.put_nowait(last)
             self.messages.put_nowait(None)
+
+    async def _trim(self) -> None:
+        limit = self.engine.settings.builder_cache_bytes
+        if not limit:
+            return
+        try:
+            await keep_within(self.engine, limit)
+        except (TareError, OSError):  # the build is what it is without it; the next one tries again
+            log.exception("cannot trim the build cache")
 
     def _build(self, lease: Lease) -> Build:
         plan = self.plan
