@@ -5,9 +5,11 @@ Exercises engine/builds/results and engine/builds/squash with a real engine.
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
+import select
 import subprocess
 import sys
 import tarfile
@@ -44,6 +46,25 @@ def nothing_left(own: Daemon) -> Iterator[None]:
     assert os.listdir(own.data_root / "builds") == []
     assert os.listdir(own.data_root / "ingest") == []
     assert str(own.data_root) not in Path("/proc/self/mountinfo").read_text()
+
+
+class Alarm:
+    """Wakes when something is made or goes in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = libc.inotify_init1(os.O_CLOEXEC)
+        assert libc.inotify_add_watch(self._fd, os.fsencode(directory), 0x200 | 0x100) >= 0
+
+    def __enter__(self) -> Alarm:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._fd)
+
+    def wait(self) -> None:
+        assert select.select([self._fd], [], [], 20)[0], "nothing happened for 20 s"
+        os.read(self._fd, 4096)
 
 
 def tare(
@@ -301,3 +322,72 @@ def test_the_cache_is_kept_within_its_size(scratch: Path, rootfs_tar: bytes) -> 
         engine.json("GET", "/info")
     finally:
         engine.destroy()
+
+
+def test_what_was_read_is_told_and_no_secret(own: Daemon, tmp_path: Path) -> None:
+    where = str(write(tmp_path / "c", {"Dockerfile": "FROM busybox\nARG V\nARG API_TOKEN\nCOPY a /\n", "a": "1"}))
+    tare(
+        own, "build", "-t", "told", "--provenance=mode=max", "--build-arg", "V=1", "--build-arg", "API_TOKEN=hush-hush",
+        "--metadata-file", str(tmp_path / "m"), where,
+    )  # fmt: skip
+    written = (tmp_path / "m").read_text()
+    definition = json.loads(written)["buildx.build.provenance"]["buildDefinition"]
+    assert definition["externalParameters"]["request"]["args"] == {"V": "1"}
+    base = own.json("GET", "/images/busybox/json")["Id"].removeprefix("sha256:")
+    read = {item["uri"]: item["digest"] for item in definition["resolvedDependencies"]}
+    assert read["docker-image://docker.io/library/busybox:latest"] == {"sha256": base}
+    assert "context:context" in read
+    statement = own.json("GET", "/tare/v1/builds/told/provenance")
+    assert statement["subject"][0]["name"] == "docker.io/library/told:latest"
+    assert "hush-hush" not in json.dumps(statement) + written
+    own.request("DELETE", "/images/told?force=1")
+    status, body = own.request("GET", "/tare/v1/builds/busybox/provenance")
+    assert (status, b"--provenance" in body or b"no provenance" in body) == (404, True)
+
+
+# -- hard cases
+
+
+def test_a_step_that_wants_too_much_memory_ends_with_137(own: Daemon) -> None:
+    before = images(own)
+    said = api_build(own, {"Dockerfile": "FROM busybox\nRUN tail /dev/zero\n"}, memory=32 << 20, memswap=32 << 20)
+    failed = said[-1]["errorDetail"]
+    assert failed == {"code": 137, "message": "The command '/bin/sh -c tail /dev/zero' returned a non-zero code: 137"}
+    assert images(own) == before
+
+
+def test_a_secret_is_no_part_of_the_key_of_its_step(own: Daemon, tmp_path: Path) -> None:
+    text = "FROM busybox\nRUN --mount=type=secret,id=s test -s /run/secrets/s && echo done > /done\n"
+    where = str(write(tmp_path / "c", {"Dockerfile": text}))
+    words = ("build", "--secret", "id=s,env=S", "-o", f"type=tar,dest={tmp_path}/t", where)
+    assert b"Using cache" not in tare(own, *words, environ={"S": "first-secret"}).stdout
+    done = tare(own, *words, environ={"S": "second-secret"})
+    assert b"Using cache" in done.stdout
+    assert b"-secret" not in own.log.read_bytes() + done.stdout + (tmp_path / "t").read_bytes()
+
+
+@pytest.mark.parametrize("after", ["Step 2/4", "Running in"])
+def test_a_build_that_is_cancelled_leaves_nothing(own: Daemon, tmp_path: Path, after: str) -> None:
+    before = images(own)
+    text = "FROM busybox\nCOPY a /a\nRUN while :; do sleep 1; done\nCOPY a /b\n"
+    where = str(write(tmp_path / "c", {"Dockerfile": text, "a": after}))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tare.cli", "-H", own.host, "build", where],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "DOCKER_CONFIG": "/nonexistent"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process, process.stdout, process.stderr:
+        assert any(after.encode() in line for line in process.stdout)
+        process.terminate()
+    assert gone(own.data_root / "builds")
+    assert images(own) == before
+
+
+def gone(directory: Path) -> bool:
+    """Wait until the directory is empty: inotify tells of each change."""
+    with Alarm(directory) as alarm:
+        while os.listdir(directory):
+            alarm.wait()
+    return True

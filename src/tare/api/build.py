@@ -10,18 +10,19 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tare.aio.threads import in_thread
 from tare.base import clock
 from tare.base.errors import InvalidArgument, NotImplementedYet
 from tare.base.reference import Reference, parse_reference
 from tare.build.cache import Budget, refuse_unknown
-from tare.engine.builds import agents, results
+from tare.engine.builds import agents, provenance, results
 from tare.engine.builds import build as building
 from tare.engine.builds.prune import prune
 from tare.engine.builds.request import Wanted
 from tare.engine.engine import Engine
 from tare.engine.prune import until_of
 from tare.registry.credentials import ANONYMOUS, Credentials, from_document
-from tare.web.message import Answer, Query, Request, Stream, json_response, no_content
+from tare.web.message import Answer, Query, Request, Response, Stream, json_response, no_content
 from tare.wire.config import HostConfig, Ulimit
 from tare.wire.filters import parse_filters
 
@@ -99,6 +100,7 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
         remote_contexts=remote,
         agents=_agents(headers),
         squash=query.flag("squash"),
+        provenance=_provenance(query.text("provenance")),
         is_for_output=_outputs(query),
         allowed=_allowed(query),
         credentials=_credentials(headers),
@@ -139,6 +141,18 @@ def _outputs(query: Query) -> bool:
                 f"unknown type of output {output.Type[:100]!r}: use one of {', '.join(results.KINDS)}"
             )
     return bool(found)
+
+
+def _provenance(text: str) -> str:
+    if text and text not in provenance.MODES:
+        raise InvalidArgument(f"unknown mode of provenance {text[:100]!r}: use {' or '.join(provenance.MODES)}")
+    return text
+
+
+async def read_provenance(engine: Engine, request: Request) -> Answer:
+    """GET /tare/v1/builds/{id}/provenance: what is known of how an image was built."""
+    image = engine.images.resolve(request.params["id"])
+    return Response(body=await in_thread(provenance.read, engine.settings.data_root, image.id))
 
 
 async def result(engine: Engine, request: Request) -> Answer:

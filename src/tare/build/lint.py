@@ -345,9 +345,14 @@ def _pairs(linter: _Linter, instruction: Arg | Pairs) -> None:
     if line.keyword == "LABEL":
         return
     for name in names:
-        if _SECRET.search(name) and not _NO_SECRET.search(name):
+        if is_secret_name(name):
             told = f'Do not use ARG or ENV instructions for sensitive data ({line.keyword} "{name}")'
             linter.warn(line.first, "SecretsUsedInArgOrEnv", told)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether the name of a variable says that its value is a secret."""
+    return bool(_SECRET.search(name) and not _NO_SECRET.search(name))
 
 
 def _copies(linter: _Linter, copy: Copy, stand: _Stand) -> None:
@@ -392,4 +397,4 @@ def _plain(linter: _Linter, instruction: Plain, stand: _Stand) -> None:
                 linter.warn(line.first, "ExposeInvalidFormat", told)
 
 
-__all__ = ["RULES", "Settings", "Warned", "lint", "read_settings", "refuse"]
+__all__ = ["RULES", "Settings", "Warned", "is_secret_name", "lint", "read_settings", "refuse"]

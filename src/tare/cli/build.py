@@ -91,6 +91,17 @@ def named_contexts(given: Sequence[str]) -> tuple[dict[str, str], dict[str, str]
     return dict(sorted(found.items())), sent
 
 
+def provenance_mode(text: str) -> str:
+    """--provenance `true`, `false`, `mode=min|max` as the engine's mode, "" for none. Raises ValueError."""
+    fields = dict(part.partition("=")[::2] for part in text.split(",") if part)
+    if not fields or fields.keys() & {"false", "0"}:
+        return ""
+    mode = fields.pop("mode", "min")
+    if mode not in ("min", "max") or fields.keys() - {"true", "1"}:
+        raise ValueError(f"invalid value {text!r} of --provenance: use true, false, mode=min or mode=max")
+    return mode
+
+
 def agents_of(given: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[str]]]:
     """--ssh `ID[=SOCKET|KEY[,KEY]]`: sockets by id, and keys by id for which an agent is still to be started.
 
@@ -228,6 +239,7 @@ def query_of(
         "pull": options.on("pull"),
         "squash": options.on("squash"),
         "check": options.on("check"),
+        "provenance": provenance_mode(options.text("provenance")),
         "isolation": options.text("isolation"),
         "networkmode": "" if network == "default" else network,
         "cpusetcpus": options.text("cpuset-cpus"),
@@ -378,7 +390,7 @@ def _show(context: Context, documents: Iterable[Json], *, quiet: bool) -> str:
     return account.image
 
 
-def _record(options: flags.Options, image: str) -> None:
+def _record(options: flags.Options, image: str, provenance: Json = None) -> None:
     """Write --iidfile and --metadata-file."""
     from tare.base.reference import parse_reference
     from tare.client import gojson
@@ -389,7 +401,9 @@ def _record(options: flags.Options, image: str) -> None:
         _write(path, image)
     if path := options.text("metadata-file"):
         names = [parse_reference(text).with_default_tag().canonical() for text in options.many("tag")]
-        found = {"containerimage.config.digest": image}
+        found: dict[str, Json] = {"containerimage.config.digest": image}
+        if isinstance(provenance, dict):
+            found["buildx.build.provenance"] = provenance["predicate"]
         if names:
             found["image.name"] = ",".join(names)
         _write(path, gojson.dumps(found, indent="  ", html=False) + "\n")
@@ -448,8 +462,11 @@ def _build(context: Context, options: flags.Options, operands: list[str]) -> int
             meter = progress.Meter("build context", total=None, wanted=not quiet)
             stream = buildcontext.Stream(pieces, meter.add)
             image = _send(context, query, headers, stream, meter, quiet=quiet)
+    told: Json = None
+    if query["provenance"] and options.text("metadata-file"):
+        told = context.client.get(f"/tare/v1/builds/{image}/provenance")
     buildoutput.fetch(context, image, outputs, tags=options.many("tag"))
-    _record(options, image)
+    _record(options, image, told)
     return exits.OK
 
 
@@ -534,6 +551,7 @@ BUILD = flags.Command(
         Flag("no-cache-filter", "", STRINGS, "Do every step of these stages anew", group=_BEYOND),
         Flag("output", "o", LIST, "Where the result goes: DIR, or type=local|tar|oci|docker,dest=PATH", group=_BEYOND),
         Flag("platform", "", STRING, "Build for this platform, os/architecture[/variant]"),
+        Flag("provenance", "", STRING, "Keep what was read: true, mode=min or mode=max", group=_BEYOND),
         Flag("pull", "", BOOL, "Look for newer versions of the images it starts from"),
         Flag("quiet", "q", BOOL, "Print the image's id only"),
         Flag("rm", "", BOOL, "Remove intermediate containers after a success", default=True),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,11 @@ from tare.aio.tasks import finish, spawn
 from tare.aio.threads import in_thread
 from tare.base import clock
 from tare.base.clock import Nanos, rfc3339nano
-from tare.base.digest import sha256
+from tare.base.digest import hex_of, sha256
 from tare.base.errors import InvalidArgument, NotFound, TareError
 from tare.base.ids import random_id
-from tare.build import evaluate
+from tare.base.reference import parse_reference
+from tare.build import copying, evaluate
 from tare.build.evaluate import Given
 from tare.build.evaluate import Platform as BuildPlatform
 from tare.build.gitref import parse_git
@@ -28,7 +29,7 @@ from tare.build.instructions import Program, needed, parse_program, sources_of
 from tare.build.lint import Warned, lint, read_settings, refuse
 from tare.build.squash import squashed_history
 from tare.drivers import trees
-from tare.engine.builds import results
+from tare.engine.builds import provenance, results
 from tare.engine.builds.cachefrom import cache_sources
 from tare.engine.builds.context import Context, Spool, receive, spool
 from tare.engine.builds.copy import repository_files
@@ -338,6 +339,8 @@ class _Work:
             for found in self.warned:
                 self.tell(f"[Warning] {found.rule}: {found.text} ({file}:{found.line})\n")
             image = await self._image(build, result)
+            if self.wanted.provenance:
+                await self._attest(build, stages, image)
             if build.pending:
                 await asyncio.gather(*build.pending)
         finally:
@@ -390,6 +393,42 @@ class _Work:
             results.hold(image, is_new=is_new)
         return image
 
+    async def _attest(self, build: Build, stages: Stages, image: Image) -> None:
+        """Keep what the build read as a statement about its image."""
+        images, context, wanted = build.engine.images, self.context, self.wanted
+        read: list[Mapping[str, object]] = [*build.read]
+        for name, base in stages.images_read():
+            digests = [reference.digest for reference in images.references(base.id) if reference.digest]
+            about = parse_reference(name).with_default_tag().canonical()
+            read.append(
+                {"uri": f"docker-image://{about}", "digest": {"sha256": hex_of(digests[0] if digests else base.id)}}
+            )
+        for name, taken in (("context", context.spool), *context.named.items()):
+            chosen = copying.choose(taken.tree, ["/"], what="provenance")
+            files = {"sha256": await in_thread(copying.digest_of, taken.tree, chosen)}
+            read.append({"uri": wanted.remote_contexts.get(name, f"context:{name}"), "digest": files})
+        if context.origin:
+            read.append({"uri": context.origin["uri"], "digest": {"sha1": context.origin["commit"]}})
+        told = provenance.Told(
+            image=image.id,
+            names=wanted.tags,
+            build_id=build.build_id,
+            started=rfc3339nano(Nanos(build.started_ns)),
+            finished=rfc3339nano(clock.now()),
+            platform=str(self.plan.given.build),
+            file=wanted.dockerfile or "Dockerfile",
+            dockerfile=context.dockerfile,
+            origin=context.origin,
+            read=read,
+            target=wanted.target,
+            arguments=wanted.arguments,
+            labels=wanted.labels,
+            secrets=list(wanted.secrets),
+            agents=list(wanted.agents),
+        )
+        document = provenance.statement(told, mode=wanted.provenance)
+        await in_thread(provenance.write, build.engine.settings.data_root, image.id, document)
+
     async def _clear(self, build: Build) -> None:
         """Take away what the build had; what it made is recorded first, so that it is found again."""
         await asyncio.gather(*build.pending, return_exceptions=True)
@@ -422,6 +461,8 @@ def sweep(engine: Engine) -> None:
             for place in path.iterdir() if path.is_dir() else ():
                 engine.snapshots.unmount(place)
             trees.discard(path)
+    known: set[str] = {image.id for image in engine.images.list_images({}, include_all=True)}
+    provenance.sweep(engine.settings.data_root, known)
     if not (engine.settings.data_root / "builds").is_dir():
         (engine.settings.data_root / "builds").mkdir(mode=0o700)
 

@@ -49,6 +49,7 @@ class Wanted:
     remote_contexts: Mapping[str, str] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)
     squash: bool = False
+    provenance: str = ""  # a mode of provenance.py, "" for none
     is_for_output: bool = False  # who asks reads the result (results.py) and wants no image kept that has no name
     allowed: frozenset[str] = frozenset()  # entitlements: `security.insecure`, `network.host`
     credentials: Callable[[Reference], Credentials] = field(repr=False, default=lambda _: Credentials())

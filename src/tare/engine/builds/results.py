@@ -16,6 +16,7 @@ from tare.base.digest import Digest
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.reference import Reference
 from tare.drivers.archive import tar
+from tare.engine.builds import provenance
 from tare.engine.checkout import checkout
 from tare.engine.engine import Engine, image_uses
 from tare.images.records import Image
@@ -84,6 +85,8 @@ async def let_go(engine: Engine, image_id: Digest) -> None:
     if _held[image_id] <= 0:
         del _held[image_id]
         await engine.images.remove_unnamed(image_id, uses=image_uses(engine))
+        if engine.images.find(image_id) is None:
+            provenance.forget(engine.settings.data_root, image_id)
 
 
 __all__ = ["KINDS", "hold", "let_go", "result"]

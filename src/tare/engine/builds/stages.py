@@ -84,6 +84,16 @@ class Stages(sandbox.Sources):
             task = self._images[key] = spawn(self._image(name, platform), name=f"image {name}", is_awaited=True)
         return await asyncio.shield(task)
 
+    def images_read(self) -> list[tuple[str, Image]]:
+        """The images that stages stand on or took files from, by the names used."""
+        found: dict[str, Image] = {}
+        for key, task in self._images.items():
+            if task.done() and not task.cancelled() and task.exception() is None:
+                base = task.result().base
+                if base is not None:
+                    found[key.partition(" ")[0]] = base
+        return sorted(found.items())
+
     async def _image(self, name: str, platform: str) -> Standing:
         build = self._build
         images = build.engine.images
