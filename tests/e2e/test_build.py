@@ -432,3 +432,25 @@ def test_a_git_repository_is_a_context(own: Daemon, repository: str) -> None:
     ):
         assert remote(wrong).status == status, wrong
     nothing_left(own)
+
+
+def test_a_git_repository_is_added_and_is_a_further_context(own: Daemon, repository: str) -> None:
+    done = build(
+        own,
+        {
+            "Dockerfile": f"FROM busybox\nADD {repository}#v1 /one\nADD --keep-git-dir {repository} /all\n"
+            f"ADD {repository}#main:sub /sub/\nCOPY --from=more later /more\n"
+            "RUN ls -A /one /all /sub /more && stat -c %u:%g /one/Dockerfile && test -f /all/.git/HEAD\n"
+        },
+        contexts=json.dumps({"more": f"{repository}#main"}),
+    )
+    assert done.error == "", done.error
+    assert "/all:\n.git\nDockerfile\nlater\nout\nsub\n\n/one:\nDockerfile\nout\nsub\n" in done.text
+    assert "0:0\n" in done.text
+    again = build(
+        own, {"Dockerfile": f"FROM busybox\nADD {repository}#v1 /one\nADD --keep-git-dir {repository} /all\n"}
+    )
+    assert again.text.count("Using cache") == 2
+    wrong = build(own, {"Dockerfile": f"FROM busybox\nADD --checksum={'0' * 40} {repository} /x\n"})
+    assert "expected checksum to match" in wrong.error
+    nothing_left(own)

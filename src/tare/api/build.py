@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
+from tare.aio.threads import in_thread
 from tare.base import clock
 from tare.base.errors import InvalidArgument, NotImplementedYet
 from tare.base.reference import Reference, parse_reference
 from tare.build.cache import Budget, refuse_unknown
+from tare.engine.builds import agents, provenance, results
 from tare.engine.builds import build as building
 from tare.engine.builds.prune import prune
 from tare.engine.builds.request import Wanted
 from tare.engine.engine import Engine
 from tare.engine.prune import until_of
 from tare.registry.credentials import ANONYMOUS, Credentials, from_document
-from tare.web.message import Answer, Query, Request, Stream, json_response, no_content
+from tare.web.message import Answer, Query, Request, Response, Stream, json_response, no_content
 from tare.wire.config import HostConfig, Ulimit
 from tare.wire.filters import parse_filters
 
 T = TypeVar("T")
 
 _HUB = "https://index.docker.io/v1/"
+_LOCAL = "local:"
+_PREFIX = re.compile(r"\.[A-Za-z0-9-]{1,100}\Z")  # a hidden directory at the top of the tar
+_REMOTE = ("http://", "https://", "git://", "git@", "ssh://", "github.com/")
 _MAX_SECRETS = 64 * 1024
 _ENTITLEMENTS = frozenset({"network.host", "security.insecure"})
 
@@ -40,23 +46,33 @@ async def build_image(engine: Engine, request: Request) -> Answer:
             hint="use the classic endpoint: DOCKER_BUILDKIT=0; it takes the whole Dockerfile language",
         )
     wanted = wanted_of(query, request.headers)
+    if wanted.agents and not request.user.startswith("uid="):
+        raise InvalidArgument("ssh agents are served to clients of the engine's unix socket only")
     source = None if remote else aiter(request.body)
+    if query.flag("check"):
+        file = wanted.dockerfile or "Dockerfile"
+        warned = await building.check(engine, wanted, source, remote=remote)
+        return json_response(
+            {
+                "Warnings": [
+                    {"Rule": found.rule, "Message": found.text, "URL": found.url, "File": file, "Line": found.line}
+                    for found in warned
+                ]
+            }
+        )
     stream = await building.begin(engine, wanted, source, remote=remote, client_id=query.text("buildid"))
     return Stream(stream)
 
 
 def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
     """The request in our terms. Raises InvalidArgument."""
-    if query.flag("squash"):
-        raise InvalidArgument("squash is only supported with experimental mode")
-    if query.text("outputs"):
-        raise NotImplementedYet("build outputs other than an image are not served yet")
     arguments = {
         name: value for name, value in _json(query, "buildargs", dict[str, str | None]).items() if value is not None
     }
     epoch = arguments.get("SOURCE_DATE_EPOCH", "")
     if epoch and not epoch.isdecimal():
         raise InvalidArgument(f"invalid SOURCE_DATE_EPOCH: {epoch[:100]}")
+    images, local, remote = _contexts(query)
     tags: list[Reference] = []
     for text in query.all("t"):
         reference = parse_reference(text)
@@ -79,7 +95,13 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
         cache_from=_cache_from(query),
         epoch_ns=int(epoch) * 1_000_000_000 if epoch else None,
         secrets=_secrets(headers),
-        contexts=_contexts(query),
+        contexts=images,
+        local_contexts=local,
+        remote_contexts=remote,
+        agents=_agents(headers),
+        squash=query.flag("squash"),
+        provenance=_provenance(query.text("provenance")),
+        is_for_output=_outputs(query),
         allowed=_allowed(query),
         credentials=_credentials(headers),
     )
@@ -101,6 +123,47 @@ def _cache_from(query: Query) -> tuple[str, ...]:
         raise InvalidArgument("invalid JSON in cachefrom") from None
 
 
+class _Output(msgspec.Struct):
+    """An entry of Docker's `outputs`."""
+
+    Type: str
+
+
+def _outputs(query: Query) -> bool:
+    """Whether the result is to be read, which `GET /tare/v1/builds/{id}/result` does. Raises InvalidArgument."""
+    try:
+        found = msgspec.json.decode((query.text("outputs") or "[]").encode(), type=list[_Output])
+    except (msgspec.MsgspecError, UnicodeError):
+        raise InvalidArgument("invalid JSON in outputs") from None
+    for output in found:
+        if output.Type not in results.KINDS:
+            raise InvalidArgument(
+                f"unknown type of output {output.Type[:100]!r}: use one of {', '.join(results.KINDS)}"
+            )
+    return bool(found)
+
+
+def _provenance(text: str) -> str:
+    if text and text not in provenance.MODES:
+        raise InvalidArgument(f"unknown mode of provenance {text[:100]!r}: use {' or '.join(provenance.MODES)}")
+    return text
+
+
+async def read_provenance(engine: Engine, request: Request) -> Answer:
+    """GET /tare/v1/builds/{id}/provenance: what is known of how an image was built."""
+    image = engine.images.resolve(request.params["id"])
+    return Response(body=await in_thread(provenance.read, engine.settings.data_root, image.id))
+
+
+async def result(engine: Engine, request: Request) -> Answer:
+    """GET /tare/v1/builds/{id}/result: what a build made, as a tar."""
+    query = request.query
+    names = [parse_reference(text).with_default_tag() for text in query.all("name")]
+    pieces = results.result(engine, request.params["id"], query.text("type"), names=names, is_last=query.flag("last"))
+    await anext(pieces)
+    return Stream(pieces, content_type="application/x-tar")
+
+
 def _allowed(query: Query) -> frozenset[str]:
     """The entitlements given. Raises InvalidArgument for one there is not."""
     found = frozenset(query.all("allow"))
@@ -109,9 +172,37 @@ def _allowed(query: Query) -> frozenset[str]:
     return found
 
 
-def _contexts(query: Query) -> dict[str, str]:
-    found = _json(query, "contexts", dict[str, str])
-    return {name: text.removeprefix("docker-image://") for name, text in found.items()}
+def _contexts(query: Query) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Further contexts: images, directories of the build's own tar, and what is fetched. Raises InvalidArgument."""
+    images: dict[str, str] = {}
+    local: dict[str, str] = {}
+    remote: dict[str, str] = {}
+    for name, text in _json(query, "contexts", dict[str, str]).items():
+        if text.startswith(_LOCAL):
+            if not _PREFIX.match(text.removeprefix(_LOCAL)):
+                raise InvalidArgument(f"invalid place of the context {name[:100]!r} in the tar")
+            local[name] = text.removeprefix(_LOCAL)
+        elif text.startswith("oci-layout://"):
+            raise InvalidArgument(f"context {name[:100]!r}: an OCI layout is not served: load it and name the image")
+        elif text.startswith(_REMOTE):
+            remote[name] = text
+        else:
+            images[name] = text.removeprefix("docker-image://")
+    return images, local, remote
+
+
+def _agents(headers: Mapping[str, str]) -> dict[str, str]:
+    """Sockets of agents by id. Raises InvalidArgument for what is none."""
+    text = headers.get("x-tare-ssh", "")
+    if not text:
+        return {}
+    try:
+        found = {str(name): str(path) for name, path in dict(_decoded(text)).items()}
+    except (ValueError, TypeError):
+        raise InvalidArgument("the ssh agents of the build cannot be read") from None
+    for name, path in found.items():
+        agents.check_socket(name, path)
+    return found
 
 
 def _host(query: Query) -> HostConfig:

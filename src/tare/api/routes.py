@@ -122,6 +122,8 @@ ROUTES: list[Route[Handler]] = [
     Route("GET", "/tare/v1/containers/{id}/layers", moving.layers, "read"),
     Route("POST", "/tare/v1/containers/unpack", moving.unpack, "admin"),
     Route("POST", "/tare/v1/missing", moving.missing, "read"),
+    Route("GET", "/tare/v1/builds/{id}/result", build.result, "read"),
+    Route("GET", "/tare/v1/builds/{id}/provenance", build.read_provenance, "read"),
     Route("GET", "/tare/v1/diff", versions.diff, "read"),
     Route("GET", "/tare/v1/log", versions.log_, "read"),
     Route("GET", "/tare/v1/blame", versions.blame_, "read"),

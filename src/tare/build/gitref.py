@@ -10,17 +10,24 @@ from tare.base.errors import InvalidArgument
 
 _SCP = re.compile(r"[A-Za-z0-9._-]+@([A-Za-z0-9.-]+):(?!//)(.+)")
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]{0,255}\Z")
-_KEYS = frozenset({"ref", "branch", "tag", "subdir"})
+_COMMIT = re.compile(r"[0-9a-f]{7,64}\Z")
+_KEYS = frozenset({"ref", "branch", "tag", "subdir", "checksum", "commit", "keep-git-dir"})
+_TRUE = frozenset({"", "1", "true"})
 
 
 @dataclass(frozen=True, slots=True)
 class GitRef:
-    """A repository, what of it (branch, tag or commit, "" for its default), which directory, and the host to reach."""
+    """A repository, what of it (branch, tag or commit, "" for its default), which directory, and the host to reach.
+
+    checksum: the commit it must be, or how that begins; "" for any. keeps_git: `.git` is wanted too.
+    """
 
     url: str
     ref: str
     directory: str
     host: str
+    checksum: str = ""
+    keeps_git: bool = False
 
 
 def parse_git(text: str) -> GitRef | None:
@@ -40,13 +47,25 @@ def parse_git(text: str) -> GitRef | None:
         host = parts.hostname
         base, _, query = base.partition("?")
     ref, _, directory = fragment.partition(":")
+    checksum, keeps_git = "", False
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in _KEYS:
-            raise InvalidArgument(f"unexpected query {key!r} in a git URL: use ref and subdir")
+            raise InvalidArgument(f"unexpected query {key!r} in a git URL: use ref, subdir, checksum or keep-git-dir")
         if key == "subdir":
             directory = directory or value
+        elif key in ("checksum", "commit"):
+            checksum = value
+        elif key == "keep-git-dir":
+            keeps_git = value.lower() in _TRUE
         else:
             ref = ref or value
     if ref and (not _REF.match(ref) or ".." in ref):
         raise InvalidArgument(f"invalid git ref {ref[:100]!r}")
-    return GitRef(base, ref, directory.strip("/"), host)
+    check_commit(checksum)
+    return GitRef(base, ref, directory.strip("/"), host, checksum, keeps_git)
+
+
+def check_commit(text: str) -> None:
+    """Raise InvalidArgument for what is no commit, whole or its beginning; "" is fine."""
+    if text and not _COMMIT.match(text):
+        raise InvalidArgument(f"invalid checksum {text[:100]!r}: it is a commit, or how one begins")

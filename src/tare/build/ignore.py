@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from tare.base.errors import InvalidArgument
 
@@ -22,44 +23,118 @@ def has_wildcards(text: str) -> bool:
     return bool(_WILD.search(text))
 
 
+class Matcher(Protocol):
+    """A pattern that was read."""
+
+    def fullmatch(self, text: str, /) -> object:
+        """Something that is true when the whole text matches."""
+        ...
+
+
+_PIECES = {"star": "[^/]*", "deep": ".*", "directories": "(?:.*/)?", "one": "[^/]"}
+_MOST_LOOPS = 2  # more of them make Python's expressions try too many ways
+
+
+class _Linear:
+    """A pattern with many stars: all ways are followed at once, so the time is that of one pass."""
+
+    def __init__(self, tokens: Sequence[tuple[str, str]]) -> None:
+        self._chars: dict[str, int] = {}
+        self._classes: list[tuple[int, re.Pattern[str]]] = []
+        self._one = self._star = self._deep = self._enter = self._leave = self._skip = 0
+        at = 0
+        for kind, text in tokens:
+            bit = 1 << at
+            if kind == "char":
+                self._chars[text] = self._chars.get(text, 0) | bit
+            elif kind == "class":
+                self._classes.append((bit, re.compile(text, re.DOTALL)))
+            elif kind == "one":
+                self._one |= bit
+            elif kind == "directories":  # where it begins, then where it is inside, which only a `/` leaves
+                self._enter |= bit
+                self._deep |= bit << 1
+                self._leave |= bit << 1
+                at += 1
+            else:
+                self._skip |= bit
+                self._star |= bit if kind == "star" else 0
+                self._deep |= bit if kind == "deep" else 0
+            at += 1
+        self._last = 1 << at
+
+    def fullmatch(self, text: str) -> bool:
+        """Whether the whole text matches."""
+        state = self._closed(1)
+        for char in text:
+            moves = self._chars.get(char, 0)
+            stays = self._deep
+            if char != "/":
+                moves |= self._one
+                stays |= self._star
+            else:
+                moves |= self._leave
+            for bit, pattern in self._classes:
+                if state & bit and pattern.fullmatch(char):
+                    moves |= bit
+            state = self._closed((state & moves) << 1 | state & stays)
+            if not state:
+                return False
+        return bool(state & self._last)
+
+    def _closed(self, state: int) -> int:
+        """With what is reached without a character."""
+        while True:
+            more = state | (state & self._skip) << 1 | (state & self._enter) << 1 | (state & self._enter) << 2
+            if more == state:
+                return state
+            state = more
+
+
 @lru_cache(maxsize=4096)
-def glob(pattern: str, *, deep: bool = False) -> re.Pattern[str]:
-    """A Go pattern as a regular expression for whole paths: `* ? [a-z] \\x` never match `/`; with `deep`, `**` does.
+def glob(pattern: str, *, deep: bool = False) -> Matcher:
+    """A Go pattern, for whole paths: `* ? [a-z] \\x` never match `/`; with `deep`, `**` does.
 
     Raises InvalidArgument for a pattern that is not complete.
     """
-    out: list[str] = []
+    tokens = _tokens(pattern, deep=deep)
+    if sum(kind in ("star", "deep", "directories") for kind, _ in tokens) > _MOST_LOOPS:
+        return _Linear(tokens)
+    pieces = [_PIECES.get(kind) or (text if kind == "class" else re.escape(text)) for kind, text in tokens]
+    return re.compile("".join(pieces), re.DOTALL)
+
+
+def _tokens(pattern: str, *, deep: bool) -> list[tuple[str, str]]:
+    """What the parts of a pattern are: kinds of `_PIECES`, `class` with its expression, `char`."""
+    found: list[tuple[str, str]] = []
     at = 0
     while at < len(pattern):
         char = pattern[at]
         if char == "*":
             if deep and pattern.startswith("**", at):
                 at += 2
-                if pattern.startswith("/", at):
-                    at += 1
-                    out.append("(?:.*/)?")
-                else:
-                    out.append(".*")
+                is_directories = pattern.startswith("/", at)
+                at += is_directories
+                found.append(("directories" if is_directories else "deep", ""))
                 continue
             while pattern.startswith("*", at + 1):
                 at += 1
-            out.append("[^/]*")
+            found.append(("star", ""))
         elif char == "?":
-            out.append("[^/]")
+            found.append(("one", ""))
         elif char == "[":
-            end, text = _class(pattern, at)
-            out.append(text)
-            at = end
+            at, text = _class(pattern, at)
+            found.append(("class", text))
             continue
         elif char == "\\":
             at += 1
             if at >= len(pattern):
                 raise InvalidArgument(f"syntax error in pattern {pattern!r}")
-            out.append(re.escape(pattern[at]))
+            found.append(("char", pattern[at]))
         else:
-            out.append(re.escape(char))
+            found.append(("char", char))
         at += 1
-    return re.compile("".join(out), re.DOTALL)
+    return found
 
 
 def _class(pattern: str, start: int) -> tuple[int, str]:
@@ -93,7 +168,7 @@ def _member(pattern: str, at: int) -> tuple[str, int]:
 class Rule:
     """One line: paths that match, and what is below them, are left out, or with `keeps` put back."""
 
-    pattern: re.Pattern[str]
+    pattern: Matcher
     keeps: bool
 
 

@@ -6,7 +6,7 @@ Source: Dockerfile reference; ENGINE-API 4.1, 4.5.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tare.build.lexer import Dockerfile, DockerfileError, Heredoc, Line, read_dockerfile, split_words
@@ -339,10 +339,11 @@ def sources_of(stage: Stage) -> list[str]:
     return found
 
 
-def needed(program: Program, target: str, bases: Sequence[str]) -> list[int]:
+def needed(program: Program, target: str, bases: Sequence[str], *, replaced: Collection[str] = ()) -> list[int]:
     """The numbers of the stages that the target stage stands on or takes from, itself included, in order.
 
     target: a name or number, "" for the last. bases: the image name of each stage with its variables replaced.
+    replaced: names, lower case, that something else than a stage stands for.
     Raises DockerfileError when there is no such stage.
     """
     chosen = program.stages[-1] if not target else program.find(target)
@@ -360,7 +361,7 @@ def needed(program: Program, target: str, bases: Sequence[str]) -> list[int]:
         wanted.add(number)
         stage = program.stages[number]
         for name in (bases[number], *sources_of(stage)):
-            found = program.find(name, before=number)
+            found = program.find(name, before=number) if name.lower() not in replaced else None
             if found is not None and not (name == bases[number] and name.isdecimal()):
                 pending.append(found.number)
     return sorted(wanted)

@@ -192,11 +192,11 @@ def _without_halves(text: str) -> str:
 
 def _meant(keyword: str) -> str:
     """A hint for a misspelt instruction."""
-    best = min(INSTRUCTIONS, key=lambda known: (_distance(keyword, known), known))
-    return f" (did you mean {best}?)" if _distance(keyword, best) <= 2 else ""
+    best = min(INSTRUCTIONS, key=lambda known: (distance(keyword, known), known))
+    return f" (did you mean {best}?)" if distance(keyword, best) <= 2 else ""
 
 
-def _distance(one: str, other: str) -> int:
+def distance(one: str, other: str) -> int:
     """Edits between two words (adjacent letters swapped count once)."""
     if abs(len(one) - len(other)) > 2:
         return 3

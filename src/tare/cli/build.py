@@ -17,6 +17,7 @@ from tare.cli.mountspec import ulimit
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import ExitStack
     from typing import Any
 
     from tare.cli.buildcontext import Stream
@@ -59,20 +60,94 @@ def build_args(given: Sequence[str], environ: Mapping[str, str]) -> dict[str, st
     return dict(sorted(found.items()))
 
 
-def named_contexts(given: Sequence[str]) -> dict[str, str]:
-    """--build-context NAME=docker-image://REFERENCE as name to reference. Raises ValueError for any other kind."""
+def named_contexts(given: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """--build-context NAME=DIRECTORY, docker-image://REFERENCE or URL: what the query says, and what is sent.
+
+    The second is directories by the prefix their files have in the tar. Raises ValueError.
+    """
+    import os
+    import secrets
+
+    from tare.cli.buildcontext import is_remote
+
     found: dict[str, str] = {}
+    sent: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not name or not equals or not value:
             raise ValueError(f"invalid context value: {text}, expected key=value")
-        if not value.startswith(_IMAGE_SCHEME) or value == _IMAGE_SCHEME:
-            raise ValueError(
-                f"--build-context {text}: only images can be named so far, as {name}={_IMAGE_SCHEME}REFERENCE;"
-                " copy the files of a directory into the build's own context"
-            )
-        found[name] = value.removeprefix(_IMAGE_SCHEME)
-    return dict(sorted(found.items()))
+        if value.startswith("oci-layout://"):
+            raise ValueError(f"--build-context {text}: load the layout and name the image, as {_IMAGE_SCHEME}REFERENCE")
+        if value.startswith(_IMAGE_SCHEME) or is_remote(value):
+            if value == _IMAGE_SCHEME:
+                raise ValueError(f"invalid context value: {text}, expected {_IMAGE_SCHEME}REFERENCE")
+            found[name] = value.removeprefix(_IMAGE_SCHEME)
+        elif os.path.isdir(value):
+            prefix = f".tare-context-{secrets.token_hex(8)}"
+            found[name] = f"local:{prefix}"
+            sent[prefix] = value
+        else:
+            raise ValueError(f"--build-context {text}: {value} is no directory")
+    return dict(sorted(found.items())), sent
+
+
+def provenance_mode(text: str) -> str:
+    """--provenance `true`, `false`, `mode=min|max` as the engine's mode, "" for none. Raises ValueError."""
+    fields = dict(part.partition("=")[::2] for part in text.split(",") if part)
+    if not fields or fields.keys() & {"false", "0"}:
+        return ""
+    mode = fields.pop("mode", "min")
+    if mode not in ("min", "max") or fields.keys() - {"true", "1"}:
+        raise ValueError(f"invalid value {text!r} of --provenance: use true, false, mode=min or mode=max")
+    return mode
+
+
+def agents_of(given: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """--ssh `ID[=SOCKET|KEY[,KEY]]`: sockets by id, and keys by id for which an agent is still to be started.
+
+    Without a path the agent of this shell is meant. Raises ValueError.
+    """
+    import os
+    import stat
+
+    sockets: dict[str, str] = {}
+    keys: dict[str, list[str]] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        name = name or "default"
+        if name in sockets or name in keys:
+            raise ValueError(f"invalid duplicate ID {name}")
+        paths = [path for path in value.split(",") if path] or [environ.get("SSH_AUTH_SOCK", "")]
+        if paths == [""]:
+            raise ValueError(f"--ssh {text}: the environment has no SSH_AUTH_SOCK: name a socket or a key")
+        try:
+            kinds = [stat.S_ISSOCK(os.stat(path).st_mode) for path in paths]
+        except OSError as error:
+            raise ValueError(f"--ssh {text}: {error.filename}: {(error.strerror or '').lower()}") from None
+        if any(kinds) and len(paths) > 1:
+            raise ValueError(f"--ssh {text}: either one socket or keys")
+        if kinds[0]:
+            sockets[name] = os.path.abspath(paths[0])
+        else:
+            keys[name] = [os.path.abspath(path) for path in paths]
+    return sockets, keys
+
+
+def ssh_header(context: Context, options: flags.Options, stack: ExitStack) -> dict[str, str]:
+    """The header with the sockets of all agents; those for keys live as long as the stack. Raises Exit, ValueError."""
+    import base64
+
+    from tare.cli import sshagent
+    from tare.client import gojson
+
+    if not options.many("ssh"):
+        return {}
+    if not context.client.host.path:
+        raise exits.Exit(exits.FAILED, "--ssh is served over the engine's own unix socket only, not over the network")
+    sockets, keys = agents_of(options.many("ssh"), context.environ)
+    for name, paths in keys.items():
+        sockets[name] = stack.enter_context(sshagent.with_keys(paths))
+    return {"X-Tare-Ssh": base64.urlsafe_b64encode(gojson.dumps(dict(sorted(sockets.items()))).encode()).decode()}
 
 
 def read_secret(text: str, environ: Mapping[str, str]) -> tuple[str, bytes]:
@@ -136,18 +211,23 @@ def secrets_header(given: Sequence[str], environ: Mapping[str, str]) -> dict[str
     return {"X-Tare-Secrets": header}
 
 
-def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, QueryValue]:
-    """The query of the request but for `dockerfile` and `remote`. Raises ValueError."""
+def query_of(
+    options: flags.Options, environ: Mapping[str, str], contexts: Mapping[str, str] | None = None
+) -> dict[str, QueryValue]:
+    """The query of the request but for `dockerfile` and `remote`. contexts: from `named_contexts`. Raises ValueError."""
+    from tare.cli import buildoutput
     from tare.client import gojson
 
     ulimits = sorted((ulimit(text) for text in options.many("ulimit")), key=lambda limit: str(limit["Name"]))
     arguments = build_args(options.many("build-arg"), environ)
     marked = labels([], options.many("label"))
-    contexts = named_contexts(options.many("build-context"))
     network = options.text("network")
+    found = buildoutput.parse_all(options.many("output"))
+    outputs = [output for output in found if output.is_read]
+    stored = [name for output in found if not output.is_read for name in output.names]
     return {
         "version": "1",
-        "t": options.many("tag"),
+        "t": [*options.many("tag"), *stored],
         "securityopt": options.many("security-opt"),
         "extrahosts": [host_line(text) for text in options.many("add-host")],
         "q": options.on("quiet"),
@@ -158,6 +238,8 @@ def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, Qu
         "forcerm": options.on("force-rm"),
         "pull": options.on("pull"),
         "squash": options.on("squash"),
+        "check": options.on("check"),
+        "provenance": provenance_mode(options.text("provenance")),
         "isolation": options.text("isolation"),
         "networkmode": "" if network == "default" else network,
         "cpusetcpus": options.text("cpuset-cpus"),
@@ -175,25 +257,33 @@ def query_of(options: flags.Options, environ: Mapping[str, str]) -> dict[str, Qu
         "buildargs": gojson.dumps(arguments) if arguments else "",
         "labels": gojson.dumps(marked) if marked else "",
         "cachefrom": gojson.dumps(options.many("cache-from")) if options.many("cache-from") else "",
-        "contexts": gojson.dumps(contexts) if contexts else "",
+        "contexts": gojson.dumps(dict(contexts)) if contexts else "",
+        "outputs": gojson.dumps([{"Type": output.kind} for output in outputs]) if outputs else "",
     }
 
 
 # -- what is sent
 
 
-def prepare(where: str, file: str) -> tuple[Iterator[bytes] | None, str, str]:
-    """The context: (its tar or None, the query's `dockerfile`, the query's `remote`). Raises Exit."""
+def prepare(where: str, file: str, named: Mapping[str, str] | None = None) -> tuple[Iterator[bytes] | None, str, str]:
+    """The context: (its tar or None, the query's `dockerfile`, the query's `remote`). Raises Exit.
+
+    named: further directories that go into the same tar, by their prefix in it.
+    """
     import os
 
     from tare.cli import buildcontext
 
+    if named and (where == "-" or not os.path.lexists(where)):
+        text = "a directory can be a further context beside a directory only, as its files go into the same tar"
+        raise exits.Exit(exits.FAILED, text)
     if where == "-":
         return _from_stdin(file)
     if os.path.lexists(where):
         given = sys.stdin.buffer.read() if file == "-" else None
         local = buildcontext.read_directory(where, file=file, dockerfile=given)
-        return buildcontext.pack(local), local.dockerfile, ""
+        further = [buildcontext.read_named(path, prefix) for prefix, path in (named or {}).items()]
+        return buildcontext.pack(local, *further), local.dockerfile, ""
     if not buildcontext.is_remote(where):
         raise exits.Exit(exits.FAILED, f'unable to prepare context: path "{where}" not found')
     if file == "-":
@@ -300,7 +390,7 @@ def _show(context: Context, documents: Iterable[Json], *, quiet: bool) -> str:
     return account.image
 
 
-def _record(options: flags.Options, image: str) -> None:
+def _record(options: flags.Options, image: str, provenance: Json = None) -> None:
     """Write --iidfile and --metadata-file."""
     from tare.base.reference import parse_reference
     from tare.client import gojson
@@ -311,7 +401,9 @@ def _record(options: flags.Options, image: str) -> None:
         _write(path, image)
     if path := options.text("metadata-file"):
         names = [parse_reference(text).with_default_tag().canonical() for text in options.many("tag")]
-        found = {"containerimage.config.digest": image}
+        found: dict[str, Json] = {"containerimage.config.digest": image}
+        if isinstance(provenance, dict):
+            found["buildx.build.provenance"] = provenance["predicate"]
         if names:
             found["image.name"] = ",".join(names)
         _write(path, gojson.dumps(found, indent="  ", html=False) + "\n")
@@ -338,11 +430,14 @@ def _forget(path: str) -> None:
 
 
 def _build(context: Context, options: flags.Options, operands: list[str]) -> int:
-    from tare.cli import buildcontext, progress, registryauth
+    import contextlib
 
-    query = query_of(options, context.environ)
+    from tare.cli import buildcontext, buildoutput, progress, registryauth
+
+    contexts, named = named_contexts(options.many("build-context"))
+    query = query_of(options, context.environ, contexts)
     headers = secrets_header(options.many("secret"), context.environ)
-    pieces, query["dockerfile"], query["remote"] = prepare(operands[0], options.text("file"))
+    pieces, query["dockerfile"], query["remote"] = prepare(operands[0], options.text("file"), named)
     for name in ("iidfile", "metadata-file"):
         if path := options.text(name):
             _forget(path)
@@ -350,17 +445,49 @@ def _build(context: Context, options: flags.Options, operands: list[str]) -> int
     for text in wrong:
         context.error(f"WARNING: {text}")
     headers |= credentials
+    if options.on("check"):
+        return _check(context, query, headers, pieces)
     quiet = options.on("quiet")
-    if pieces is None:
-        answer = context.client.request("POST", "/build", query=query, headers=headers)
-        _record(options, _show(context, answer.documents(), quiet=quiet))
-        return exits.OK
-    if options.on("compress"):
-        pieces = buildcontext.compressed(pieces)
-    meter = progress.Meter("build context", total=None, wanted=not quiet)
-    stream = buildcontext.Stream(pieces, meter.add)
-    _record(options, _send(context, query, headers, stream, meter, quiet=quiet))
+    outputs = buildoutput.parse_all(options.many("output"))
+    with contextlib.ExitStack() as stack:
+        headers |= ssh_header(context, options, stack)
+        if any(output.dest == "-" for output in outputs):  # stdout is the result's
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        if pieces is None:
+            answer = context.client.request("POST", "/build", query=query, headers=headers)
+            image = _show(context, answer.documents(), quiet=quiet)
+        else:
+            if options.on("compress"):
+                pieces = buildcontext.compressed(pieces)
+            meter = progress.Meter("build context", total=None, wanted=not quiet)
+            stream = buildcontext.Stream(pieces, meter.add)
+            image = _send(context, query, headers, stream, meter, quiet=quiet)
+    told: Json = None
+    if query["provenance"] and options.text("metadata-file"):
+        told = context.client.get(f"/tare/v1/builds/{image}/provenance")
+    buildoutput.fetch(context, image, outputs, tags=options.many("tag"))
+    _record(options, image, told)
     return exits.OK
+
+
+def _check(
+    context: Context, query: dict[str, QueryValue], headers: dict[str, str], pieces: Iterator[bytes] | None
+) -> int:
+    """--check: print what is unwise; 1 if anything is, as with buildx."""
+    from tare.cli import buildcontext
+
+    stream = buildcontext.Stream(pieces) if pieces is not None else None
+    found = context.client.request("POST", "/build", query=query, headers=headers, upload=stream).json()
+    warnings: Any = found["Warnings"] if isinstance(found, dict) else []
+    if not warnings:
+        context.line("Check complete, no warnings found.")
+        return exits.OK
+    many = "1 warning has" if len(warnings) == 1 else f"{len(warnings)} warnings have"
+    context.line(f"Check complete, {many} been found!")
+    for warned in warnings:
+        context.line(f"\nWARNING: {warned['Rule']} - {warned['URL']}\n{warned['Message']}")
+        context.line(f"{warned['File']}:{warned['Line']}")
+    return exits.FAILED
 
 
 def _send(
@@ -400,9 +527,10 @@ BUILD = flags.Command(
         Flag("add-host", "", LIST, "A further line of /etc/hosts while it is built, name:ip", check=check_host),
         Flag("allow", "", STRINGS, "Let RUN leave the sandbox: security.insecure, network.host", group=_BEYOND),
         Flag("build-arg", "", LIST, "Set an ARG of the Dockerfile, name=value", check=check_env),
-        Flag("build-context", "", LIST, f"A further context, NAME={_IMAGE_SCHEME}REFERENCE", group=_BEYOND),
+        Flag("build-context", "", LIST, f"A further context, NAME=DIR, a URL, or {_IMAGE_SCHEME}REF", group=_BEYOND),
         Flag("cache-from", "", STRINGS, "Take steps over from these images"),
         Flag("cgroup-parent", "", STRING, "Parent of the control groups of RUN", group=_LIMITS),
+        Flag("check", "", BOOL, "Say what is unwise in the Dockerfile and build nothing", group=_BEYOND),
         Flag("compress", "", BOOL, "Send the context compressed with gzip"),
         Flag("cpu-period", "", INT, "Length of a CPU period in microseconds", group=_LIMITS),
         Flag("cpu-quota", "", INT, "CPU time in a period in microseconds", group=_LIMITS),
@@ -421,7 +549,9 @@ BUILD = flags.Command(
         Flag("network", "", STRING, "Network of RUN: a name, host, none, container:NAME", default="default"),
         Flag("no-cache", "", BOOL, "Do every step anew"),
         Flag("no-cache-filter", "", STRINGS, "Do every step of these stages anew", group=_BEYOND),
+        Flag("output", "o", LIST, "Where the result goes: DIR, or type=local|tar|oci|docker,dest=PATH", group=_BEYOND),
         Flag("platform", "", STRING, "Build for this platform, os/architecture[/variant]"),
+        Flag("provenance", "", STRING, "Keep what was read: true, mode=min or mode=max", group=_BEYOND),
         Flag("pull", "", BOOL, "Look for newer versions of the images it starts from"),
         Flag("quiet", "q", BOOL, "Print the image's id only"),
         Flag("rm", "", BOOL, "Remove intermediate containers after a success", default=True),
@@ -429,6 +559,7 @@ BUILD = flags.Command(
         Flag("security-opt", "", STRINGS, "A security option"),
         Flag("shm-size", "", BYTES, "Size of /dev/shm in RUN", group=_LIMITS),
         Flag("squash", "", BOOL, "Put the layers that are new into one"),
+        Flag("ssh", "", LIST, "An ssh agent for RUN --mount=type=ssh: ID[=SOCKET|KEY[,KEY]]", group=_BEYOND),
         Flag("tag", "t", LIST, "Name of the image, name[:tag]", check=_tag),
         Flag("target", "", STRING, "Stop after this stage"),
         Flag("ulimit", "", flags.ULIMIT, "A resource limit of RUN, name=soft[:hard]", group=_LIMITS, check=ulimit),

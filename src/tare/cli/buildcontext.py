@@ -47,7 +47,7 @@ class Entry:
 class Local:
     """A directory to send. `extra`: files that are not in it, or not as they stand there, name to contents.
 
-    `modes`: their permissions, where not 0600.
+    `modes`: their permissions, where not 0600. `prefix`: what is put before the names, with its `/`.
     """
 
     root: str
@@ -55,6 +55,7 @@ class Local:
     dockerfile: str
     extra: dict[str, bytes] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
+    prefix: str = ""
 
 
 def _cannot(text: str) -> exits.Exit:
@@ -103,6 +104,17 @@ def read_directory(directory: str, *, file: str, dockerfile: bytes | None = None
     modes = {entry.name: stat.S_IMODE(entry.status.st_mode) for entry in found if entry.name in extra}
     entries = tuple(entry for entry in found if entry.name not in extra)
     return Local(root=root, entries=entries, dockerfile=temporary, extra=extra, modes=modes)
+
+
+def read_named(directory: str, prefix: str) -> Local:
+    """List a further context, whose names get `prefix` before them. Its `.dockerignore` holds. Raises Exit."""
+    root = os.path.realpath(directory)
+    text, used = read_rules(root, "")
+    try:
+        ignore = read_ignore(text)
+    except Exception as error:
+        raise exits.Exit(exits.FAILED, f"error checking context: {used}: {error}") from None
+    return Local(root=root, entries=tuple(walk(root, ignore, set())), dockerfile="", prefix=f"{prefix}/")
 
 
 def find_dockerfile(root: str, file: str) -> tuple[str, str]:
@@ -187,10 +199,19 @@ def _unreadable(path: str, error: OSError) -> exits.Exit:
 # -- the tar
 
 
-def pack(context: Local) -> Iterator[bytes]:
-    """The tar of a context, piece by piece. Raises Exit when a file is not what was listed any more."""
+def pack(*contexts: Local) -> Iterator[bytes]:
+    """The tar of a context and further ones, piece by piece. Raises Exit when a file is not what was listed any more."""
+    for context in contexts:
+        yield from _pack(context)
+    yield _END
+
+
+def _pack(context: Local) -> Iterator[bytes]:
     for entry in context.entries:
         header = _header(entry)
+        header.name = context.prefix + header.name
+        if header.type == tarfile.LNKTYPE:
+            header.linkname = context.prefix + header.linkname
         if header.type == tarfile.REGTYPE:
             yield from _file(context.root, entry, header)
         else:
@@ -202,7 +223,6 @@ def pack(context: Local) -> Iterator[bytes]:
         header.size, header.mtime = len(data), int(time.time())
         header.mode = context.modes.get(name, 0o600)
         yield _bytes(header) + data + bytes(-len(data) % _BLOCK)
-    yield _END
 
 
 def _bytes(header: tarfile.TarInfo) -> bytes:

@@ -795,7 +795,9 @@ def _println(*values: object) -> str:
     return " ".join(text_of(value) for value in values) + "\n"
 
 
-def _printf(layout: str, *values: object) -> str:
+def _printf(layout: object, *values: object) -> str:
+    if not isinstance(layout, str):
+        raise ValueError(f"wrong type for value; expected string; got {type(layout).__name__}")
     out, at, used = [], 0, 0
     while at < len(layout):
         percent = layout.find("%", at)

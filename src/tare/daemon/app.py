@@ -287,6 +287,7 @@ async def build(options: Options) -> Engine:
             journal_socket=options.journal_socket,
             debug=options.debug,
             live_restore=options.live_restore,
+            builder_cache_bytes=options.builder_cache_size,
             engine_id=await _engine_id(db),
             started_at=clock.now(),
             notes=(*notes, *networks.warnings(), *filter(None, [exposed_note(options)])),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tare.base.errors import InvalidArgument
+from tare.base.sizes import parse_bytes
 from tare.containers import cdi, logoptions
 from tare.daemon.exposure import Exposure
 from tare.daemon.exposure import resolve as resolve_exposure
@@ -77,6 +78,7 @@ class Options:
     max_download_attempts: int = 5
     exposure: Exposure = field(default_factory=Exposure)
     image_gc: Policy = NEVER
+    builder_cache_size: int = 0  # in bytes; 0: no bound
 
 
 _BOOLEANS = (
@@ -209,6 +211,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="max-age=30d,max-count=100,max-space=20GB",
         help="remove images by themselves that nobody used for so long, or the longest unused ones beyond a number or a"
         " size; never one a container has, nor one with the label tare.keep (default off)",
+    )
+    add(
+        "--builder-cache-size",
+        metavar="SIZE",
+        help="keep the build cache within, as 20GB: the longest unused goes first",
     )
     add("--shutdown-timeout", type=int, metavar="SECONDS", help="patience with containers at shutdown (default 15)")
     add(
@@ -366,8 +373,22 @@ def resolve(values: dict[str, Any]) -> Options:
         max_concurrent_uploads=_count("max-concurrent-uploads", values, 5),
         max_download_attempts=_count("max-download-attempts", values, 5),
         image_gc=parse_policy(values.get("image-gc", "")),
+        builder_cache_size=_size("builder-cache-size", values),
         **flags,
     )
+
+
+def _size(name: str, values: dict[str, Any]) -> int:
+    """Bytes, 0 where nothing was said."""
+    if values.get(name) is None:
+        return 0
+    try:
+        found = parse_bytes(str(values[name]))
+    except ValueError:
+        found = 0
+    if found < 1:
+        raise InvalidArgument(f"invalid {name}: {values[name]}: it is a size, as 20GB")
+    return found
 
 
 def _count(name: str, values: dict[str, Any], default: int) -> int:

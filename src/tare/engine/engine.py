@@ -61,6 +61,7 @@ class Settings:
     journal_socket: Path = JOURNAL
     debug: bool = False
     live_restore: bool = True
+    builder_cache_bytes: int = 0  # the build cache is kept within; 0 for no bound
     engine_id: str = ""
     started_at: int = 0
     notes: tuple[str, ...] = ()  # what the daemon chose at start and why, for `info`

@@ -445,6 +445,20 @@ class Images:
             )
             return await self._carry_out(plan, uses)
 
+    async def remove_unnamed(self, image_id: Digest, *, uses: Sequence[ImageUse]) -> None:
+        """Delete an image that has no name, no container and no image above it; otherwise leave it."""
+
+        async def act() -> None:
+            async with self._lock:
+                is_used = any(use.image_id == image_id for use in uses)
+                if image_id not in self._images or self._by_image.get(image_id) or self.children(image_id) or is_used:
+                    return
+                world = removal.World(images=self._images, references=self._by_image, uses=uses)
+                plan = removal.plan(image_id, image_id, None, world, force=False, prune=False)
+                await self._carry_out(plan, uses)
+
+        await finish(act(), name="remove image")
+
     async def prune(self, filters: naming.Filters, *, uses: Sequence[ImageUse]) -> tuple[list[tuple[str, str]], int]:
         """Delete images no container uses: untagged ones, or with dangling=false all. The records and bytes freed."""
         return await finish(self._prune(filters, uses), name="prune images")

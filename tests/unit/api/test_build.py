@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tare.api.build import wanted_of
-from tare.base.errors import InvalidArgument, NotImplementedYet
+from tare.base.errors import InvalidArgument
 from tare.base.reference import parse_reference
 from tare.web.message import Query
 
@@ -31,11 +31,12 @@ def test_what_docker_sends_is_understood() -> None:
     assert (host.NetworkMode, host.Memory, host.ShmSize, host.CpusetCpus) == ("host", 1000, 5, "0")
     assert (host.ExtraHosts, [limit.Hard for limit in host.Ulimits or ()]) == (["h:1.2.3.4"], [2])
     assert found.epoch_ns == 7_000_000_000
+    assert (found.squash, wanted(squash="1").squash) == (False, True)
 
 
 @pytest.mark.parametrize(
     "query",
-    [{"buildargs": "{"}, {"labels": "[]"}, {"ulimits": "x"}, {"t": "A B"}, {"squash": "1"}, {"t": f"a@sha256:{'0' * 64}"},
+    [{"buildargs": "{"}, {"labels": "[]"}, {"ulimits": "x"}, {"t": "A B"}, {"t": f"a@sha256:{'0' * 64}"},
      {"buildargs": '{"SOURCE_DATE_EPOCH":"soon"}'}, {"cachefrom": "a"}, {"cachefrom": "{}"}],
 )  # fmt: skip
 def test_what_is_wrong_is_refused(query: dict[str, str]) -> None:
@@ -48,9 +49,11 @@ def test_images_to_take_steps_from() -> None:
     assert [wanted(cachefrom=text).cache_from for text in ("", "null", "[]")] == [(), (), ()]
 
 
-def test_other_outputs_are_not_pretended() -> None:
-    with pytest.raises(NotImplementedYet):
-        wanted(outputs='[{"Type":"tar"}]')
+def test_outputs_are_those_there_are() -> None:
+    assert [wanted(outputs=text).is_for_output for text in ("", "[]", '[{"Type":"tar"}]')] == [False, False, True]
+    for wrong in ('[{"Type":"registry"}]', "{", "[1]"):
+        with pytest.raises(InvalidArgument):
+            wanted(outputs=wrong)
 
 
 @pytest.mark.parametrize("strip", [True, False])

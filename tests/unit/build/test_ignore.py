@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tare.base.errors import InvalidArgument
+from tare.build import ignore
 from tare.build.ignore import MAX_PATTERNS, glob, has_wildcards, ignore_of, read_ignore
 
 
@@ -136,3 +139,21 @@ PATH = st.lists(st.text(alphabet="ab", min_size=1, max_size=3), min_size=1, max_
 def test_both_matchers_agree(rules: list[tuple[bool, list[str]]], path: list[str]) -> None:
     ignore = ignore_of(("!" if keeps else "") + "/".join(pattern) for keeps, pattern in rules)
     assert ignore.leaves_out("/".join(path)) == simply_leaves_out(rules, path)
+
+
+@given(
+    st.lists(st.sampled_from(["*", "**", "**/", "a", "b", "/", "?", "[a-b]", "[^a]", "\\*"]), max_size=9),
+    st.text(alphabet="ab/*", max_size=9),
+)
+def test_both_ways_to_match_agree(parts: list[str], path: str) -> None:
+    tokens = ignore._tokens("".join(parts), deep=True)
+    pieces = [ignore._PIECES.get(kind) or (text if kind == "class" else re.escape(text)) for kind, text in tokens]
+    expected = re.fullmatch("".join(pieces), path, re.DOTALL) is not None
+    assert ignore._Linear(tokens).fullmatch(path) is expected
+
+
+def test_many_stars_take_no_longer_than_their_path() -> None:
+    # Python's own expressions would try some 10**30 ways.
+    pattern = "**/" + "*a" * 40 + "b"
+    assert not glob(pattern, deep=True).fullmatch("a" * 4000)
+    assert glob(pattern, deep=True).fullmatch("x/" + "a" * 4000 + "b")

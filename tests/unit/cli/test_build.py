@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -142,11 +143,32 @@ def test_a_flag_that_cannot_be_read(tare: Any, engine: Any, words: list[str], te
     assert engine.requests == []
 
 
-def test_only_images_are_named_contexts() -> None:
-    with pytest.raises(ValueError, match="only images can be named so far"):
-        build.named_contexts(["src=./directory"])
-    with pytest.raises(ValueError, match="expected key=value"):
-        build.named_contexts(["src"])
+def test_named_contexts_are_images_urls_and_directories(tmp_path: Path) -> None:
+    query, sent = build.named_contexts(
+        [f"dir={tmp_path}", "img=docker-image://alpine:3", "git=https://h.example/x.git#v1"]
+    )
+    assert (query["img"], query["git"]) == ("alpine:3", "https://h.example/x.git#v1")
+    assert list(sent.values()) == [str(tmp_path)]
+    assert query["dir"] == f"local:{next(iter(sent))}"
+    for wrong, said in (
+        ("src=./nowhere", "is no directory"), ("src", "expected key=value"), ("a=oci-layout://x", "load the layout"),
+        ("a=docker-image://", "REFERENCE"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            build.named_contexts([wrong])
+
+
+def test_agents_are_sockets_or_keys(tmp_path: Path) -> None:
+    key, path = tmp_path / "key", tmp_path / "socket"
+    key.write_text("x")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        own = {"SSH_AUTH_SOCK": str(path)}
+        assert build.agents_of(["default"], own) == ({"default": str(path)}, {})
+        assert build.agents_of([f"a={path}", f"b={key},{key}"], {}) == ({"a": str(path)}, {"b": [str(key)] * 2})
+        for wrong in (["default"], [f"a={path},{key}"], [f"a={path}", f"a={path}"], ["a=/nowhere"]):
+            with pytest.raises(ValueError):
+                build.agents_of(wrong, {})
 
 
 # -- secrets

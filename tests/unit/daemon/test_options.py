@@ -207,3 +207,11 @@ def test_log_options(configured: Any) -> None:
     assert (found.log_driver, found.log_options, found.journal_socket) == ("syslog", {"tag": "{{.Name}}"}, Path("/j"))
     with pytest.raises(InvalidArgument, match="unknown log opt 'x' for log driver local"):
         load([*configured({}), "--log-driver", "local", "--log-opt", "x=1"])
+
+
+def test_the_build_cache_can_have_a_bound() -> None:
+    assert load([]).builder_cache_size == 0
+    assert load(["--builder-cache-size", "2k"]).builder_cache_size == 2048
+    for wrong in ("0", "much"):
+        with pytest.raises(InvalidArgument, match="builder-cache-size"):
+            load(["--builder-cache-size", wrong])

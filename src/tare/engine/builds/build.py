@@ -6,8 +6,10 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -15,18 +17,26 @@ from tare.aio.tasks import finish, spawn
 from tare.aio.threads import in_thread
 from tare.base import clock
 from tare.base.clock import Nanos, rfc3339nano
-from tare.base.errors import TareError
+from tare.base.digest import hex_of, sha256
+from tare.base.errors import InvalidArgument, NotFound, TareError
 from tare.base.ids import random_id
-from tare.build import evaluate
+from tare.base.reference import parse_reference
+from tare.build import copying, evaluate
 from tare.build.evaluate import Given
 from tare.build.evaluate import Platform as BuildPlatform
 from tare.build.gitref import parse_git
 from tare.build.instructions import Program, needed, parse_program, sources_of
+from tare.build.lint import Warned, lint, read_settings, refuse
+from tare.build.squash import squashed_history
 from tare.drivers import trees
+from tare.engine.builds import provenance, results
 from tare.engine.builds.cachefrom import cache_sources
-from tare.engine.builds.context import Context, receive
+from tare.engine.builds.context import Context, Spool, receive, spool
+from tare.engine.builds.copy import repository_files
+from tare.engine.builds.prune import keep_within
 from tare.engine.builds.repository import fetch
 from tare.engine.builds.request import Build, StepFailed, Wanted
+from tare.engine.builds.squash import squashed
 from tare.engine.builds.stages import Stages, Standing
 from tare.engine.engine import Engine
 from tare.images.documents import config_document, host_architecture, parse_platform
@@ -40,6 +50,8 @@ from tare.wire.jsonmessage import failure, message
 log = logging.getLogger(__name__)
 
 _QUEUE_HIGH, _QUEUE_LOW = 1000, 500  # messages: past the first a step's output waits for the client
+
+CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 
 _running: dict[str, asyncio.Task[None]] = {}
 """Builds by the id their client gave them, for `cancel`."""
@@ -104,16 +116,7 @@ def _plan(dockerfile: bytes, wanted: Wanted) -> _Plan:
     given = Given(arguments=wanted.arguments, build=host, target=target, target_stage=wanted.target or "default")
     arguments = evaluate.global_arguments(program, given)
     bases = [evaluate.base_of(program, stage.number, arguments, given)[0] for stage in program.stages]
-    return _Plan(program, given, arguments, bases, needed(program, wanted.target, bases))
-
-
-def _planned(context: Context, wanted: Wanted) -> _Plan:
-    """The plan of a context, which is closed when there is none."""
-    try:
-        return _plan(context.dockerfile, wanted)
-    except BaseException:
-        context.spool.close()
-        raise
+    return _Plan(program, given, arguments, bases, needed(program, wanted.target, bases, replaced=wanted.named))
 
 
 async def begin(
@@ -124,33 +127,111 @@ async def begin(
     source: the context as a tar, None when `remote`, a URL or a git repository, has it. Raises InvalidArgument (DockerfileError with the
     line), NotFound (no Dockerfile), Unavailable. Nothing is left when it raises.
     """
-    build_id = random_id()
-    directory = engine.settings.data_root / "builds" / build_id
-    directory.mkdir(mode=0o700, parents=True)
+    build_id, directory = _place(engine)
     try:
-        options = engine.images.options
-        git = parse_git(remote) if source is None else None
-        if git is not None:
-            place = directory / "git"
-            place.mkdir(mode=0o700)
-            fd = await fetch(git, place, allow_private=options.allow_private_sources)
-            try:
-                source = engine.archiver.pack_chunks(fd)
-                context = await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile)
-            finally:
-                os.close(fd)
-            return BuildStream(_Work(engine, wanted, build_id, context, _planned(context, wanted)), client_id)
-        if source is None:
-            response = await in_thread(lambda: open_url(remote, allow_private=options.allow_private_sources))
-            source = url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
-        context = await receive(
-            engine.archiver, directory, source, dockerfile=wanted.dockerfile, is_remote=bool(remote)
-        )
-        plan = _planned(context, wanted)
+        context, plan, warned = await _understood(engine, wanted, source, remote, directory)
     except BaseException:
         trees.discard(directory)
         raise
-    return BuildStream(_Work(engine, wanted, build_id, context, plan), client_id)
+    return BuildStream(_Work(engine, wanted, build_id, context, plan, warned), client_id)
+
+
+async def check(
+    engine: Engine, wanted: Wanted, source: AsyncIterator[bytes] | None, *, remote: str = ""
+) -> list[Warned]:
+    """What is unwise in the Dockerfile; nothing is built. Raises as `begin`."""
+    _, directory = _place(engine)
+    try:
+        context, _, warned = await _understood(engine, wanted, source, remote, directory, is_check=True)
+        context.close()
+        return warned
+    finally:
+        trees.discard(directory)
+
+
+def _place(engine: Engine) -> tuple[str, Path]:
+    """An ID for a build, and its directory."""
+    build_id = random_id()
+    directory = engine.settings.data_root / "builds" / build_id
+    directory.mkdir(mode=0o700, parents=True)
+    return build_id, directory
+
+
+async def _understood(
+    engine: Engine,
+    wanted: Wanted,
+    source: AsyncIterator[bytes] | None,
+    remote: str,
+    directory: Path,
+    *,
+    is_check: bool = False,
+) -> tuple[Context, _Plan, list[Warned]]:
+    """The context, the plan, and what is unwise in it. The context is closed when this raises."""
+    context = await _received(engine, wanted, source, remote, directory)
+    try:
+        for name, prefix in wanted.local_contexts.items():
+            context.take_out(name, prefix)
+        for name, url in wanted.remote_contexts.items():
+            context.named[name] = await _fetched(engine, url, directory)
+        plan = _plan(context.dockerfile, wanted)
+        settings = read_settings(
+            wanted.arguments.get(CHECK_ARGUMENT, plan.program.dockerfile.directives.get("check", ""))
+        )
+        warned = lint(
+            plan.program,
+            context.dockerfile.decode("utf-8", "replace"),
+            plan.given,
+            environment_of=partial(_environment, engine, wanted),
+            is_ignored=context.ignore.leaves_out,
+            settings=settings,
+        )
+        if settings.is_error and not is_check:
+            refuse(warned)
+        return context, plan, warned
+    except BaseException:
+        context.close()
+        raise
+
+
+def _environment(engine: Engine, wanted: Wanted, name: str) -> list[str] | None:
+    """The environment of an image that is here."""
+    try:
+        return engine.images.resolve(wanted.contexts.get(name, name)).config.Env or []
+    except (NotFound, InvalidArgument):
+        return None
+
+
+async def _fetched(engine: Engine, url: str, directory: Path) -> Spool:
+    """A further context: the files of a repository, or of a tar at a URL."""
+    options = engine.images.options
+    git = parse_git(url)
+    if git is not None:
+        return (await repository_files(engine, git, directory))[0]
+    response = await in_thread(lambda: open_url(url, allow_private=options.allow_private_sources))
+    chunks = url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
+    return await spool(engine.archiver, directory, chunks)
+
+
+async def _received(
+    engine: Engine, wanted: Wanted, source: AsyncIterator[bytes] | None, remote: str, directory: Path
+) -> Context:
+    options = engine.images.options
+    git = parse_git(remote) if source is None else None
+    if git is not None:
+        place = directory / "git"
+        place.mkdir(mode=0o700)
+        fd, commit = await fetch(git, place, allow_private=options.allow_private_sources)
+        try:
+            source = engine.archiver.pack_chunks(fd)
+            context = await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile)
+        finally:
+            os.close(fd)
+        context.origin = {"uri": remote, "commit": commit}
+        return context
+    if source is None:
+        response = await in_thread(lambda: open_url(remote, allow_private=options.allow_private_sources))
+        source = url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
+    return await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile, is_remote=bool(remote))
 
 
 @dataclass(slots=True)
@@ -162,6 +243,7 @@ class _Work:
     build_id: str
     context: Context
     plan: _Plan
+    warned: list[Warned] = field(default_factory=list)
     messages: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     has_room: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -202,9 +284,19 @@ class _Work:
             log.exception("build failed")
             last = failure("build failed because of an internal error: see the daemon's log")
         finally:
+            await finish(self._trim(), name="trim build cache")
             if last is not None:
                 self.messages.put_nowait(last)
             self.messages.put_nowait(None)
+
+    async def _trim(self) -> None:
+        limit = self.engine.settings.builder_cache_bytes
+        if not limit:
+            return
+        try:
+            await keep_within(self.engine, limit)
+        except (TareError, OSError):  # the build is what it is without it; the next one tries again
+            log.exception("cannot trim the build cache")
 
     def _build(self, lease: Lease) -> Build:
         plan = self.plan
@@ -243,7 +335,12 @@ class _Work:
             unused = build.given.unused()
             if unused:
                 self.tell(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
+            file = self.wanted.dockerfile or "Dockerfile"
+            for found in self.warned:
+                self.tell(f"[Warning] {found.rule}: {found.text} ({file}:{found.line})\n")
             image = await self._image(build, result)
+            if self.wanted.provenance:
+                await self._attest(build, stages, image)
             if build.pending:
                 await asyncio.gather(*build.pending)
         finally:
@@ -267,15 +364,70 @@ class _Work:
         platform = parse_platform(self.wanted.platform)
         if base is not None:
             platform = (base.document.os, base.document.architecture, base.document.variant)
-        raw = config_document(
-            config,
-            created=rfc3339nano(created),
-            layers=layers,
-            history=list(result.history),
-            platform=platform,
-            author=result.state.author,
+        images = build.engine.images
+
+        def document(history: Sequence[dict[str, object]]) -> bytes:
+            return config_document(
+                config,
+                created=rfc3339nano(created),
+                layers=layers,
+                history=list(history),
+                platform=platform,
+                author=result.state.author,
+            )
+
+        raw = document(result.history)
+        kept = len(base.layers) if base is not None else 0
+        if self.wanted.squash and len(layers) - kept > 1:
+            whole = sha256(raw)
+            layers = await squashed(build, layers, kept=kept)
+            before = len(base.document.history or ()) if base is not None else 0
+            raw = document(
+                squashed_history(
+                    result.history, kept=before, image=whole, base=base.id if base else "", created=rfc3339nano(created)
+                )
+            )
+        is_new = images.find(sha256(raw)) is None
+        image = await images.add_image(raw, layers, references=self.wanted.tags)
+        if self.wanted.is_for_output and not self.wanted.tags:
+            results.hold(image, is_new=is_new)
+        return image
+
+    async def _attest(self, build: Build, stages: Stages, image: Image) -> None:
+        """Keep what the build read as a statement about its image."""
+        images, context, wanted = build.engine.images, self.context, self.wanted
+        read: list[Mapping[str, object]] = [*build.read]
+        for name, base in stages.images_read():
+            digests = [reference.digest for reference in images.references(base.id) if reference.digest]
+            about = parse_reference(name).with_default_tag().canonical()
+            read.append(
+                {"uri": f"docker-image://{about}", "digest": {"sha256": hex_of(digests[0] if digests else base.id)}}
+            )
+        for name, taken in (("context", context.spool), *context.named.items()):
+            chosen = copying.choose(taken.tree, ["/"], what="provenance")
+            files = {"sha256": await in_thread(copying.digest_of, taken.tree, chosen)}
+            read.append({"uri": wanted.remote_contexts.get(name, f"context:{name}"), "digest": files})
+        if context.origin:
+            read.append({"uri": context.origin["uri"], "digest": {"sha1": context.origin["commit"]}})
+        told = provenance.Told(
+            image=image.id,
+            names=wanted.tags,
+            build_id=build.build_id,
+            started=rfc3339nano(Nanos(build.started_ns)),
+            finished=rfc3339nano(clock.now()),
+            platform=str(self.plan.given.build),
+            file=wanted.dockerfile or "Dockerfile",
+            dockerfile=context.dockerfile,
+            origin=context.origin,
+            read=read,
+            target=wanted.target,
+            arguments=wanted.arguments,
+            labels=wanted.labels,
+            secrets=list(wanted.secrets),
+            agents=list(wanted.agents),
         )
-        return await build.engine.images.add_image(raw, layers, references=self.wanted.tags)
+        document = provenance.statement(told, mode=wanted.provenance)
+        await in_thread(provenance.write, build.engine.settings.data_root, image.id, document)
 
     async def _clear(self, build: Build) -> None:
         """Take away what the build had; what it made is recorded first, so that it is found again."""
@@ -284,8 +436,9 @@ class _Work:
             await asyncio.gather(draft.made, return_exceptions=True)
             build.engine.images.drafts.drop(draft)
         build.engine.build_cache.give_back(build.keys)
-        for spool in (build.context.spool, *build.spools):
-            spool.close()
+        build.context.close()
+        for taken in build.spools:
+            taken.close()
         await in_thread(trees.discard, build.directory)
         shutil.rmtree(build.engine.settings.exec_root / "builds" / build.build_id, ignore_errors=True)
 
@@ -308,8 +461,10 @@ def sweep(engine: Engine) -> None:
             for place in path.iterdir() if path.is_dir() else ():
                 engine.snapshots.unmount(place)
             trees.discard(path)
+    known: set[str] = {image.id for image in engine.images.list_images({}, include_all=True)}
+    provenance.sweep(engine.settings.data_root, known)
     if not (engine.settings.data_root / "builds").is_dir():
         (engine.settings.data_root / "builds").mkdir(mode=0o700)
 
 
-__all__ = ["BuildStream", "begin", "cancel", "sweep"]
+__all__ = ["BuildStream", "begin", "cancel", "check", "sweep"]

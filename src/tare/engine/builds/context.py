@@ -13,7 +13,7 @@ from tare.aio.threads import in_thread
 from tare.base.errors import InvalidArgument, NotFound
 from tare.build.ignore import Ignore, read_ignore
 from tare.build.lexer import MAX_DOCKERFILE
-from tare.build.tree import FILE, Tree, clean_source
+from tare.build.tree import FILE, LINK, Tree, clean_source
 from tare.drivers.archive.client import Archiver
 from tare.drivers.archive.spool import Member, read_index
 
@@ -44,11 +44,36 @@ class Spool:
 
 @dataclass(slots=True)
 class Context:
-    """The build context: its files, the Dockerfile's text, what `.dockerignore` leaves out."""
+    """The build context: its files, the Dockerfile's text, what `.dockerignore` leaves out.
+
+    named: further contexts that are files. origin: where a repository or URL was taken from, with its commit.
+    """
 
     spool: Spool
     dockerfile: bytes
     ignore: Ignore = field(default_factory=lambda: Ignore(()))
+    named: dict[str, Spool] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Give the data back."""
+        for taken in (self.spool, *self.named.values()):
+            taken.close()
+
+    def take_out(self, name: str, prefix: str) -> None:
+        """Make what is below the directory `prefix` of the archive the context `name`, and no part of this one."""
+        below = f"{prefix}/"
+        mine = [member for member in self.spool.members if member.name.startswith(below)]
+        for member in mine:
+            member.name = member.name.removeprefix(below)
+            if member.kind == LINK:
+                member.linkname = member.linkname.removeprefix(below)
+        gone = {id(member) for member in mine}
+        self.spool.members = [
+            member for member in self.spool.members if id(member) not in gone and member.name != prefix
+        ]
+        self.spool.tree = Tree(self.spool.members, self.ignore or None)
+        self.named[name] = Spool(Tree(mine), mine, os.dup(self.spool.data_fd))
 
 
 async def spool(archiver: Archiver, directory: Path, source: AsyncIterator[bytes] | int) -> Spool:

@@ -6,27 +6,32 @@ import hashlib
 import os
 import posixpath
 import re
+import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tare.aio.tasks import finish
 from tare.aio.threads import in_thread
-from tare.base.errors import DataCorrupt, InvalidArgument, NotFound, NotImplementedYet
+from tare.base.errors import DataCorrupt, InvalidArgument, NotFound
 from tare.build import copying
 from tare.build.copying import Chosen, Layout, Owner, Place, Wish
 from tare.build.evaluate import CopyStep
+from tare.build.gitref import GitRef, check_commit, parse_git
 from tare.build.ignore import has_wildcards
 from tare.build.tree import FILE, Tree, clean_source
-from tare.drivers import linux
+from tare.drivers import linux, trees
 from tare.drivers.archive.spool import Member, Part
 from tare.drivers.archive.tar import kind_of
 from tare.drivers.snapshots.stack import Stack
 from tare.engine.builds.compose import composed, parts_of
 from tare.engine.builds.context import Spool, spool
+from tare.engine.builds.repository import fetch
 from tare.engine.builds.request import Build
 from tare.engine.builds.sandbox import Sources, mounted, ready
+from tare.engine.engine import Engine
 from tare.images.drafts import Draft, done
 from tare.images.sources import open_url, url_chunks
 
@@ -55,24 +60,64 @@ class Gathered:
 
 async def gather(build: Build, step: CopyStep, sources: Sources) -> Gathered:
     """Find what the sources mean. Raises NotFound, InvalidArgument; for --from only the name's key is looked at."""
-    if step.origin:
+    own = build.named(step.origin)
+    if step.origin and own is None:
         return Gathered([], hashlib.sha256((await sources.key_of(step.origin)).encode()).hexdigest())
     groups: list[Group] = []
     digests: list[str] = []
     for source in step.sources:
         if step.adds and _GIT.match(source):
-            raise NotImplementedYet(f"ADD of a git repository is not served yet: {source[:200]}")
+            taken, digest = await _repository(build, step, source)
+            groups.append(taken)
+            digests.append(digest)
+            continue
         if step.adds and urlsplit(source).scheme in ("http", "https"):
             groups.append(await _download(build, step, source))
             digests.append(copying.digest_of(groups[-1].spool.tree, [groups[-1].chosen]))
             continue
-        context = build.context.spool
+        context = own or build.context.spool
         for chosen in copying.choose(
             context.tree, [source], parents=step.parents, excludes=step.excludes, what=step.line.keyword
         ):
             digests.append(copying.digest_of(context.tree, [chosen]))
             groups.append(Group(context, chosen))
     return Gathered(groups, ",".join(digests))
+
+
+async def repository_files(engine: Engine, wanted: GitRef, directory: Path) -> tuple[Spool, str]:
+    """The files of a repository, fetched now, and the commit. Raises as `repository.fetch`."""
+    place = directory / f"git-{secrets.token_hex(8)}"
+    place.mkdir(mode=0o700)
+    try:
+        fd, commit = await fetch(wanted, place, allow_private=engine.images.options.allow_private_sources)
+        try:
+            async with engine.archiver.pack(fd) as reader:
+                return await spool(engine.archiver, directory, reader), commit
+        finally:
+            os.close(fd)
+    finally:
+        await finish(in_thread(trees.discard, place), name="remove repository")
+
+
+async def _repository(build: Build, step: CopyStep, url: str) -> tuple[Group, str]:
+    """ADD of a git repository: its files without their owners, and what decides them, which is the commit."""
+    wanted = parse_git(url)
+    if wanted is None:
+        raise step.line.error(f"invalid git URL {url[:200]}")
+    check_commit(step.checksum)
+    keeps = step.keeps_git or wanted.keeps_git
+    wanted = replace(wanted, checksum=step.checksum or wanted.checksum, keeps_git=keeps)
+    if keeps and wanted.directory:
+        raise step.line.error("--keep-git-dir is for a whole repository, not for a directory of one")
+    taken, commit = await repository_files(build.engine, wanted, build.directory)
+    build.spools.append(taken)
+    build.read.append({"uri": f"git+{url}" if url.startswith("http") else url, "digest": {"sha1": commit}})
+    for member in taken.members:
+        member.uid = member.gid = 0
+        member.mtime_ns = build.now_ns
+    chosen = [Chosen(place=path, path=path, is_contents=True) for path in taken.tree.walk("")]
+    # `.git` has times of now in it, so what is in the files cannot be the key.
+    return Group(taken, chosen), f"git {commit} {wanted.directory} {keeps}"
 
 
 async def _download(build: Build, step: CopyStep, url: str) -> Group:
@@ -95,6 +140,7 @@ async def _download(build: Build, step: CopyStep, url: str) -> Group:
         digest.update(chunk)
         size += len(chunk)
         await in_thread(os.write, fd, chunk)
+    build.read.append({"uri": url, "digest": {"sha256": digest.hexdigest()}})
     if step.checksum and step.checksum != f"sha256:{digest.hexdigest()}":
         raise DataCorrupt(f"digest mismatch of {url[:200]}: sha256:{digest.hexdigest()} instead of {step.checksum}")
     member = Member(name, FILE, 0o600, 0, 0, size, build.now_ns, sha256=digest.hexdigest())
@@ -109,7 +155,7 @@ async def lay(
 ) -> Draft | None:
     """Make the layer. eager: something will stand on its files. None when nothing was copied. Raises InvalidArgument."""
     groups = gathered.groups
-    if step.origin:
+    if step.origin and build.named(step.origin) is None:
         groups = await _from_elsewhere(build, step, sources)
     if step.adds and step.unpacks is not False:
         groups = [await _unpacked(build, group) or group for group in groups]
@@ -307,4 +353,4 @@ async def _unpacked(build: Build, group: Group) -> Group | None:
     return Group(taken, chosen, keeps_owner=True)
 
 
-__all__ = ["Gathered", "gather", "lay", "make_directory", "stack_of"]
+__all__ = ["Gathered", "gather", "lay", "make_directory", "repository_files", "stack_of"]

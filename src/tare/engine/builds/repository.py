@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tare.aio import proc
 from tare.aio.threads import in_thread
-from tare.base.errors import InvalidArgument, NotFound, Unavailable
+from tare.base.errors import DataCorrupt, InvalidArgument, NotFound, Unavailable
 from tare.build.gitref import GitRef
 from tare.drivers import linux
 from tare.images.sources import check_address
@@ -25,10 +25,11 @@ _ENVIRONMENT = {
 }
 
 
-async def fetch(wanted: GitRef, place: Path, *, allow_private: bool) -> int:
-    """Check the commit out below `place`. The descriptor of the directory meant, for the caller to close.
+async def fetch(wanted: GitRef, place: Path, *, allow_private: bool) -> tuple[int, str]:
+    """Check the commit out below `place`. The descriptor of the directory meant, for the caller to close; the commit.
 
-    Raises Unavailable (no git, no answer), Forbidden (private address), NotFound (no such ref or directory).
+    Raises Unavailable (no git, no answer), Forbidden (private address), NotFound (no such ref or directory), DataCorrupt
+    (another commit than was wanted). Submodules are not fetched.
     """
     git = shutil.which("git")
     if git is None:
@@ -38,10 +39,14 @@ async def fetch(wanted: GitRef, place: Path, *, allow_private: bool) -> int:
     await _git(git, "init", "-q", str(work))
     await _git(git, "-C", str(work), "fetch", "-q", "--depth=1", "--no-tags", "--", wanted.url, wanted.ref or "HEAD")
     await _git(git, "-C", str(work), "checkout", "-q", "--detach", "FETCH_HEAD")
-    shutil.rmtree(work / ".git")
+    commit = (await _git(git, "-C", str(work), "rev-parse", "HEAD")).strip()
+    if not commit.startswith(wanted.checksum):
+        raise DataCorrupt(f"expected checksum to match {wanted.checksum}, got {commit}")
+    if not wanted.keeps_git:
+        shutil.rmtree(work / ".git")
     root = os.open(work, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return linux.open_beneath(root, wanted.directory or ".", os.O_RDONLY | os.O_DIRECTORY)
+        return linux.open_beneath(root, wanted.directory or ".", os.O_RDONLY | os.O_DIRECTORY), commit
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             raise NotFound(f"{wanted.directory} is no directory of {wanted.url}") from None
@@ -50,13 +55,14 @@ async def fetch(wanted: GitRef, place: Path, *, allow_private: bool) -> int:
         os.close(root)
 
 
-async def _git(git: str, *words: str) -> None:
+async def _git(git: str, *words: str) -> str:
     done = await proc.run([git, "-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=true", *words], env=_ENVIRONMENT)
     if done.status:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         text = lines[-1] if lines else f"git ended with status {done.status}"
         kind = NotFound if "couldn't find remote ref" in text or "not found" in text else Unavailable
-        raise kind(f"unable to fetch the build context: {text[:300]}")
+        raise kind(f"unable to fetch the git repository: {text[:300]}")
+    return done.stdout
 
 
 def _check_host(host: str, allow_private: bool) -> None:

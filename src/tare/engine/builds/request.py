@@ -25,7 +25,9 @@ class Wanted:
     """The request. `host` holds limits, network and such for RUN steps; `epoch_ns` is SOURCE_DATE_EPOCH.
 
     credentials: for the registry of a reference. secrets: by id; their bytes never go anywhere but into mounts.
-    contexts: named contexts, each the reference of an image. cache_from: images, see cachefrom.py; () for the whole cache.
+    contexts: named contexts, each the reference of an image. local_contexts: named contexts that came in the tar of the
+    build's own, below the directory given; remote_contexts: those to fetch, a URL. agents: sockets of this host that ssh
+    mounts lead to, by id. cache_from: images, see cachefrom.py; () for the whole cache.
     """
 
     dockerfile: str = ""
@@ -43,8 +45,21 @@ class Wanted:
     epoch_ns: int | None = None
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, str] = field(default_factory=dict)
+    local_contexts: Mapping[str, str] = field(default_factory=dict)
+    remote_contexts: Mapping[str, str] = field(default_factory=dict)
+    agents: Mapping[str, str] = field(default_factory=dict)
+    squash: bool = False
+    provenance: str = ""  # a mode of provenance.py, "" for none
+    is_for_output: bool = False  # who asks reads the result (results.py) and wants no image kept that has no name
     allowed: frozenset[str] = frozenset()  # entitlements: `security.insecure`, `network.host`
     credentials: Callable[[Reference], Credentials] = field(repr=False, default=lambda _: Credentials())
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The names of all further contexts, lower case: they stand for stages and images of that name."""
+        return frozenset(
+            name.lower() for kind in (self.contexts, self.local_contexts, self.remote_contexts) for name in kind
+        )
 
 
 class StepFailed(TareError):
@@ -81,6 +96,14 @@ class Build:
     pending: list[asyncio.Task[None]] = field(default_factory=list)
     spools: list[Spool] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+
+    read: list[dict[str, object]] = field(default_factory=list)
+    """What was fetched: `uri` and `digest`, as provenance tells it."""
+
+    def named(self, name: str) -> Spool | None:
+        """The further context of files called `name`."""
+        wanted = name.lower()
+        return next((found for key, found in self.context.named.items() if wanted and key.lower() == wanted), None)
 
     @property
     def now_ns(self) -> int:

@@ -8,21 +8,26 @@ import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from tare.aio.tasks import finish, spawn
+from tare.aio.threads import in_thread
 from tare.base.errors import InvalidArgument, NotFound
 from tare.build.evaluate import SCRIPT_PATH, RunStep
 from tare.build.instructions import Run
 from tare.build.mounts import Mount
 from tare.containers.hub import Subscriber
 from tare.drivers import linux, trees, userns
+from tare.drivers.archive.client import Options
 from tare.drivers.snapshots import Ids
+from tare.engine.builds import agents
+from tare.engine.builds.cachemounts import in_use
 from tare.engine.builds.compose import compose_tree
+from tare.engine.builds.context import Spool
 from tare.engine.builds.request import Build, StepFailed
 from tare.engine.create import Base, create_on
 from tare.engine.remove import remove
@@ -31,7 +36,19 @@ from tare.images.drafts import Draft
 from tare.wire.config import ContainerConfig, CreateBody, LogSettings
 from tare.wire.config import Mount as WireMount
 
-_locks: dict[str, asyncio.Lock] = {}
+
+class _Guard:
+    """A lock, and how many want it."""
+
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+_locks: dict[str, _Guard] = {}
+"""Directories of cache mounts that a step has for itself, or waits for."""
 _RED, _PLAIN = (
     "\x1b[91m",
     "\x1b[0m",
@@ -148,10 +165,9 @@ async def _mounts(
         elif mount.kind == "secret":
             extra += _secret(build, run, mount, stack, made)
         elif mount.kind == "ssh":
-            if mount.required:
-                raise run.line.error("ssh agents are not forwarded by this engine yet: use a secret mount for a key")
+            extra += await _agent(build, run, mount, stack, made)
         elif mount.kind == "cache":
-            made.append(_bind(await _cache(build, mount, stack), mount.target, writable=mount.writable))
+            made.append(_bind(await _cache(build, mount, sources, stack), mount.target, writable=mount.writable))
         else:
             path = await stack.enter_async_context(_bound(build, mount, sources))
             made.append(_bind(path, mount.target, writable=mount.writable))
@@ -195,46 +211,106 @@ def _secret(build: Build, run: Run, mount: Mount, stack: AsyncExitStack, made: l
     return [f"{mount.env}={data.decode('utf-8', 'surrogateescape')}"] if mount.env else []
 
 
+async def _agent(build: Build, run: Run, mount: Mount, stack: AsyncExitStack, made: list[WireMount]) -> list[str]:
+    """A socket of the step's own that leads to the agent of who asked for the build."""
+    agent = build.wanted.agents.get(mount.id)
+    if agent is None:
+        if mount.required:
+            raise run.line.error(f"ssh agent {mount.id}: not found: give it with --ssh {mount.id}")
+        return []
+    directory = build.engine.settings.exec_root / "builds" / build.build_id
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / secrets.token_hex(8)
+    await stack.enter_async_context(agents.leading(path, agent))
+    os.chown(path, *_outside(build, mount.uid, mount.gid))
+    os.chmod(path, mount.mode)
+    made.append(_bind(str(path), mount.target, writable=True))
+    return [f"SSH_AUTH_SOCK={mount.target}"]
+
+
 def _outside(build: Build, uid: int, gid: int) -> tuple[int, int]:
     """A container's ids as the host's."""
     mapping = build.engine.settings.id_mapping
     return mapping.outside(uid, gid) if mapping is not None else (uid, gid)
 
 
-async def _cache(build: Build, mount: Mount, stack: AsyncExitStack) -> str:
+@asynccontextmanager
+async def _alone(directory: Path) -> AsyncIterator[None]:
+    """One at a time has the directory; nothing of it is remembered when nobody wants it."""
+    guard = _locks.setdefault(f"{directory}", _Guard())
+    guard.users += 1
+    try:
+        async with guard.lock:
+            yield
+    finally:
+        guard.users -= 1
+        if not guard.users:
+            del _locks[f"{directory}"]
+
+
+def cache_name(mount: Mount, origin_key: str = "") -> str:
+    """The name of the directory of a cache mount. origin_key: what decides the files it begins with."""
+    begins = f"\0{origin_key}\0{mount.source}" if mount.origin else ""
+    return hashlib.sha256(f"{mount.id}\0{mount.uid}:{mount.gid}{begins}".encode()).hexdigest()
+
+
+async def _cache(build: Build, mount: Mount, sources: Sources, stack: AsyncExitStack) -> str:
     """The directory of a cache mount, which stays after the build."""
-    if mount.origin:
-        raise InvalidArgument("a cache mount that begins with the files of an image (from=) is not served yet")
-    name = hashlib.sha256(f"{mount.id}\0{mount.uid}:{mount.gid}".encode()).hexdigest()
+    name = cache_name(mount, await sources.key_of(mount.origin) if mount.origin else "")
     root = build.engine.settings.data_root / "buildcache"
     directory = root / name
     if mount.sharing == "private":
         number = 0
-        while _locks.setdefault(f"{directory}", asyncio.Lock()).locked():
+        while f"{directory}" in _locks:
             number += 1
             directory = root / f"{name}-{number}"
     if mount.sharing != "shared":
-        await stack.enter_async_context(_locks.setdefault(f"{directory}", asyncio.Lock()))
+        await stack.enter_async_context(_alone(directory))
+    stack.enter_context(in_use(directory.name))
     if not directory.exists():
         root.mkdir(mode=0o700, exist_ok=True)
         fresh = root / f".new-{secrets.token_hex(8)}"
         fresh.mkdir()
-        os.chown(fresh, *_outside(build, mount.uid, mount.gid))
-        os.chmod(fresh, mount.mode)
-        os.rename(fresh, directory)
+        try:
+            if mount.origin:
+                await _fill(build, mount, sources, fresh)
+            os.chown(fresh, *_outside(build, mount.uid, mount.gid))
+            os.chmod(fresh, mount.mode)
+            if not directory.exists():  # another step may have made it meanwhile
+                os.rename(fresh, directory)
+        finally:
+            trees.discard(fresh)
+    await in_thread(os.utime, directory)
     return str(directory)
+
+
+async def _fill(build: Build, mount: Mount, sources: Sources, place: Path) -> None:
+    """Copy what a cache mount begins with."""
+    archiver = build.engine.archiver
+    async with _bound(build, mount, sources) as path:
+        if not os.path.isdir(path):
+            raise InvalidArgument(f"the cache mount begins with {mount.source or '/'}, which is no directory")
+        with ExitStack() as opened:
+            fds = []
+            for directory in (path, place):
+                fds.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                opened.callback(os.close, fds[-1])
+            async with archiver.pack(fds[0]) as reader:
+                options = Options(whiteouts=False, sync=False, allow_empty=True)
+                await archiver.unpack(reader, fds[1], options=options)
 
 
 @asynccontextmanager
 async def _bound(build: Build, mount: Mount, sources: Sources) -> AsyncIterator[str]:
     """A directory or file of the context, a stage or an image, as a path that can be mounted."""
-    if mount.origin:
+    own = build.named(mount.origin)
+    if mount.origin and own is None:
         draft = await sources.draft_of(mount.origin)
         async with mounted(build, draft, writable=mount.writable, is_mapped=True) as root:
             yield inside(root, mount.source, what=mount.origin)
         return
-    async with unpacked(build) as root:
-        yield inside(root, mount.source, what="the build context")
+    async with unpacked(build, own) as root:
+        yield inside(root, mount.source, what=f"the context {mount.origin}" if own else "the build context")
 
 
 @asynccontextmanager
@@ -268,13 +344,13 @@ async def mounted(
 
 
 @asynccontextmanager
-async def unpacked(build: Build) -> AsyncIterator[Path]:
-    """The whole context as files, in a directory of this step's own."""
+async def unpacked(build: Build, named: Spool | None = None) -> AsyncIterator[Path]:
+    """The whole context, or a further one, as files, in a directory of this step's own."""
     place = build.directory / secrets.token_hex(8)
     place.mkdir(mode=0o755)
     os.chown(place, *_outside(build, 0, 0))
     try:
-        await compose_tree(build, build.context.spool, place)
+        await compose_tree(build, named or build.context.spool, place)
         yield place
     finally:
         trees.discard(place)
@@ -295,4 +371,4 @@ def inside(root: Path, path: str, *, what: str) -> str:
         os.close(fd)
 
 
-__all__ = ["Sources", "execute", "inside", "mounted", "ready", "unpacked"]
+__all__ = ["Sources", "cache_name", "execute", "inside", "mounted", "ready", "unpacked"]

@@ -84,6 +84,16 @@ class Stages(sandbox.Sources):
             task = self._images[key] = spawn(self._image(name, platform), name=f"image {name}", is_awaited=True)
         return await asyncio.shield(task)
 
+    def images_read(self) -> list[tuple[str, Image]]:
+        """The images that stages stand on or took files from, by the names used."""
+        found: dict[str, Image] = {}
+        for key, task in self._images.items():
+            if task.done() and not task.cancelled() and task.exception() is None:
+                base = task.result().base
+                if base is not None:
+                    found[key.partition(" ")[0]] = base
+        return sorted(found.items())
+
     async def _image(self, name: str, platform: str) -> Standing:
         build = self._build
         images = build.engine.images
@@ -133,7 +143,7 @@ class Stages(sandbox.Sources):
         build = self._build
         if name.lower() == SCRATCH:
             return Standing(state=evaluate.begin(ContainerConfig()))
-        found = build.program.find(name)
+        found = build.program.find(name) if name.lower() not in build.wanted.named else None
         if found is not None:
             return await asyncio.shield(self.stage(found.number))
         return await self.image(build.wanted.contexts.get(name, name))
@@ -172,7 +182,10 @@ class _Stage:
         build, stage = self._build, self._stage
         name, platform = build.bases[stage.number], ""
         _, platform = evaluate.base_of(build.program, stage.number, build.arguments, build.given)
-        before = build.program.find(name, before=stage.number) if not name.isdecimal() else None
+        if build.named(name) is not None:
+            raise stage.start.line.error(f"the context {name} is files, not an image: use it in COPY --from={name}")
+        is_stage = not name.isdecimal() and name.lower() not in build.wanted.named
+        before = build.program.find(name, before=stage.number) if is_stage else None
         if before is not None:
             here = await asyncio.shield(self._stages.stage(before.number))
             triggers = here.state.config.OnBuild or []
@@ -234,6 +247,8 @@ class _Stage:
             read = ""
             if mount.kind == "bind":
                 read = await self._bind_key(mount.origin, mount.source)
+            elif mount.kind == "cache" and mount.origin:
+                read = await self._stages.key_of(mount.origin)
             mounts.append((replace(mount, uid=mount.uid), read))
         key = key_of(
             "run", here.key, step.argv, step.script, step.environment, step.arguments, step.user, step.workdir,
@@ -256,9 +271,10 @@ class _Stage:
                 raise run.line.error(f"{name} is not allowed: give --allow {name} if this Dockerfile may have it")
 
     async def _bind_key(self, origin: str, source: str) -> str:
-        if origin:
+        own = self._build.named(origin)
+        if origin and own is None:
             return await self._stages.key_of(origin)
-        tree = self._build.context.spool.tree
+        tree = (own or self._build.context.spool).tree
         return copying.digest_of(tree, copying.choose(tree, [source or "/"], what="RUN --mount"))
 
     async def _copy(self, here: Standing, instruction: Copy, *, eager: bool) -> Standing:
