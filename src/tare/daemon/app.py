@@ -132,6 +132,7 @@ async def serve(options: Options) -> None:
             tasks.spawn(watch_images(engine, options.image_gc), name="clean up images")
         gc.collect()
         gc.freeze()
+        ctypes.CDLL(None).malloc_trim(0)  # what only the start needed: libnftables reads every rule of the host
         log.info("tare %s is ready: %s", __version__, ", ".join(options.hosts))
         await stopping.wait()
         if options.live_restore:
