@@ -42,7 +42,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         left = footprint.settle(before, own=str(SCRATCH))
     finally:
-        footprint.unprepare_host(prepared)
+        footprint.unprepare_host(prepared, own=str(SCRATCH))
     assert not left, "left behind by the tests:\n" + "\n".join(left)
 
 

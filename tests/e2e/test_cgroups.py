@@ -10,8 +10,9 @@ import pytest
 
 from tare.base.errors import Conflict, NotFound
 from tare.base.ids import random_id
-from tare.drivers import cgroups
+from tare.drivers import cgroups, linux
 from tare.drivers.cgroups import Limits
+from tare.testing import footprint
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 PARENT = "/tare-test-groups"
@@ -77,3 +78,13 @@ def test_ownership_and_removal(group):
     with pytest.raises(NotFound):
         cgroups.read_stats(layout, path)
     assert cgroups.pids(layout, path) == []
+
+
+def test_the_tests_take_back_what_they_mounted(tmp_path: Path) -> None:
+    """A host that left a controller to v2 has it mounted for the session, and as it was afterwards."""
+    tree = tmp_path / "hugetlb"
+    tree.mkdir()
+    linux.mount("tmpfs", str(tree), "tmpfs", 0, "")
+    (tree / "tare" / "group").mkdir(parents=True)
+    footprint.unprepare_host([tree], own="")
+    assert not tree.exists()

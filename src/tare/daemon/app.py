@@ -397,7 +397,7 @@ async def _runtimes(options: Options, layout: cgroups.Layout, notes: list[str]) 
         if name == "crun":
             try:
                 for tree in cgroups.ensure_crun_usable(layout):
-                    log.info("mounted the left-over cgroup controller %s as a v1 hierarchy: crun needs that", tree)
+                    log.info("mounted the left-over cgroup controller %s as a v1 hierarchy: crun needs that", tree.name)
             except TareError as error:
                 notes.append(f"crun is not used: {error.message}")
                 continue

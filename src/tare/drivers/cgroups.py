@@ -129,10 +129,10 @@ def read_layout() -> Layout:
     return detect(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
 
 
-def ensure_crun_usable(layout: Layout) -> tuple[str, ...]:
+def ensure_crun_usable(layout: Layout) -> tuple[Path, ...]:
     """Mount controllers that a hybrid host left to v2 as v1 hierarchies, as Debian's cgroupfs-mount would.
 
-    crun before 1.9 refuses a host whose v2 tree beside v1 still holds controllers. Returns what was mounted; raises
+    crun before 1.9 refuses a host whose v2 tree beside v1 still holds controllers. Returns where they are mounted now; raises
     Unavailable if the kernel refuses (then runc is the way).
     """
     mounted = []
@@ -146,7 +146,7 @@ def ensure_crun_usable(layout: Layout) -> tuple[str, ...]:
                 f"cgroup controller {name} is on the v2 hierarchy beside v1, and cannot be mounted: {error.strerror}",
                 hint="use the runtime runc",
             ) from None
-        mounted.append(name)
+        mounted.append(target)
     return tuple(mounted)
 
 

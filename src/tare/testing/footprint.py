@@ -118,15 +118,17 @@ def _tables() -> list[str]:
         nft.close()
 
 
-def prepare_host() -> list[str]:
+def prepare_host() -> list[Path]:
     """What the engine would do to the host once and for all is done now, so that it does not count. For `unprepare_host`."""
     return list(cgroups.ensure_crun_usable(cgroups.read_layout()))
 
 
-def unprepare_host(prepared: list[str]) -> None:
-    """Take it back."""
+def unprepare_host(prepared: list[Path], *, own: str) -> None:
+    """Take it back, unless engines of somebody else have come to need it. own: the directory of the tests' engines."""
+    if other_engines(own):
+        return
     for tree in prepared:
-        for directory in sorted(Path(tree).glob("tare/**/"), reverse=True):
+        for directory in sorted(tree.glob("tare/**/"), reverse=True):
             directory.rmdir()
-        linux.umount(tree, linux.MNT_DETACH)
-        Path(tree).rmdir()
+        linux.umount(str(tree), linux.MNT_DETACH)
+        tree.rmdir()

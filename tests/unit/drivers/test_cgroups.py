@@ -127,7 +127,7 @@ def test_what_hybrid_left_to_v2_is_mounted_as_v1(tmp_path, monkeypatch):
     monkeypatch.setattr(cgroups, "_ROOT", tmp_path)
     monkeypatch.setattr(cgroups.linux, "mount", lambda *given: mounted.append(given))
     layout = cgroups.Layout(mode=CgroupMode.HYBRID, leftover=frozenset({"hugetlb", "no-v1-name"}))
-    assert cgroups.ensure_crun_usable(layout) == ("hugetlb",)
+    assert cgroups.ensure_crun_usable(layout) == (tmp_path / "hugetlb",)
     assert mounted == [("cgroup", str(tmp_path / "hugetlb"), "cgroup", 0, "hugetlb")]
     assert cgroups.ensure_crun_usable(cgroups.Layout(mode=CgroupMode.HYBRID)) == ()
 
