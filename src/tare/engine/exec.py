@@ -23,7 +23,7 @@ from tare.containers.merge import environment
 from tare.containers.service import Slot
 from tare.drivers import linux, rootfs
 from tare.drivers.runtime.monitor import start_time
-from tare.drivers.runtime.sessions import NOT_INVOKABLE, CannotExec, Session, translate
+from tare.drivers.runtime.sessions import NOT_INVOKABLE, CannotExec, Session, Waiting, translate
 from tare.engine import userns
 from tare.engine.engine import Engine
 from tare.engine.news import tell
@@ -37,6 +37,9 @@ from tare.wire.frames import STDOUT, frame
 LOST_EXIT_CODE = 255
 _RESIZE_PATIENCE_S = 10.0
 _DRAIN_S = 2.0
+_START_DUE_S = 1.0
+_READY = 16
+"""Monitors that wait for the start of their exec, at most, and for how long: a client starts right after it creates."""
 
 
 def require_running(container: Container, *, name: str = "") -> None:
@@ -77,7 +80,38 @@ def create(engine: Engine, slot: Slot, body: ExecCreateBody, *, name: str = "") 
     )
     engine.execs.add(exec_)
     tell(engine, slot.container, f"exec_create: {_command(exec_)}", execID=exec_.id)
+    if engine.execs.ready < _READY:
+        tasks.spawn(_make_ready(engine, slot.container, exec_), name=f"monitor of exec {exec_.id[:12]}")
     return exec_
+
+
+async def _make_ready(engine: Engine, container: Container, exec_: Exec) -> None:
+    """Load its monitor while the client goes from create to start; taken away when the start does not come."""
+    wish, runtime = exec_.wish, engine.runtimes.get(container.runtime)
+    if exec_.is_claimed or runtime is None:
+        return
+    exec_.waiting = engine.sessions.prepare(
+        exec_.id,
+        container_id=container.id,
+        runtime=runtime,
+        has_tty=wish.has_tty,
+        has_stdin=wish.stdin,
+        is_attached=wish.stdin or wish.stdout or wish.stderr,
+    )
+    engine.execs.ready += 1
+    try:
+        await asyncio.wait_for(exec_.started.wait(), _START_DUE_S)
+    except TimeoutError:
+        pass
+    finally:
+        engine.execs.ready -= 1
+        if (waiting := _take(exec_)) is not None:
+            waiting.discard()
+
+
+def _take(exec_: Exec) -> Waiting | None:
+    waiting, exec_.waiting = exec_.waiting, None
+    return waiting
 
 
 def size_of(asked: Sequence[int] | None) -> tuple[int, int]:
@@ -147,6 +181,7 @@ async def _launch(
         process=process,
         has_stdin=exec_.wish.stdin and attached,
         connected=exec_.hub.connect if attached else None,
+        waiting=_take(exec_),
     )
     mapping = userns.mapping_of(engine, container.host_config)
     if mapping is not None:

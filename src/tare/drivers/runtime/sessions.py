@@ -119,6 +119,49 @@ class Session:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
+class Waiting:
+    """A monitor that was started and does nothing yet: it waits at its start pipe. Given to `Sessions.start`, or discarded."""
+
+    def __init__(self, *, directory: Path, is_attached: bool, child: subprocess.Popen[bytes], errors: int, go: int,
+                 lines: _Lines, attach: _Lines) -> None:  # fmt: skip
+        self.is_attached = is_attached
+        self.directory = directory
+        self.child = child
+        self.lines = lines
+        self._errors, self._go, self._attach = errors, go, attach
+
+    async def run(self, process: Mapping[str, Any], connected: Callable[[Connector], None] | None) -> Session:
+        """Let it execute `process`; see `Sessions.start`. A failure leaves nothing."""
+        try:
+            (self.directory / "process.json").write_bytes(msgspec.json.encode(process))
+            os.write(self._go, b"0")  # its first wait is for a parent that wants to place it: it may go on
+            if connected is not None and await self._attach.next() is not None:
+                connected(lambda: connect(self.directory))
+                os.write(self._go, b"1")
+            report = _Report(await self.lines.next() or b"")
+            if report.number <= 0:
+                await proc.wait(self.child)
+                raise translate(report.message or os.pread(self._errors, _LIMIT, 0).decode("utf-8", "replace"))
+        except BaseException:
+            self.discard()
+            raise
+        self._close()
+        return Session(pid=report.number, directory=self.directory, monitor=self.child, lines=self.lines)
+
+    def discard(self) -> None:
+        """End it. Not by closing the pipe, which it would take for leave to go on."""
+        self.child.kill()
+        self.child.wait()
+        self._close()
+        self.lines.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _close(self) -> None:
+        os.close(self._errors)
+        os.close(self._go)
+        self._attach.close()
+
+
 class Sessions:
     """Starts them. `exec_root` is the daemon's own."""
 
@@ -131,6 +174,58 @@ class Sessions:
         shutil.rmtree(self._root, ignore_errors=True)
         self._root.mkdir(mode=0o700, parents=True)
 
+    def prepare(
+        self, exec_id: str, *, container_id: str, runtime: OciRuntime, has_tty: bool, has_stdin: bool, is_attached: bool
+    ) -> Waiting:
+        """Start the monitor of an exec that is going to be started: it takes a moment to load. Touches no container."""
+        directory = self._root / exec_id
+        directory.mkdir(mode=0o700)
+        argv = [
+            self._path, "--api-version", "1", "--sync", "--full-attach", "--no-sync-log", "--no-new-keyring",
+            "--exec", "--exec-process-spec", str(directory / "process.json"),
+            "--cid", container_id, "--cuuid", exec_id, "--name", exec_id,
+            "--runtime", runtime.program, "--bundle", str(directory), "--container-pidfile", str(directory / "pid"),
+            "--log-level", "error", "--log-path", "none:",
+            *(f"--runtime-arg={argument}" for argument in runtime.global_arguments()),
+        ]  # fmt: skip
+        if has_tty:
+            argv.append("--terminal")
+        if has_stdin:
+            argv.append("--stdin")
+        if is_attached:
+            argv.append("--exec-attach")
+        with ExitStack() as undo, ExitStack() as theirs:
+            undo.callback(shutil.rmtree, directory, ignore_errors=True)
+            sync, sync_write = os.pipe2(os.O_CLOEXEC)
+            theirs.callback(os.close, sync_write)
+            lines = _Lines(sync)
+            undo.callback(lines.close)
+            attach_read, attach_write = os.pipe2(os.O_CLOEXEC)
+            theirs.callback(os.close, attach_write)
+            attach = _Lines(attach_read)
+            undo.callback(attach.close)
+            start_read, go = os.pipe2(os.O_CLOEXEC)
+            theirs.callback(os.close, start_read)
+            undo.callback(os.close, go)
+            errors = os.memfd_create("conmon")
+            undo.callback(os.close, errors)
+            passed = {"_OCI_SYNCPIPE": sync_write, "_OCI_STARTPIPE": start_read}
+            if is_attached:
+                passed["_OCI_ATTACHPIPE"] = attach_write
+            child = proc.start(
+                argv, env={name: str(fd) for name, fd in passed.items()}, pass_fds=list(passed.values()), stderr=errors
+            )
+            undo.pop_all()
+        return Waiting(
+            directory=directory,
+            is_attached=is_attached,
+            child=child,
+            errors=errors,
+            go=go,
+            lines=lines,
+            attach=attach,
+        )
+
     async def start(
         self,
         exec_id: str,
@@ -140,97 +235,28 @@ class Sessions:
         process: Mapping[str, Any],
         has_stdin: bool,
         connected: Callable[[Connector], None] | None,
+        waiting: Waiting | None = None,
     ) -> Session:
         """Execute `process` (an OCI process object) in the running container.
 
         connected: called with a function that connects to the streams when they are ready and before the program runs;
-        None lets the output go nowhere. Raises CannotExec with the words a client sees.
+        None lets the output go nowhere. waiting: a monitor prepared for it; used if it fits, else discarded.
+        Raises CannotExec with the words a client sees.
         """
-        directory = self._root / exec_id
-        directory.mkdir(mode=0o700)
-        try:
-            return await self._start(
-                directory,
+        is_attached = connected is not None
+        if waiting is not None and waiting.is_attached is not is_attached:
+            waiting.discard()
+            waiting = None
+        if waiting is None:
+            waiting = self.prepare(
                 exec_id,
                 container_id=container_id,
                 runtime=runtime,
-                process=process,
+                has_tty=bool(process.get("terminal")),
                 has_stdin=has_stdin,
-                connected=connected,
+                is_attached=is_attached,
             )
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-
-    async def _start(
-        self,
-        directory: Path,
-        exec_id: str,
-        *,
-        container_id: str,
-        runtime: OciRuntime,
-        process: Mapping[str, Any],
-        has_stdin: bool,
-        connected: Callable[[Connector], None] | None,
-    ) -> Session:
-        specification = directory / "process.json"
-        specification.write_bytes(msgspec.json.encode(process))
-        argv = [
-            self._path, "--api-version", "1", "--sync", "--full-attach", "--no-sync-log", "--no-new-keyring",
-            "--exec", "--exec-process-spec", str(specification),
-            "--cid", container_id, "--cuuid", exec_id, "--name", exec_id,
-            "--runtime", runtime.path, "--bundle", str(directory), "--container-pidfile", str(directory / "pid"),
-            "--log-level", "error", "--log-path", "none:",
-            *(f"--runtime-arg={argument}" for argument in runtime.global_arguments()),
-        ]  # fmt: skip
-        if process.get("terminal"):
-            argv.append("--terminal")
-        if has_stdin:
-            argv.append("--stdin")
-        if connected is not None:
-            argv.append("--exec-attach")
-        with ExitStack() as stack:
-            sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
-            lines = _Lines(sync_read)
-            undo = stack.enter_context(ExitStack())
-            undo.callback(lines.close)
-            theirs = ExitStack()
-            theirs.callback(os.close, sync_write)
-            environment = {"_OCI_SYNCPIPE": str(sync_write)}
-            passed = [sync_write]
-            attach: _Lines | None = None
-            go = -1
-            with theirs:
-                if connected is not None:
-                    attach_read, attach_write = os.pipe2(os.O_CLOEXEC)
-                    attach = _Lines(attach_read)
-                    stack.callback(attach.close)
-                    theirs.callback(os.close, attach_write)
-                    start_read, go = os.pipe2(os.O_CLOEXEC)
-                    stack.callback(os.close, go)
-                    theirs.callback(os.close, start_read)
-                    environment |= {"_OCI_ATTACHPIPE": str(attach_write), "_OCI_STARTPIPE": str(start_read)}
-                    passed += [attach_write, start_read]
-                    os.write(go, b"0")  # the first wait of conmon is for its parent to place it: it may go on
-                errors = os.memfd_create("conmon")
-                stack.callback(os.close, errors)
-                child = proc.start(argv, env=environment, pass_fds=passed, stderr=errors)
-            try:
-                if connected is not None and attach is not None and await attach.next() is not None:
-                    connected(lambda: connect(directory))
-                    os.write(go, b"1")
-                line = await lines.next()
-            except BaseException:
-                child.kill()
-                await proc.wait(child)
-                raise
-            report = _Report(line or b"")
-            if report.number <= 0:
-                await proc.wait(child)
-                words = report.message or os.pread(errors, _LIMIT, 0).decode("utf-8", "replace")
-                raise translate(words)
-            undo.pop_all()
-        return Session(pid=report.number, directory=directory, monitor=child, lines=lines)
+        return await waiting.run(process, connected)
 
 
 def connect(directory: Path) -> socket.socket:
