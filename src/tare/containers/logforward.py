@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from tare.base.errors import InvalidArgument
-from tare.containers.logs import HEAD_BYTES, RECORD_KINDS, STAMP_BYTES, nanos_of
+from tare.containers.logpacks import STAMP_BYTES
+from tare.containers.logs import HEAD_BYTES, RECORD_KINDS, nanos_of
 from tare.wire.frames import STDERR
 
 MAX_LINE_BYTES = 16 * 1024

@@ -48,16 +48,17 @@ _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE"
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How much of a log is kept: at most `max_files` files of about `max_bytes` each."""
+    """How much of a log is kept: at most `max_files` files of about `max_bytes` each, the older ones packed if told so."""
 
     max_bytes: int
     max_files: int
+    compress: bool = False
 
 
 DEFAULT = Limit(64 * 1024 * 1024, 3)
 """For json-file when no size is named: Docker keeps everything until the disk is full, this engine does not."""
 
-_LOCAL = Limit(20 * 10**6, 5)
+_LOCAL = Limit(20 * 10**6, 5, compress=True)
 
 
 def limit_of(settings: LogSettings) -> Limit | None:
@@ -75,7 +76,9 @@ def limit_of(settings: LogSettings) -> Limit | None:
         raise InvalidArgument("max-size must be a positive number")
     # One file is Docker's own choice when json-file is given a size alone.
     max_files = (default.max_files if size is None or keeps_several else 1) if files is None else _count(files)
-    return Limit(max_bytes, max_files)
+    given = options.get("compress")
+    compress = settings.Type not in FORWARDING and (default.compress if given is None else _flag(given))
+    return Limit(max_bytes, max_files, compress=compress)
 
 
 def check(settings: LogSettings) -> list[str]:
@@ -114,10 +117,8 @@ def check(settings: LogSettings) -> list[str]:
     assert limit is not None
     if driver in FORWARDING:
         return []
-    if _flag(options.get("compress", "false")):
-        if driver == "json-file" and (limit.max_files < 2 or "max-size" not in options):
-            raise InvalidArgument("compress cannot be true when max-file is less than 2 or max-size is not set")
-        return ["Log option compress is not used: rotated logs are kept as they are, within max-size and max-file."]
+    if driver == "json-file" and limit.compress and (limit.max_files < 2 or "max-size" not in options):
+        raise InvalidArgument("compress cannot be true when max-file is less than 2 or max-size is not set")
     return []
 
 

@@ -11,15 +11,16 @@ import calendar
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tare.containers.logpacks import STAMP_BYTES, SUFFIX, identity_of, origin_of, pack, unpacked
 from tare.wire.frames import STDERR, STDOUT, frame, frame_header
 
 PIECE_BYTES = 1024 * 1024
 _MAX_STEP = 256 * PIECE_BYTES
 _STREAMS = 2
-STAMP_BYTES = 35  # `2026-11-23T21:11:39.123456789+00:00`
 HEAD_BYTES = 45  # stamp, ` stdout F `
 RECORD_KINDS = {
     b" stdout F ": (STDOUT, b"\n"),
@@ -136,10 +137,10 @@ def offset_of_tail(fd: int, lines: int, end: int) -> int:
     return _tail(fd, lines, end)[0]
 
 
-def _tail(fd: int, lines: int, end: int, opened: frozenset[int] = frozenset()) -> tuple[int, int]:
+def _tail(fd: int, lines: int, end: int, opened: Callable[[], frozenset[int]] = frozenset) -> tuple[int, int]:
     """Where the last `lines` lines begin, and how many there are from there on: fewer only from the file's start.
 
-    opened: the streams whose first record here goes on with a line of an older file.
+    opened: tells the streams whose first record here goes on with a line of an older file.
 
     Read backwards in pieces that double, so that a long tail is not looked through again and again. The first record of
     each stream in what was read may go on with a line that began before it; hence two more than asked for are found.
@@ -156,7 +157,7 @@ def _tail(fd: int, lines: int, end: int, opened: frozenset[int] = frozenset()) -
         tail = os.pread(fd, size, position) + tail
         if position and tail.count(b"\n") <= lines + _STREAMS:
             continue
-        found = _starts(tail, at_file_start=position == 0, opened=opened if position == 0 else frozenset())
+        found = _starts(tail, at_file_start=position == 0, opened=opened() if position == 0 else frozenset())
         if len(found) >= lines + _STREAMS:
             break
     return (position + found[-lines], lines) if len(found) >= lines else (0, len(found))
@@ -181,23 +182,24 @@ def _starts(data: bytes, *, at_file_start: bool, opened: frozenset[int]) -> list
 
 
 def rotated(path: Path) -> list[Path]:
-    """The files of one log that exist, oldest first: `container.log.2`, `container.log.1`, `container.log`."""
-    numbers = sorted((number for number in map(int, _numbers(path))), reverse=True)
-    return [*(_numbered(path, number) for number in numbers), *([path] if path.exists() else ())]
+    """The files of one log that exist, oldest first: `container.log.2.gz`, `container.log.1`, `container.log`."""
+    return [*(file for _, file in _numbered(path)), *([path] if path.exists() else ())]
 
 
-def _numbers(path: Path) -> list[str]:
-    prefix = f"{path.name}."
+_NUMBER = re.compile(r"\.([0-9]+)(?:\.gz)?\Z", re.ASCII)
+
+
+def _numbered(path: Path) -> list[tuple[int, Path]]:
+    """The older files with their numbers, oldest first. One that is being replaced by its packed form is there once."""
     try:
         names = os.listdir(path.parent)
     except FileNotFoundError:
         return []
-    rests = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
-    return [rest for rest in rests if rest.isascii() and rest.isdigit()]
-
-
-def _numbered(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.{number}")
+    found: dict[int, str] = {}
+    for name in sorted(names, reverse=True):  # the plain one last: it stays
+        if name.startswith(path.name) and (match := _NUMBER.match(name, len(path.name))):
+            found[int(match[1])] = name
+    return [(number, path.with_name(found[number])) for number in sorted(found, reverse=True)]
 
 
 def rotate(path: Path) -> None:
@@ -205,16 +207,60 @@ def rotate(path: Path) -> None:
 
     Quick, and not to be called in a thread: who reads opens files of one log between two rotations.
     """
-    for old in rotated(path)[:-1]:
-        old.rename(_numbered(path, int(old.name.rpartition(".")[2]) + 1))
-    path.rename(_numbered(path, 1))
+    for number, old in _numbered(path):
+        old.rename(path.with_name(f"{path.name}.{number + 1}{SUFFIX if old.suffix == SUFFIX else ''}"))
+    path.rename(path.with_name(f"{path.name}.1"))
 
 
 def trim(path: Path, keeps: int) -> None:
     """Remove what has a number above `keeps`. Freeing big files takes the disk a moment: call it in a thread."""
-    for number in map(int, _numbers(path)):
+    for number, old in _numbered(path):
         if number > keeps:
-            _numbered(path, number).unlink(missing_ok=True)
+            old.unlink(missing_ok=True)
+
+
+def unpacked_files(path: Path) -> list[Path]:
+    """The older files that are not packed yet, oldest first."""
+    return [old for _, old in _numbered(path) if old.suffix != SUFFIX]
+
+
+class Packing:
+    """One older file on its way to its packed form: `write` in a thread, then `replace`, like `rotate` in none."""
+
+    def __init__(self, path: Path, old: Path) -> None:
+        """path: of the log; old: one of its `unpacked_files`. Raises FileNotFoundError."""
+        self._path = path
+        self._target = path.with_name(f"{path.name}.packing")
+        self._fd = os.open(old, os.O_RDONLY | os.O_CLOEXEC)
+
+    def write(self) -> None:
+        """The long part. Raises OSError; nothing has changed for readers."""
+        pack(self._fd, self._target)
+
+    def replace(self) -> None:
+        """Put it in the place of the plain file, which may have another number by now, or be gone."""
+        mine = os.fstat(self._fd).st_ino
+        for old in unpacked_files(self._path):
+            if old.stat().st_ino == mine:
+                self._target.rename(old.with_name(old.name + SUFFIX))
+                old.unlink()
+                return
+
+    def close(self) -> None:
+        """Release the descriptor; what was written for nothing goes."""
+        os.close(self._fd)
+        self._target.unlink(missing_ok=True)
+
+
+def open_plain(path: Path) -> int:
+    """A descriptor of the plain bytes of a file of a log; the caller closes it. Raises FileNotFoundError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    if path.suffix != SUFFIX:
+        return fd
+    try:
+        return unpacked(fd, path.parent)
+    finally:
+        os.close(fd)
 
 
 def open_all(path: Path, *, since: int = 0) -> list[LogFile]:
@@ -233,8 +279,7 @@ def open_all(path: Path, *, since: int = 0) -> list[LogFile]:
 def seek_tail(files: list[LogFile], lines: int) -> None:
     """Set the files, oldest first, to where the last `lines` lines of them all begin; those before are closed."""
     for index in range(len(files) - 1, -1, -1):
-        opened = files[index - 1].open_streams() if index else frozenset[int]()
-        lines -= files[index].seek_tail(lines, opened)
+        lines -= files[index].seek_tail(lines, files[index - 1].open_streams if index else frozenset)
         if lines <= 0:
             for file in files[:index]:
                 file.close()
@@ -243,25 +288,38 @@ def seek_tail(files: list[LogFile], lines: int) -> None:
 
 
 class LogFile:
-    """One open file of a log. Survives rotation by rename: what was open is read to its end first."""
+    """One open file of a log. Survives rotation by rename: what was open is read to its end first.
+
+    A packed one is unpacked when it is first read.
+    """
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
         """base: the name that is being written to, when `path` is an older file."""
         self._base = base or path
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._packed = path if path.suffix == SUFFIX else None
+        self._origin = origin_of(self._file) if self._packed is not None else ""
         self._rest = b""
         self._offset = 0
         self._end: int | None = None
         self.is_past_until = False
 
+    @property
+    def _fd(self) -> int:
+        if self._packed is not None:
+            plain = unpacked(self._file, self._packed.parent)
+            os.close(self._file)
+            self._file, self._packed = plain, None
+        return self._file
+
     def close(self) -> None:
         """Release the descriptor."""
-        os.close(self._fd)
+        os.close(self._file)
 
     @property
     def written_at(self) -> int:
         """When it was written to last, in nanoseconds."""
-        return os.fstat(self._fd).st_mtime_ns
+        return os.fstat(self._file).st_mtime_ns
 
     @property
     def place(self) -> Path:
@@ -270,12 +328,13 @@ class LogFile:
 
     def end_here(self) -> None:
         """Nothing that is written after this call is read: the end of a flood would never come."""
-        self._end = os.fstat(self._fd).st_size
+        if self._packed is None:
+            self._end = os.fstat(self._file).st_size
 
-    def seek_tail(self, lines: int, opened: frozenset[int] = frozenset()) -> int:
+    def seek_tail(self, lines: int, opened: Callable[[], frozenset[int]] = frozenset) -> int:
         """Start at the last `lines` lines. How many there are: fewer when the file has no more.
 
-        opened: the streams of which an older file ends within a line.
+        opened: tells the streams of which an older file ends within a line; asked only if that matters.
         """
         end = os.fstat(self._fd).st_size if self._end is None else self._end
         self._offset, found = _tail(self._fd, lines, end, opened)
@@ -303,8 +362,7 @@ class LogFile:
     @property
     def identity(self) -> str:
         """Names this file whatever its path; "" as long as it is empty. A number that the disk gives again differs by its first time stamp."""
-        head = os.pread(self._fd, STAMP_BYTES, 0)
-        return f"{os.fstat(self._fd).st_ino} {head.decode('ascii', 'replace')}" if len(head) == STAMP_BYTES else ""
+        return self._origin or identity_of(self._file)
 
     @property
     def is_dropped(self) -> bool:
@@ -345,19 +403,18 @@ class LogFile:
                 return out
         return b""
 
+    def _known_by(self) -> str:
+        """Like `identity`, of an empty file too."""
+        return self.identity or str(os.fstat(self._file).st_ino)
+
     def open_newer(self) -> LogFile | None:
         """The next newer file of the log, None while this is the newest. Nothing is written to this one any more then."""
         files = open_all(self._base)
-        mine = _identity(self._fd)
-        places = [_identity(file._fd) for file in files]
+        mine = self._known_by()
+        places = [file._known_by() for file in files]
         index = places.index(mine) + 1 if mine in places else 0  # removed meanwhile: all that exist are newer
         newer = files[index] if index < len(files) else None
         for file in files:
             if file is not newer:
                 file.close()
         return newer
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino

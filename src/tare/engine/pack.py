@@ -20,6 +20,8 @@ from tare.base.ids import random_id
 from tare.base.reference import Reference, parse_reference
 from tare.containers import package as packages
 from tare.containers.container import Container, State
+from tare.containers.logpacks import SUFFIX
+from tare.containers.logs import open_plain, rotated
 from tare.containers.package import LOG_TYPE, MEDIA_TYPE, VOLUME_TYPE, PackedImage, PackedNetwork, PackedRoot
 from tare.containers.service import Slot
 from tare.drivers import host
@@ -228,7 +230,7 @@ async def _keep(
 async def _keep_log(engine: Engine, container: Container, ingest: Path) -> Extra | None:
     """Its log files as a compressed tar, None where it wrote none."""
     path = log_path(engine, container)
-    found = sorted(path.parent.glob(f"{path.name}*"))
+    found = rotated(path)
     if not found:
         return None
     return await _keep(engine, ingest, log_tar(found), media_type=LOG_TYPE, role="log")
@@ -238,12 +240,14 @@ async def log_tar(paths: list[Path]) -> AsyncIterator[bytes]:
     """Files of ours as a tar, each as long as it was when its turn came; a rotation may take one away."""
     for path in paths:
         try:
-            fd = await in_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = await in_thread(open_plain, path)
         except FileNotFoundError:
             continue
         try:
             about = os.fstat(fd)
-            entry = tar.Entry(path.name.encode(), tar.FILE, 0o640, size=about.st_size, mtime_ns=about.st_mtime_ns)
+            entry = tar.Entry(
+                path.name.removesuffix(SUFFIX).encode(), tar.FILE, 0o640, size=about.st_size, mtime_ns=about.st_mtime_ns
+            )
             yield tar.header_of(entry)
             left = about.st_size
             while left and (piece := await in_thread(os.read, fd, min(left, _PIECE))):

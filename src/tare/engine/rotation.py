@@ -73,6 +73,7 @@ async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
     path = log_path(engine, slot.container)
     before, at, pause_s = 0, time.monotonic(), QUICKEST_S / 2
     await in_thread(logs.trim, path, limit.max_files - 1)
+    packing: asyncio.Task[None] | None = None
     has_more = False  # files than are to be kept; they go when the new one is there, so that readers have something
     while True:
         size, now = _size(path), time.monotonic()
@@ -80,6 +81,8 @@ async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
             if has_more:
                 await in_thread(logs.trim, path, limit.max_files - 1)
                 has_more = False
+            if limit.compress and (packing is None or packing.done()) and logs.unpacked_files(path):
+                packing = tasks.spawn(_pack(path), name=f"packing of the log of {slot.container.name}")
             if size >= limit.max_bytes:
                 logs.rotate(path)
                 _reopen(engine, slot)
@@ -92,6 +95,23 @@ async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
         pause_s = min(2 * pause_s, pause_before_look(limit.max_bytes - (size or 0), grown=grown, in_s=now - at))
         before, at = size or 0, now
         await asyncio.sleep(QUICKEST_S if has_more else max(pause_s, QUICKEST_S))
+
+
+async def _pack(path: Path) -> None:
+    """Replace the older files by their packed forms; the oldest first, as it has the longest to stay."""
+    for old in logs.unpacked_files(path):
+        try:
+            packing = logs.Packing(path, old)
+        except FileNotFoundError:
+            continue  # renamed by a rotation meanwhile: its turn comes with the next look
+        try:
+            await in_thread(packing.write)
+            packing.replace()
+        except OSError as error:
+            log.warning("%s stays as it is: %s", old, error)
+            return
+        finally:
+            packing.close()
 
 
 def pause_before_look(left: int, *, grown: int, in_s: float) -> float:
