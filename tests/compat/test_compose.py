@@ -67,7 +67,7 @@ def compose(engine_host: str, tmp_path: Path) -> Iterator[Compose]:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("hello\n")
     environment = {
-        **os.environ, "DOCKER_HOST": engine_host, "COMPOSE_API_VERSION": "1.44", "COMPOSE_PROJECT_NAME": "ttcomp",
+        **os.environ, "DOCKER_HOST": engine_host, "COMPOSE_PROJECT_NAME": "ttcomp",
         "PYTHONWARNINGS": "ignore",
     }  # fmt: skip
 

@@ -78,7 +78,7 @@ async def inspect_image(engine: Engine, request: Request) -> Answer:
     if with_manifests and platform is not None:
         raise InvalidArgument("conflicting options: manifests and platform options cannot both be set")
     image = await platforms.resolve(engine, name, platform)
-    body = _inspect(engine, image, request.version)
+    body = _inspect(engine, image, request.version, is_old=_wants_old_fields(request))
     if with_manifests:
         body = msgspec.structs.replace(body, Manifests=await _manifests(engine, image))
     return json_response(body)
@@ -108,11 +108,15 @@ def _names(engine: Engine, image: Image) -> tuple[list[str], list[str]]:
     return tags, [reference.familiar() for reference in references if reference.digest is not None]
 
 
-def _inspect(engine: Engine, image: Image, version: wire.Version) -> wire.ImageInspect:
+def _wants_old_fields(request: Request) -> bool:
+    """Fields that ended with API 1.45. docker-compose 1 takes the newest version there is, and cannot do without them."""
+    return request.version < (1, 45) or request.headers.get("user-agent", "").startswith("docker-compose/1.")
+
+
+def _inspect(engine: Engine, image: Image, version: wire.Version, *, is_old: bool) -> wire.ImageInspect:
     tags, digests = _names(engine, image)
     document = image.document
     last = document.history[-1] if document.history else None
-    old = version < (1, 45)
     data = None
     if image.layers and engine.images.layers.is_unpacked(image.layers[-1]):
         data = {"UpperDir": str(engine.snapshots.upper(short_hex(image)))}
@@ -123,8 +127,8 @@ def _inspect(engine: Engine, image: Image, version: wire.Version) -> wire.ImageI
         Parent=image.parent or "",
         Comment=document.comment or (last.comment if last else ""),
         Created=image.created or UNSET,
-        Container="" if old else UNSET,
-        ContainerConfig=msgspec.to_builtins(ContainerConfig()) if old else UNSET,
+        Container="" if is_old else UNSET,
+        ContainerConfig=msgspec.to_builtins(ContainerConfig()) if is_old else UNSET,
         DockerVersion=document.docker_version,
         Author=document.author,
         Config=wire.image_config(image.config, version),
