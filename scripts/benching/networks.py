@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from benching.bench import IMAGE, Bench, Result, above
@@ -30,13 +30,13 @@ import socket, sys, time
 end = time.monotonic() + float(sys.argv[2])
 count, size, started = 0, 0, time.monotonic()
 if sys.argv[1] == "bytes":
-    with socket.create_connection(("127.0.0.1", 18080)) as connection:
+    with socket.create_connection((sys.argv[3], int(sys.argv[4]))) as connection:
         while time.monotonic() < end:
             size += len(connection.recv(1 << 20))
     print(size / (1 << 20) / (time.monotonic() - started))
 else:
     while time.monotonic() < end:
-        with socket.create_connection(("127.0.0.1", 18080)) as connection:
+        with socket.create_connection((sys.argv[3], int(sys.argv[4]))) as connection:
             assert connection.recv(1) == b""
         count += 1
     print(count / (time.monotonic() - started))
@@ -82,9 +82,32 @@ def measured(bench: Bench, kind: str) -> dict[str, float]:
     for _ in range(3):
         for engine in bench.engines:
             with served(engine, kind):
-                done = run(*engine.inside, PYTHON, "-IS", "-c", _CLIENT, kind, str(bench.size.seconds))
-            rounds[engine.name].append(float(done.stdout))
+                found = counted(bench, engine.inside, kind, "127.0.0.1", "18080")
+            rounds[engine.name].append(found)
     return {name: statistics.median(found) for name, found in rounds.items()}
+
+
+def counted(bench: Bench, inside: Sequence[str], kind: str, address: str, port: str) -> float:
+    """What a client counts in a second. inside: the words that lead it into its network."""
+    return float(run(*inside, PYTHON, "-IS", "-c", _CLIENT, kind, str(bench.size.seconds), address, port).stdout)
+
+
+def neighbour_bytes(bench: Bench) -> Result:
+    """From one container of the default bridge to another."""
+    rounds: dict[str, list[float]] = {engine.name: [] for engine in bench.engines}
+    for _ in range(3):
+        for engine in bench.engines:
+            with served(engine, "bytes"):
+                address = engine.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "bench-net")
+                engine.docker("run", "-d", "--name", "bench-client", IMAGE, "sleep", "1000")
+                try:
+                    pid = engine.docker("inspect", "-f", "{{.State.Pid}}", "bench-client")
+                    inside = ("nsenter", f"--net=/proc/{pid}/ns/net")
+                    rounds[engine.name].append(counted(bench, inside, "bytes", address, "80"))
+                finally:
+                    engine.docker("rm", "-f", "bench-client")
+    values = {name: statistics.median(found) for name, found in rounds.items()}
+    return Result("bytes from container to container", "MiB/s", values, "≥ 1.0", above(1.0), is_rate=True)
 
 
 def port_connections(bench: Bench) -> Result:

@@ -205,7 +205,7 @@ def test_other_peoples_tables_are_left_alone(run: Run) -> None:
         host.nft("table ip others {\nchain c {\n}\n}\n")
         others = host.nft("list table ip others")
         host.nft("flush chain ip tare-br-mend guard")
-        await host.until(lambda: not missing(host, "127.0.0.0/8 drop"))
+        await host.until(lambda: not missing(host, "127.0.0.0/8 iifname @bridges drop"))
         assert host.nft("list table ip others") == others
 
     run(work)
