@@ -6,14 +6,13 @@ import http.client
 import json
 import os
 import selectors
-import shutil
-import signal
 import socket
 import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from tare.testing import reference
 from tare.testing.daemon import Daemon
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,61 +123,25 @@ class Dockerd(Engine):
     name = "dockerd"
 
     def __init__(self, work: Path) -> None:
-        for program in ("dockerd", "containerd", "ip", "nsenter"):
-            if shutil.which(program) is None:
-                raise Missing(f"{program} is not installed: apt-get install docker.io iproute2")
-        self._work, self._space = work / "d", f"tare-bench-{os.getpid()}"
-        self._work.mkdir()
-        self.socket = self._work / "s"
-        self.inside = ["nsenter", f"--net=/run/netns/{self._space}"]
-        run("ip", "netns", "add", self._space)
-        self._process: subprocess.Popen[bytes] | None = None
+        if program := reference.missing():
+            raise Missing(f"{program} is not installed: apt-get install docker.io iproute2")
+        self._daemon = reference.Reference(work / "d", space=f"tare-bench-{os.getpid()}")
+        self.socket, self.inside = self._daemon.socket, self._daemon.inside
         try:
-            run("ip", "-n", self._space, "link", "set", "lo", "up")
             self.launch()
         except BaseException:
             self.stop()
             raise
 
     def launch(self) -> None:
-        with (self._work / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    "nsenter", f"--net=/run/netns/{self._space}", "dockerd", "--data-root", self._work / "data",
-                    "--exec-root", self._work / "x", "-H", f"unix://{self.socket}", "--pidfile", self._work / "pid",
-                ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        self.pid = self._process.pid
-        deadline = time.monotonic() + 60
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise Missing("dockerd did not start: " + (self._work / "log").read_text()[-500:])
-            time.sleep(0.01)
+        self._daemon.start()
+        self.pid = self._daemon.pid
 
     def end(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(60)
-
-    def _answers(self) -> bool:
-        try:
-            return request(self.socket, "/_ping")[0] == 200
-        except OSError:
-            return False
+        self._daemon.stop()
 
     def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            if self.socket.exists():
-                names = self.docker("ps", "-aq").split()
-                if names:
-                    self.docker("rm", "-f", *names)
-            self.end()
-        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        for place in sorted((mount for mount in mounts if mount.startswith(f"{self._work}/")), reverse=True):
-            run("umount", "-l", place)
-        run("ip", "netns", "del", self._space)
-        shutil.rmtree(self._work)
+        self._daemon.destroy()
 
 
 def request(path: Path, target: str, *, method: str = "GET") -> tuple[int, bytes]:

@@ -281,9 +281,12 @@ def read_entries(source: Source) -> Iterator[Entry]:
             _apply_pax(entry, pax)
         count += 1
         _normalise(entry, count)
-        after = source.position + entry.size + _pad(entry.size)
+        after = source.position + entry.size
         yield entry
         source.skip(after - source.position)
+        padding = _pad(entry.size)
+        if padding and len(source.take(padding)) < padding:
+            return  # the stock docker sends this for a Dockerfile from outside of the context; Go's reader takes it
 
 
 def _normalise(entry: Entry, count: int) -> None:

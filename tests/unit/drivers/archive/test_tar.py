@@ -75,6 +75,12 @@ def test_what_we_write_we_read() -> None:
         assert [m.name.encode() for m in reader] == [e.name for e in made]
 
 
+@pytest.mark.parametrize("end", [515, 516, 1023, 1024, 1536])
+def test_an_archive_may_end_after_the_last_data(end: int) -> None:
+    """The stock docker leaves padding and trailer out when the Dockerfile is not in the context."""
+    assert [entry.name for entry in entries(PLAIN[:end])] == [b"a"]
+
+
 def broken(data: bytes, at: int, value: bytes) -> bytes:
     """A first header with a field replaced and the checksum put right."""
     header = bytearray(data[:512])
@@ -92,7 +98,8 @@ PLAIN = archive(info("a", size=3), form=tarfile.USTAR_FORMAT)
     [
         (b"x" * 512, "invalid tar header"),
         (b"x" * 100, "unexpected EOF"),
-        (PLAIN[:513], "unexpected EOF"),
+        (PLAIN[:514], "unexpected EOF"),
+        (PLAIN[:1025], "unexpected EOF"),
         (PLAIN[:100] + b"1" + PLAIN[101:], "invalid tar header"),
         (broken(PLAIN, 124, b"zz"), "invalid tar header"),
         (broken(PLAIN, 124, b"\xff" * 12), "invalid tar header"),  # -1
