@@ -92,7 +92,7 @@ def choose(
         if parents and "/./" in source:
             head, _, _ = source.partition("/./")
             pivot = clean_source(head)
-        matches = tree.match(source)
+        matches = tree.match(source, deep=parents)
         gone = next((match for match in matches if tree.resolve(match) is None), None)  # a link to nowhere
         if gone is not None or (not matches and not has_wildcards(source)):
             raise NotFound(

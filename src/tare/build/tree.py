@@ -139,13 +139,20 @@ class Tree:
             yield here
             stack += [f"{here}/{name}" for name in reversed(self.children(here))]
 
-    def match(self, pattern: str) -> list[str]:
-        """The paths that a source means: one for a plain path that exists, any number for a pattern. Sorted."""
+    def match(self, pattern: str, *, deep: bool = False) -> list[str]:
+        """The paths that a source means: one for a plain path that exists, any number for a pattern. Sorted.
+
+        deep: a component `**` is any number of directories, none included; links are not followed for it.
+        """
         clean = clean_source(pattern)
         if not has_wildcards(pattern):
             return [clean] if self.resolve(clean) is not None else []
         found = [""]
-        for part in clean.split("/"):
+        parts = clean.split("/")
+        for number, part in enumerate(parts):
+            if deep and part == "**" and number < len(parts) - 1:
+                found = [place for here in found for place in self._below(here)]
+                continue
             if not has_wildcards(part):
                 found = [f"{here}/{part}" if here else part for here in found]
                 found = [here for here in found if self.resolve(here) is not None]
@@ -159,7 +166,15 @@ class Tree:
                 names = [name for name in self.children(real) if expression.fullmatch(name)]
                 following += [f"{here}/{name}" if here else name for name in names]
             found = following
-        return found
+        return list(dict.fromkeys(found))
+
+    def _below(self, path: str) -> list[str]:
+        """A directory and every directory below it."""
+        real = self.resolve(path)
+        if real is None or not self.is_directory(real):
+            return []
+        inside = (place[len(real) :].lstrip("/") for place in self.walk(real) if self.is_directory(place))
+        return [path, *(f"{path}/{rest}" if path else rest for rest in inside)]
 
 
 def clean_source(text: str) -> str:

@@ -62,6 +62,8 @@ def test_a_directory_means_its_contents(source: str, chosen: dict[str, str]) -> 
         ("d/s/./", {"": "d/s", "b": "d/s/b"}),
         ("[d]/./s/b", {"s/b": "d/s/b"}),
         ("*/./s/b", {"s/b": "d/s/b"}),
+        ("./**/b", {"d/s/b": "d/s/b"}),
+        ("d/./**/b", {"s/b": "d/s/b"}),
     ],
 )
 def test_parents_keep_the_path_after_the_pivot(source: str, chosen: dict[str, str]) -> None:

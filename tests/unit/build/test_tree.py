@@ -133,6 +133,22 @@ def test_what_a_source_means(pattern: str, paths: list[str]) -> None:
     assert tree("a.c", "b.c", "d/x.c", "d/s/y.c", "e/", "l -> d", "w[1]").match(pattern) == paths
 
 
+@pytest.mark.parametrize(
+    ("pattern", "paths"),
+    [
+        ("**/y.c", ["d/s/y.c"]),
+        ("**/*.c", ["a.c", "b.c", "d/x.c", "d/s/y.c"]),
+        ("d/**/*.c", ["d/x.c", "d/s/y.c"]),
+        ("**/**/y.c", ["d/s/y.c"]),
+        ("d/**", ["d/s", "d/x.c"]),
+        ("a.c/**/x", []),
+    ],
+)
+def test_any_number_of_directories(pattern: str, paths: list[str]) -> None:
+    found = tree("a.c", "b.c", "d/x.c", "d/s/y.c", "e/", "l -> d", "w[1]")
+    assert found.match(pattern, deep=True) == paths
+
+
 def test_what_is_left_out_cannot_be_found() -> None:
     found = tree("a", "d/", "d/a", "d/keep/b", "x/", "x/a", ignore=("d", "!d/keep", "x/*"))
     assert list(found.walk("")) == ["a", "d", "d/keep", "d/keep/b", "x"]

@@ -24,7 +24,7 @@ from tare.containers.hub import Subscriber
 from tare.drivers import linux, trees, userns
 from tare.drivers.archive.client import Options
 from tare.drivers.snapshots import Ids
-from tare.engine.builds import agents
+from tare.engine.builds import agents, stubs
 from tare.engine.builds.cachemounts import in_use
 from tare.engine.builds.compose import compose_tree
 from tare.engine.builds.context import Spool
@@ -88,12 +88,21 @@ async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, so
                     f"The command '{words}' returned a non-zero code: {outcome.exit_code}", code=outcome.exit_code
                 )
             await slot.stopped.wait()
+            if step.mounts:
+                await _clear(build, below, container.id, [mount.target for mount in step.mounts if mount.target])
             if engine.images.drafts.is_empty(container.id):
                 return None
             return engine.images.drafts.seal(build.lease, container.id, below, newest_ns=build.wanted.epoch_ns)
         finally:
             await finish(remove(engine, slot, force=True, volumes=True), name="remove build step")
             build.tell(f" ---> Removed intermediate container {container.id[:12]}\n")
+
+
+async def _clear(build: Build, below: Draft | None, container_id: str, targets: list[str]) -> None:
+    """Take away what was made only to mount something on it."""
+    async with mounted(build, below) as root:
+        made = stubs.missing(root, targets)
+    stubs.remove(build.engine.snapshots.upper(container_id), made)
 
 
 async def ready(build: Build, below: Draft | None) -> None:
