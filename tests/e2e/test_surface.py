@@ -154,3 +154,47 @@ def test_shared_memory_and_links_of_another_container(engine_host: str, daemon: 
     assert daemon.json("GET", f"/containers/{other}/json")["HostConfig"]["Links"] == ["/donor:/other/friend"]
     daemon.json("DELETE", f"/containers/{other}?force=1", expect=204)
     assert Path(f"/proc/{places[0]}/root/dev/shm/mark").exists(), "the donor keeps what was written"
+
+
+def test_of_an_image_with_several_names_those_asked_for_are_listed(daemon: Daemon) -> None:
+    daemon.json("POST", "/images/busybox/tag?repo=several/names&tag=1", expect=201)
+    daemon.json("POST", "/images/busybox/tag?repo=several/names&tag=2", expect=201)
+    try:
+        for pattern, tags in (("several/*", {"several/names:1", "several/names:2"}), ("busybox", {"busybox:latest"}),
+                              ("several/names:2", {"several/names:2"})):  # fmt: skip
+            [found] = daemon.json("GET", f'/images/json?filters={{"reference":["{pattern}"]}}')
+            assert set(found["RepoTags"]) == tags
+    finally:
+        daemon.request("DELETE", "/images/several/names:1")
+        daemon.request("DELETE", "/images/several/names:2")
+
+
+def test_which_refusal_comes_first(engine_host: str, daemon: Daemon) -> None:
+    """Where several things are wrong, dockerd's is the one that is said."""
+    for name in ("one", "two"):
+        daemon.json("POST", f"/containers/create?name={name}", {"Image": "busybox"}, expect=201)
+    taken = 'Error when allocating new name: Conflict. The container name "/two" is already in use by container'
+    for path, body, status, text in (
+        ("/containers/one/rename?name=two", None, 409, taken),
+        ("/containers/one/rename?name=a%20b", None, 400, "Error when allocating new name: Invalid container name"),
+        ("/containers/one/rename?name=one", None, 400, "Renaming a container with the same name as its current name"),
+        ("/networks/nosuch/connect", {"Container": "nobody"}, 404, "No such container: nobody"),
+        ("/networks/nosuch/disconnect", {"Container": "nobody"}, 404, "No such container: nobody"),
+        ("/networks/nosuch/connect", {"Container": "one"}, 404, "network nosuch not found"),
+        ("/volumes/create", {"Name": "x", "Driver": "nosuch"}, 404, 'create x: error looking up volume plugin nosuch'),
+    ):  # fmt: skip
+        found, answer = daemon.request("POST", path, body=json.dumps(body).encode() if body else b"", headers=JSON)
+        assert (found, message(answer)[: len(text)]) == (status, text)
+
+
+def test_options_of_address_management_come_back_as_they_were_sent(engine_host: str, daemon: Daemon) -> None:
+    for ipam, options in (
+        (None, None),
+        ({"Driver": "default"}, None),
+        ({"Options": {}}, {}),
+        ({"Options": {"a": "b"}}, {"a": "b"}),
+    ):
+        body = {"Name": "asked", **({"IPAM": ipam} if ipam is not None else {})}
+        made = daemon.json("POST", "/networks/create", body, expect=201)
+        assert daemon.json("GET", f"/networks/{made['Id']}")["IPAM"]["Options"] == options
+        assert daemon.request("DELETE", f"/networks/{made['Id']}")[0] == 204

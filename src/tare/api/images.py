@@ -50,7 +50,7 @@ async def list_images(engine: Engine, request: Request) -> Answer:
     wants_manifests = request.version >= (1, 47) and query.flag("manifests")
     out = []
     for image in chosen:
-        tags, digests = _names(engine, image)
+        tags, digests = _names(engine, image, filters.get("reference"))
         shown_tags, shown_digests = wire.named(tags, digests, request.version)
         out.append(
             wire.ImageSummary(
@@ -102,8 +102,11 @@ async def image_history(engine: Engine, request: Request) -> Answer:
     )
 
 
-def _names(engine: Engine, image: Image) -> tuple[list[str], list[str]]:
+def _names(engine: Engine, image: Image, patterns: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
+    """Tags and digests; patterns: only those that match one."""
     references = engine.images.references(image.id)
+    if patterns:
+        references = [reference for reference in references if naming.matches(reference, patterns)]
     tags = [reference.familiar() for reference in references if reference.digest is None]
     return tags, [reference.familiar() for reference in references if reference.digest is not None]
 

@@ -71,8 +71,8 @@ async def remove_network(engine: Engine, request: Request) -> Answer:
 async def connect_network(engine: Engine, request: Request) -> Answer:
     """`POST /networks/{id}/connect`."""
     body = await read_json(request, NetworkConnect, required=True)
-    network = engine.networks.inspect(request.params["id"])
     slot = engine.containers.find(body.Container)
+    network = engine.networks.inspect(request.params["id"])
     asked = body.EndpointConfig or EndpointSettings()
     await tasks.finish(connect.connect(engine, slot, network.id, asked), name="connect")
     return Response(200)
@@ -81,8 +81,8 @@ async def connect_network(engine: Engine, request: Request) -> Answer:
 async def disconnect_network(engine: Engine, request: Request) -> Answer:
     """`POST /networks/{id}/disconnect`."""
     body = await read_json(request, NetworkDisconnect, required=True)
-    network = engine.networks.inspect(request.params["id"])
     slot = engine.containers.find(body.Container)
+    network = engine.networks.inspect(request.params["id"])
     await tasks.finish(connect.disconnect(engine, slot, network.id), name="disconnect")
     return Response(200)
 
@@ -105,7 +105,7 @@ def resource(network: NetworkRecord, members: Sequence[Member] = ()) -> NetworkR
         EnableIPv6=network.ipv6,
         ConfigOnly=network.config_only,
         ConfigFrom=ConfigReference(Network=network.config_from),
-        IPAM=IPAM(Options=network.ipam_options or None, Config=[_pool(pool) for pool in network.pools]),
+        IPAM=IPAM(Options=network.ipam_options, Config=[_pool(pool) for pool in network.pools]),
         Internal=network.internal,
         Attachable=network.attachable,
         Containers={member.container_id: _member(member) for member in members},

@@ -212,11 +212,14 @@ class Containers:
         """Give it another name. Raises InvalidArgument, Conflict. Returns the old name."""
         if not wanted:
             raise InvalidArgument("Neither old nor new names may be empty")
-        name = names.check_name(wanted)
         old = slot.container.name
-        if name == old:
+        if wanted.removeprefix("/") == old:
             raise InvalidArgument("Renaming a container with the same name as its current name")
-        self.refuse_taken(name)
+        try:
+            name = names.check_name(wanted)
+            self.refuse_taken(name)
+        except (InvalidArgument, Conflict) as error:
+            raise type(error)(f"Error when allocating new name: {error.message}", hint=error.hint) from None
         self._names[name] = slot.container.id
         try:
             await self.save(slot, durable=True, name=name)

@@ -62,9 +62,9 @@ def describe(engine: Engine) -> dict[str, Any]:
         "DriverStatus": [["Backing Filesystem", _file_system(settings.data_root)], ["Supports d_type", "true"]],
         "Plugins": {
             "Volume": engine.volumes.driver_names,
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": None,
-            "Log": list(logoptions.DRIVERS),
+            "Log": sorted({*logoptions.DRIVERS} - {"none"}),
         },
         "MemoryLimit": "memory" in host.controllers,
         "SwapLimit": host.has_swap_limit,

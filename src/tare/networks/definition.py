@@ -89,7 +89,7 @@ def define(
         attachable=body.Attachable,
         options=options,
         labels=dict(body.Labels or {}),
-        ipam_options=dict(asked.Options or {}),
+        ipam_options=dict(asked.Options) if asked.Options is not None else None,
         is_subnet_asked=any(config.Subnet for config in asked.Config if config.Subnet is not UNSET),
         owns_bridge=(bridge or parent) not in there,
         ipv4=body.EnableIPv4 is not False,
@@ -135,7 +135,7 @@ def _configured(body: NetworkCreate, present: Sequence[NetworkRecord]) -> Networ
     return msgspec.structs.replace(
         body,
         ConfigFrom=ConfigReference(Network=source.name),
-        IPAM=IPAM(Options=dict(source.ipam_options), Config=configs),
+        IPAM=IPAM(Options=source.ipam_options, Config=configs),
         Options=dict(source.options),
         Labels=dict(source.labels),
         EnableIPv4=source.ipv4,

@@ -30,7 +30,7 @@ def definition_of(record: NetworkRecord) -> NetworkCreate:
         Driver=record.driver,
         EnableIPv4=record.ipv4,
         EnableIPv6=record.ipv6,
-        IPAM=IPAM(Options=dict(record.ipam_options) or None, Config=configs),
+        IPAM=IPAM(Options=record.ipam_options, Config=configs),
         Internal=record.internal,
         Attachable=record.attachable,
         Options=dict(record.options),

@@ -76,7 +76,7 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     attachable: bool = False
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
-    ipam_options: dict[str, str] = {}
+    ipam_options: dict[str, str] | None = None  # as sent: none and an empty table are told apart
     is_subnet_asked: bool = False
     owns_bridge: bool = True
     ipv4: bool = True

@@ -169,13 +169,13 @@ class Volumes:
         durable: bool,
     ) -> VolumeRecord:
         try:
-            check_name(name)
             found = self._records.get(name)
             if found is not None:
                 if driver and driver != found.driver:
                     raise Conflict(f"driver '{found.driver}' already has volume '{name}': volume name must be unique")
                 return found
             chosen = self._driver(driver or DEFAULT_DRIVER)
+            check_name(name)
             chosen.check(options)
             chosen.create(name, options)
         except TareError as error:
