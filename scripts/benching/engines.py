@@ -56,6 +56,9 @@ class Engine:
         """End it and take away what it made."""
         raise NotImplementedError
 
+    def open_network(self) -> None:
+        """Let its containers reach what the host reaches."""
+
     def processes(self) -> list[int]:
         """The daemon, all below it, and helpers that left it and name its directory; not what runs in containers."""
         children: dict[int, list[int]] = {}
@@ -142,6 +145,9 @@ class Dockerd(Engine):
 
     def stop(self) -> None:
         self._daemon.destroy()
+
+    def open_network(self) -> None:
+        self._daemon.open_network()
 
 
 def request(path: Path, target: str, *, method: str = "GET") -> tuple[int, bytes]:

@@ -5,16 +5,20 @@ Two engines in one network namespace delete each other's rules. Its namespace ha
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 from tare.drivers import linux
+from tare.drivers.network.nft import Nft
 
 _START_S = 60.0
+_NEAR, _FAR = "10.254.253.1", "10.254.253.2"
 PROGRAMS = ("dockerd", "containerd", "ip", "nsenter", "docker")
 
 
@@ -33,6 +37,7 @@ class Reference:
         self.inside = ["nsenter", f"--net=/run/netns/{space}"]
         self._space = space
         self._process: subprocess.Popen[bytes] | None = None
+        self._table = ""
         directory.mkdir()
         subprocess.run(["ip", "netns", "add", space], check=True)
         subprocess.run(["ip", "-n", space, "link", "set", "lo", "up"], check=True)
@@ -81,6 +86,31 @@ class Reference:
         self._process.wait(_START_S)
         self._process = None
 
+    def open_network(self) -> None:
+        """A link to the host, and translation there, so that its containers reach what the host reaches. Idempotent.
+
+        The link goes with the namespace, the table of rules with `destroy`.
+        """
+        if self._table:
+            return
+        near, table = f"tr{os.getpid()}", f"tare-reference-{os.getpid()}"
+        for argv in (
+            ["ip", "link", "add", near, "type", "veth", "peer", "name", "up0", "netns", self._space],
+            ["ip", "address", "add", f"{_NEAR}/30", "dev", near],
+            ["ip", "link", "set", near, "up"],
+            ["ip", "-n", self._space, "address", "add", f"{_FAR}/30", "dev", "up0"],
+            ["ip", "-n", self._space, "link", "set", "up0", "up"],
+            ["ip", "-n", self._space, "route", "add", "default", "via", _NEAR],
+        ):
+            subprocess.run(argv, check=True)
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        with closing(Nft()) as nft:
+            nft.run(
+                f"table ip {table} {{\nchain out {{\ntype nat hook postrouting priority srcnat;\n"
+                f"ip saddr {_FAR} masquerade\n}}\n}}\n"
+            )
+        self._table = table
+
     def destroy(self) -> None:
         """Remove every container, stop it, and take away what it made. Idempotent."""
         if self._process is not None and self._process.poll() is None:
@@ -88,6 +118,10 @@ class Reference:
             if names:
                 self._docker("rm", "-f", *names)
             self.stop()
+        if self._table:
+            with closing(Nft()) as nft:
+                nft.run(f"delete table ip {self._table}")
+            self._table = ""
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         for place in sorted((mount for mount in mounts if mount.startswith(f"{self.directory}/")), reverse=True):
             linux.umount(place, linux.MNT_DETACH)
