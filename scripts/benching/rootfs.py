@@ -47,7 +47,7 @@ def debootstrap(root: Path) -> bool:
     words = [
         line.split()
         for name in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-        if name.is_file()
+        if name.suffix in (".list", ".sources") and name.is_file()
         for line in name.read_text(errors="replace").splitlines()
     ]
     mirrors = [
