@@ -55,8 +55,9 @@ from tare.engine.events import SCHEMA as EVENTS_SCHEMA
 from tare.engine.events import Events
 from tare.engine.restore import restore
 from tare.engine.stop import stop_all
-from tare.images import manifests
+from tare.images import artifacts, manifests
 from tare.images import records as image_records
+from tare.images.artifacts import Artifacts
 from tare.images.manifests import Manifests
 from tare.images.pull import Pulls
 from tare.images.push import Pushes
@@ -219,6 +220,7 @@ async def build(options: Options) -> Engine:
             records.SCHEMA,
             image_records.SCHEMA,
             manifests.SCHEMA,
+            artifacts.SCHEMA,
             network_records.SCHEMA,
             volume_records.SCHEMA,
             EVENTS_SCHEMA,
@@ -259,8 +261,10 @@ async def build(options: Options) -> Engine:
     downloads, uploads = Downloads(options.data_root, slots=transport.options.downloads), Uploads(options.data_root)
     downloads.sweep(now_s=clock.now() / 1e9)
     uploads.sweep(older_than_s=clock.now() / 1e9 - KEPT_S)
-    known = Manifests(db)
+    known = Manifests(db, Artifacts(db, options.data_root))
     await known.sweep()
+    await known.artifacts.restore()
+    images.refuse_other, images.when_removed = known.artifacts.refuse, known.artifacts.sweep
     networks = Networks(database=db, publish=events.publish, options=_network_options(options, await _engine_id(db)))
     await networks.start()
     local = LocalVolumes(options.data_root)

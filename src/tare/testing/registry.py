@@ -24,6 +24,7 @@ import zstandard
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CHUNK = 64 * 1024
 _PATIENCE_S = 20
@@ -72,7 +73,15 @@ class Seen:
 class Registry:
     """See the module. user, password: what it wants, "" for nothing. auth: "token" or "basic"."""
 
-    def __init__(self, *, user: str = "", password: str = "", auth: str = "token", token_uses: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        *,
+        user: str = "",
+        password: str = "",
+        auth: str = "token",
+        token_uses: int = 1_000_000,
+        serves_referrers: bool = False,
+    ) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.homes: dict[str, set[str]] = {}
@@ -84,6 +93,7 @@ class Registry:
         self.results: list[dict[str, object]] = []
         self.realm = ""
         self.user, self.password, self.auth, self.token_uses = user, password, auth, token_uses
+        self.serves_referrers = serves_referrers
         self.tokens: Counter[str] = Counter()
         self.lock = threading.Lock()
         self.reached = threading.Event()  # a gate was come to
@@ -169,8 +179,40 @@ class Registry:
         }
         return self.put_manifest(repository, tag, manifest)
 
-    def put_index(self, repository: str, tag: str, entries: Sequence[tuple[str, Mapping[str, str]]]) -> str:
-        """Keep an index of (manifest digest, platform)."""
+    def descriptor(self, repository: str, data: bytes, media_type: str) -> dict[str, object]:
+        """Keep a blob and describe it."""
+        return {"mediaType": media_type, "digest": self.put_blob(repository, data), "size": len(data)}
+
+    def put_artifact(
+        self,
+        repository: str,
+        tag: str,
+        layers: Mapping[str, bytes],
+        *,
+        config_type: str = OCI_EMPTY,
+        config: bytes = b"{}",
+        artifact_type: str = "",
+        subject: str = "",
+    ) -> str:
+        """Keep an artifact: media type → bytes of its layers. subject: digest of the manifest it is about."""
+        document: dict[str, object] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
+        document |= {"artifactType": artifact_type} if artifact_type else {}
+        document["config"] = self.descriptor(repository, config, config_type)
+        document["layers"] = [self.descriptor(repository, data, kind) for kind, data in layers.items()]
+        if subject:
+            media_type, raw = self.manifests[repository, subject]
+            document["subject"] = {"mediaType": media_type, "digest": subject, "size": len(raw)}
+        return self.put_manifest(repository, tag, document)
+
+    def put_index(
+        self,
+        repository: str,
+        tag: str,
+        entries: Sequence[tuple[str, Mapping[str, str]]],
+        *,
+        attested: Mapping[str, str] | None = None,
+    ) -> str:
+        """Keep an index of (manifest digest, platform). attested: attestation → the manifest it is about."""
         listed = [
             {
                 "mediaType": self.manifests[repository, digest][0],
@@ -179,6 +221,19 @@ class Registry:
                 "platform": dict(platform),
             }
             for digest, platform in entries
+        ]
+        listed += [
+            {
+                "mediaType": OCI_MANIFEST,
+                "digest": digest,
+                "size": len(self.manifests[repository, digest][1]),
+                "platform": {"os": "unknown", "architecture": "unknown"},
+                "annotations": {
+                    "vnd.docker.reference.type": "attestation-manifest",
+                    "vnd.docker.reference.digest": about,
+                },
+            }
+            for digest, about in (attested or {}).items()
         ]
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
         return self.put_manifest(repository, tag, document, OCI_INDEX)
@@ -265,6 +320,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/v2/_catalog":
             names = sorted({name for name, _ in self.owner.manifests})
             return self._answer(200, json.dumps({"repositories": names}).encode())
+        match = re.fullmatch(r"/v2/(.+?)/referrers/(.*)", path)
+        if match is not None and self.owner.serves_referrers:
+            return self._referrers(match[1], unquote(match[2]))
         match = re.fullmatch(r"/v2/(.+?)/(manifests|blobs|tags)/(.*)", path)
         if match is None:
             return self._error(404, "UNSUPPORTED", "no such thing")
@@ -328,12 +386,30 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Link"] = f'</v2/{name}/tags/list?n={count}&last={page[-1]}>; rel="next"'
         return self._answer(200, json.dumps({"name": name, "tags": page}).encode(), headers=headers)
 
+    def _referrers(self, name: str, subject: str) -> None:
+        found = [
+            {"mediaType": media_type, "digest": digest, "size": len(raw)}
+            for (repository, digest), (media_type, raw) in self.owner.manifests.items()
+            if repository == name and ":" in digest and (json.loads(raw).get("subject") or {}).get("digest") == subject
+        ]
+        last = parse_qs(urlsplit(self.path).query).get("last", [""])[0]
+        rest = [entry for entry in sorted(found, key=lambda one: str(one["digest"])) if str(entry["digest"]) > last]
+        headers = {"Content-Type": OCI_INDEX}
+        if len(rest) > 1:  # one a page: a client must follow the link
+            headers["Link"] = f'</v2/{name}/referrers/{subject}?last={rest[0]["digest"]}>; rel="next"'
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rest[:1]}
+        return self._answer(200, json.dumps(document).encode(), headers=headers)
+
     def _manifest(self, name: str, wanted: str, fault: Fault | None) -> None:
         if self.command == "PUT":
             raw = self._body_in()
             for known in {digest_of(raw), wanted}:
                 self.owner.manifests[name, known] = (self.headers.get("Content-Type", ""), raw)
-            return self._answer(201, headers={"Docker-Content-Digest": digest_of(raw)})
+            headers = {"Docker-Content-Digest": digest_of(raw)}
+            subject = json.loads(raw).get("subject")
+            if self.owner.serves_referrers and subject:
+                headers["OCI-Subject"] = subject["digest"]
+            return self._answer(201, headers=headers)
         found = self.owner.manifests.get((name, wanted))
         if found is None:
             return self._error(404, "MANIFEST_UNKNOWN", "manifest unknown")
