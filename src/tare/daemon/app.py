@@ -16,7 +16,7 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import uvloop
@@ -337,11 +337,19 @@ def _registry_options(options: Options) -> RegistryOptions:
         insecure=options.insecure_registries,
         realms=options.trusted_realms,
         certificates=certificates,
-        environment=dict(os.environ),
+        environment=_proxies(options, os.environ),
+        connect_timeout_s=min(RegistryOptions().connect_timeout_s, options.registry_timeout),
+        idle_timeout_s=options.registry_timeout,
         downloads=options.max_concurrent_downloads,
         uploads=options.max_concurrent_uploads,
         attempts=options.max_download_attempts,
     )
+
+
+def _proxies(options: Options, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with what the administrator said about proxies in its place."""
+    named = {"HTTP_PROXY": options.http_proxy, "HTTPS_PROXY": options.https_proxy, "NO_PROXY": options.no_proxy}
+    return {**environment, **{key: value for key, value in named.items() if value}}
 
 
 async def _id_mapping(options: Options) -> userns.Mapping | None:

@@ -471,7 +471,10 @@ async def _refused(answer: Answer, method: str) -> Refusal:
     except Unavailable:
         body = b""
     error = refusal(answer.status, body, what=f"{method} {shown(answer.url)}")
-    error.retry_after_s = retry.retry_after(answer.headers.get("Retry-After", ""), datetime.datetime.now(datetime.UTC))
+    asked_s = retry.retry_after(answer.headers.get("Retry-After", ""), datetime.datetime.now(datetime.UTC))
+    if asked_s is not None and asked_s > retry.LONGEST_S:
+        error.hint = f"it asks for {asked_s:.0f} seconds of patience"
+    error.retry_after_s = asked_s
     return error
 
 

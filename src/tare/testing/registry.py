@@ -11,7 +11,9 @@ import gzip
 import hashlib
 import json
 import re
+import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -40,8 +42,8 @@ class Fault:
     """What goes wrong with the next `times` requests whose method and path fit.
 
     status, headers: answer with that and no content. cut_at: close the connection after so many bytes of the body.
-    flip_at: change that byte. extra: append bytes and say so in the length. gate: wait for it before the body.
-    ignores_range: answer 200 with everything.
+    flip_at: change that byte. extra: append bytes and say so in the length. gate: wait for it before the body, or at
+    `gate_at` bytes of it. silent: wait for it before any answer. ignores_range: answer 200 with everything.
     """
 
     path: str = ""
@@ -54,6 +56,7 @@ class Fault:
     extra: bytes = b""
     gate: threading.Event | None = None
     gate_at: int = 0
+    silent: threading.Event | None = None
     ignores_range: bool = False
 
     def fits(self, method: str, path: str) -> bool:
@@ -68,6 +71,7 @@ class Seen:
     method: str
     path: str
     headers: Mapping[str, str]
+    at: float = field(default_factory=time.monotonic)
 
 
 class Registry:
@@ -81,6 +85,7 @@ class Registry:
         auth: str = "token",
         token_uses: int = 1_000_000,
         serves_referrers: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
@@ -107,6 +112,8 @@ class Registry:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:  # the handshake is the connection's own thread's, at its first read
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -118,8 +125,9 @@ class Registry:
     def close(self) -> None:
         """Stop listening and let waiting requests go."""
         for fault in self.faults:
-            if fault.gate is not None:
-                fault.gate.set()
+            for event in (fault.gate, fault.silent):
+                if event is not None:
+                    event.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(_PATIENCE_S)
@@ -280,7 +288,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         """A client that was killed is no error here."""
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, ssl.SSLError):
             super().handle()
 
     # -- one request
@@ -299,6 +307,9 @@ class _Handler(BaseHTTPRequestHandler):
                 fault = next((f for f in owner.faults if f.fits(self.command, self.path)), None)
                 if fault is not None:
                     fault.times -= 1
+            if fault is not None and fault.silent is not None:
+                self.owner.reached.set()
+                fault.silent.wait(_PATIENCE_S)
             if fault is not None and fault.status:
                 self._body_in()
                 return self._answer(fault.status, headers=fault.headers, fault=None)
