@@ -11,7 +11,6 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from benching.bench import IMAGE, Bench, Result, below
 from benching.engines import MIB, Engine, Missing, request

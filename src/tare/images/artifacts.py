@@ -13,6 +13,7 @@ Source: image-spec manifest.md ("Guidelines for Artifact Usage"), distribution-s
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections import Counter
@@ -39,6 +40,12 @@ CREATE TABLE IF NOT EXISTS artifact_holders (
 """
 
 
+_FORGET = "DELETE FROM artifacts WHERE digest=?"
+_SHOWN = 100
+
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """A manifest that is not an image's, as raw bytes and parsed. media_type: of the manifest."""
@@ -50,8 +57,8 @@ class Artifact:
 
     @property
     def kind(self) -> str:
-        """What it is: the media type it calls itself by."""
-        return oci.artifact_type(self.document)
+        """What it is, to be shown: the media type it calls itself by, as far as that is text of a line."""
+        return "".join(one for one in oci.artifact_type(self.document)[:_SHOWN] if one.isascii() and one.isprintable())
 
     @property
     def blobs(self) -> tuple[oci.Descriptor, ...]:
@@ -111,10 +118,15 @@ class Artifacts:
 
         rows, names, holders = await self._db.read(work)
         for digest, media_type, raw in rows:
-            self._known[Digest(digest)] = read_artifact(raw, media_type)
-        self._names = {parse_reference(name): Digest(digest) for name, digest in names}
+            if sha256(raw) == digest:
+                self._known[Digest(digest)] = read_artifact(raw, media_type)
+            else:
+                log.warning("artifact %s: its bytes have another digest: forgotten", digest)
+                await self._db.write(lambda db, digest=digest: db.execute(_FORGET, (digest,)) and None)  # type: ignore[misc]
+        self._names = {parse_reference(name): Digest(digest) for name, digest in names if digest in self._known}
         for digest, holder in holders:
-            self._holders.setdefault(Digest(digest), set()).add(holder)
+            if digest in self._known:
+                self._holders.setdefault(Digest(digest), set()).add(holder)
         await self.sweep()
         await in_thread(self.blobs.sweep, self._wanted())
 
@@ -170,7 +182,7 @@ class Artifacts:
         found = self.named(text)
         if found is not None:
             raise InvalidArgument(
-                f"{text} is an artifact of type {found[0].kind[:100]}, not an image",
+                f"{text} is an artifact of type {found[0].kind}, not an image",
                 hint="it cannot be run; pull, push, tag, save and rmi take it",
             )
 
@@ -292,7 +304,7 @@ class Artifacts:
                 return []
 
             def forget(db: sqlite3.Connection) -> None:
-                db.executemany("DELETE FROM artifacts WHERE digest=?", gone)
+                db.executemany(_FORGET, gone)
                 db.executemany("DELETE FROM artifact_holders WHERE artifact=?", gone)
 
             await self._db.write(forget)

@@ -121,13 +121,13 @@ async def fetch_referrers(
         seen.add(subject)
         for entry in await remote.referrers(subject):
             if entry.mediaType not in oci.MANIFESTS:
-                yield Progress(status=f"Skipping {short_id(Digest(entry.digest))}: its type is {entry.mediaType[:100]}")
+                yield Progress(status=f"Skipping {short_id(Digest(entry.digest))}: it is no manifest")
                 continue
             artifact = await _look(remote, entry)
             if artifact.subject != subject:
                 yield Progress(status=f"Skipping {short_id(artifact.digest)}: it is not about {subject}")
                 continue
-            yield Progress(status=f"Pulling referrer {short_id(artifact.digest)}: {artifact.kind[:100]}")
+            yield Progress(status=f"Pulling referrer {short_id(artifact.digest)}: {artifact.kind}")
             with artifacts.coming(artifact):
                 async for progress in fetch(remote, artifacts, downloads, artifact):
                     yield progress
@@ -175,7 +175,7 @@ def descriptor_of(artifact: Artifact) -> oci.Descriptor:
         digest=artifact.digest,
         size=len(artifact.raw),
         annotations=artifact.document.annotations,
-        artifactType=artifact.kind,
+        artifactType=oci.artifact_type(artifact.document),
     )
 
 

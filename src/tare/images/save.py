@@ -29,7 +29,16 @@ from tare.images.manifests import Manifests, StoredManifest
 from tare.images.platforms import Family, family_of
 from tare.images.records import Image
 from tare.images.service import Images
-from tare.oci.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Manifest, Platform, parse_manifest
+from tare.oci.image import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Manifest,
+    Platform,
+    artifact_type,
+    parse_manifest,
+)
 from tare.store.blobs import Blobs
 
 _CHUNK = 1024 * 1024
@@ -129,7 +138,7 @@ def plan(
         for blob in artifact.blobs:
             digest = Digest(blob.digest)
             add(digest, blob.size, None, artifacts.blobs.path(digest))
-        kind = {"artifactType": artifact.kind}
+        kind = {"artifactType": artifact_type(artifact.document)}
         return {"mediaType": artifact.media_type, "digest": artifact.digest, "size": len(artifact.raw), **kind}
 
     def named(entry: dict[str, Any], tags: Sequence[Reference]) -> list[dict[str, Any]]:

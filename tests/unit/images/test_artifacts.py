@@ -107,6 +107,30 @@ def test_it_goes_with_what_it_is_about(tmp_path: Path) -> None:
     tell(tmp_path, story)
 
 
+def test_a_damaged_record_does_not_keep_the_engine_from_starting(tmp_path: Path) -> None:
+    async def first(database: Database, store: Artifacts) -> None:
+        await store.keep(made(store, b"one"), reference=NAME)
+        await store.keep(made(store, b"two"), reference=parse_reference("two:2"))
+        raw = made(store, b"one").raw
+        await database.write(lambda db: db.execute("UPDATE artifacts SET raw=? WHERE raw=?", (b"{", raw)) and None)
+
+    async def second(_: Database, store: Artifacts) -> None:
+        assert [name.familiar() for name in store.names()] == ["two:2"]
+        assert len(store.all()) == 1
+
+    tell(tmp_path, first)
+    tell(tmp_path, second)
+    assert stored(tmp_path) == {sha256(data).removeprefix("sha256:") for data in (b"{}", b"two")}
+
+
+def test_what_it_calls_itself_is_shown_as_text(tmp_path: Path) -> None:
+    async def story(_: Database, store: Artifacts) -> None:
+        raw = made(store, b"x").raw.replace(b"application/x.test", b"x/\\u001b[2J\\u202e" + b"y" * 200)
+        assert read_artifact(raw, OCI_MANIFEST).kind == "x/[2J" + "y" * 93
+
+    tell(tmp_path, story)
+
+
 def test_nothing_is_recorded_that_is_not_whole(tmp_path: Path) -> None:
     async def story(_: Database, store: Artifacts) -> None:
         artifact = made(store, b"never came", is_kept=False)
