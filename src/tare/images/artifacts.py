@@ -98,7 +98,7 @@ class Artifacts:
         self._known: dict[Digest, Artifact] = {}
         self._names: dict[Reference, Digest] = {}
         self._holders: dict[Digest, set[str]] = {}
-        self._coming: Counter[str] = Counter()  # blobs of operations in flight
+        self._in_use: Counter[str] = Counter()  # blobs of operations in flight
         self._lock = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -189,15 +189,18 @@ class Artifacts:
     # -- keeping ------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def coming(self, artifact: Artifact) -> Iterator[None]:
-        """Inside the block its blobs are not collected, though it is not recorded yet."""
+    def in_use(self, artifact: Artifact) -> Iterator[None]:
+        """Inside the block its blobs are not collected, though it is not recorded yet or any more; those that nothing
+        keeps go at its end."""
         wanted = [blob.digest for blob in artifact.blobs]
-        self._coming.update(wanted)
+        self._in_use.update(wanted)
         try:
             yield
         finally:
-            self._coming.subtract(wanted)
-            self._coming += Counter()  # drop the zeros
+            self._in_use.subtract(wanted)
+            self._in_use += Counter()  # drop the zeros
+            for digest in set(map(Digest, wanted)) - self._wanted():
+                self.blobs.remove(digest)
 
     def adopt(self, file: Path, digest: Digest) -> None:
         """Take a file whose bytes were hashed to `digest` into the store; the file stays. Blocking."""
@@ -318,7 +321,7 @@ class Artifacts:
 
     def _wanted(self) -> set[Digest]:
         held = {Digest(blob.digest) for known in self._known.values() for blob in known.blobs}
-        return held | {Digest(digest) for digest in self._coming}
+        return held | {Digest(digest) for digest in self._in_use}
 
     def damaged(self) -> list[str]:
         """Blobs that are missing or are not what their names say. Reads everything; blocking."""

@@ -98,7 +98,7 @@ async def fetch_listed(
             continue
         try:
             artifact = await _look(remote, entry)
-            with artifacts.coming(artifact):
+            with artifacts.in_use(artifact):
                 async for progress in fetch(remote, artifacts, downloads, artifact):
                     yield progress
                 await artifacts.keep(artifact, holder=digest)
@@ -128,7 +128,7 @@ async def fetch_referrers(
                 yield Progress(status=f"Skipping {short_id(artifact.digest)}: it is not about {subject}")
                 continue
             yield Progress(status=f"Pulling referrer {short_id(artifact.digest)}: {artifact.kind}")
-            with artifacts.coming(artifact):
+            with artifacts.in_use(artifact):
                 async for progress in fetch(remote, artifacts, downloads, artifact):
                     yield progress
                 await artifacts.keep(artifact, holder=subject)
@@ -149,6 +149,17 @@ async def send(
 ) -> AsyncIterator[Progress]:
     """Send an artifact under its digest, or under a tag; where the registry keeps no list of referrers, into the index
     that stands in for it. Raises as `Remote.open`."""
+    with artifacts.in_use(artifact):
+        async for progress in _send_blobs(remote, artifacts, uploads, artifact):
+            yield progress
+    is_noted = await remote.put_manifest(tag or artifact.digest, artifact.raw, artifact.media_type)
+    if artifact.subject and not is_noted:
+        await remote.add_referrer(artifact.subject, descriptor_of(artifact))
+
+
+async def _send_blobs(
+    remote: Remote, artifacts: Artifacts, uploads: Uploads, artifact: Artifact
+) -> AsyncIterator[Progress]:
     for blob in artifact.blobs:
         digest = parse_digest(blob.digest)
         yield _row(digest, "Preparing")
@@ -163,9 +174,6 @@ async def send(
             location = "" if uploads.recall(remote, digest) else await remote.begin_upload()
             await uploads.send(remote, digest, blob.size, file=file, location=location, report=lambda _: None)
         yield _row(digest, "Pushed")
-    is_noted = await remote.put_manifest(tag or artifact.digest, artifact.raw, artifact.media_type)
-    if artifact.subject and not is_noted:
-        await remote.add_referrer(artifact.subject, descriptor_of(artifact))
 
 
 def descriptor_of(artifact: Artifact) -> oci.Descriptor:

@@ -481,7 +481,7 @@ async def _load_artifacts(images: Images, spool: Spool, artifacts: Artifacts) ->
         holder = found.holder or artifact.subject
         if found.name is None and not holder:
             continue  # nothing would lead to it
-        with artifacts.coming(artifact):
+        with artifacts.in_use(artifact):
             for blob in artifact.blobs:
                 await in_thread(_adopt, spool, artifacts, Digest(blob.digest), blob.size)
             await artifacts.keep(artifact, reference=found.name, holder=holder)

@@ -322,7 +322,7 @@ class Pulls:
                 f"{item.reference.familiar()} is an image here, and an artifact at its registry",
                 hint="remove the image, or give it another name, then repeat",
             )
-        with artifacts.coming(item.artifact):
+        with artifacts.in_use(item.artifact):
             async for progress in carry.fetch(remote, artifacts, self.intake.downloads, item.artifact):
                 yield progress
             await artifacts.keep(item.artifact, reference=item.reference)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -331,8 +332,15 @@ async def save(
                 subjects.append(original.digest)
         parcels = {one.digest: (one, []) for one in manifests.artifacts.about_all(subjects)} | parcels
 
+    used = [artifact for artifact, _ in parcels.values()]
+    for item in chosen:
+        used += [member.artifact for member in (item.family.members if item.family else ()) if member.artifact]
+
     async def chunks() -> AsyncIterator[bytes]:
-        async with images.lease() as lease:
+        async with AsyncExitStack() as stack:
+            lease = await stack.enter_async_context(images.lease())
+            for artifact in used:
+                stack.enter_context(manifests.artifacts.in_use(artifact))
             for image in [image for item in chosen for image in item.images()]:
                 for layer in image.layers:
                     if images.layers.find(lease, layer.chain_id) is None:

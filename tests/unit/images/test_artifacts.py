@@ -147,10 +147,22 @@ def test_blobs_on_their_way_are_not_swept(tmp_path: Path) -> None:
     async def story(_: Database, store: Artifacts) -> None:
         old, new = made(store, b"old"), made(store, b"new")
         await store.keep(old, reference=NAME)
-        with store.coming(new):
+        with store.in_use(new):
             await store.remove(NAME.familiar())
             await store.keep(new, reference=NAME)
         assert stored(tmp_path) == {sha256(data).removeprefix("sha256:") for data in (b"{}", b"new")}
+
+    tell(tmp_path, story)
+
+
+def test_what_is_read_while_it_is_removed_goes_afterwards(tmp_path: Path) -> None:
+    async def story(_: Database, store: Artifacts) -> None:
+        artifact, failed = made(store, b"read"), made(store, b"of a pull that fails")
+        await store.keep(artifact, reference=NAME)
+        with store.in_use(artifact), store.in_use(failed):
+            await store.remove(NAME.familiar())
+            assert len(stored(tmp_path)) == 3
+        assert stored(tmp_path) == set()
 
     tell(tmp_path, story)
 
