@@ -1,24 +1,20 @@
-"""Images: import, export, save, commit, pull and push."""
+"""Images: import, export, save, commit, pull, push, load, listing and removal."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 import os
-import platform
 import shutil
 import subprocess
-import tarfile
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from benching.bench import IMAGE, Bench, Result, below
-from benching.engines import MIB, Engine, Missing
+from benching.engines import MIB, Engine, Missing, request
+from benching.samples import Sample, Samples, config_of, member, upload, write_archive
 
 
 def import_(bench: Bench) -> Result:
@@ -99,17 +95,77 @@ def pull_many(bench: Bench) -> Result:
 
 
 def pull(bench: Bench, layers: int, limit: float) -> Result:
-    """From docker-registry on the loopback that each engine sees; the image is removed between the rounds."""
+    """From docker-registry on the loopback that each engine sees: each time another variant, all removed at the end."""
+    rounds = max(2, bench.size.rounds // 2)
+    samples = Samples(bench.tar, layers)
+    marks = {engine.name: 0 for engine in bench.engines}
     with registries(bench) as addresses:
-        upload_image(addresses["tare"], bench.tar, layers)
-        name = {engine.name: f"{addresses[engine.name]}/bench/image:1" for engine in bench.engines}
-        values = bench.interleaved(
-            lambda engine: engine.docker("pull", "-q", name[engine.name]),
-            lambda engine: engine.docker("rmi", "-f", name[engine.name]),
-            rounds=max(2, bench.size.rounds // 3),
-        )
+        for number in range(rounds + 1):
+            upload(addresses["tare"], samples.variant(number), tag=f"{layers}-{number}")
+        name = {engine.name: f"{addresses[engine.name]}/bench/image:{layers}-" for engine in bench.engines}
+
+        def go(engine: Engine) -> None:
+            engine.docker("pull", "-q", f"{name[engine.name]}{marks[engine.name]}")
+            marks[engine.name] += 1
+
+        values = bench.interleaved(go, rounds=rounds)
+        for engine in bench.engines:
+            engine.docker("rmi", *(f"{name[engine.name]}{number}" for number in range(rounds + 1)))
     what = f"pull of {bench.tar.stat().st_size // MIB} MiB in {layers} layer{'s' if layers > 1 else ''}, gzip -6"
     return Result(what, "ms", values, f"≤ {limit}", below(limit))
+
+
+def load(bench: Bench) -> Result:
+    """Of an archive with compressed layers, each time another variant."""
+    return load_and_remove(bench)[0]
+
+
+def rmi(bench: Bench) -> Result:
+    return load_and_remove(bench)[1]
+
+
+def load_and_remove(bench: Bench, layers: int = 6) -> tuple[Result, Result]:
+    rounds = max(2, bench.size.rounds // 2)
+    samples, archive = Samples(bench.tar, layers), bench.work / "load.tar"
+    marks = {engine.name: 0 for engine in bench.engines}
+    removed = dict(marks)
+
+    def make(engine: Engine) -> None:
+        number = marks[engine.name]
+        write_archive(archive, {f"bench:load-{number}": samples.variant(number)})
+
+    def go(engine: Engine) -> None:
+        engine.docker("load", "-q", "-i", archive)
+        marks[engine.name] += 1
+
+    def remove(engine: Engine) -> None:
+        engine.docker("rmi", f"bench:load-{removed[engine.name]}")
+        removed[engine.name] += 1
+
+    loaded = bench.interleaved(go, before=make, rounds=rounds)
+    archive.unlink()
+    gone = bench.interleaved(remove, rounds=rounds)
+    what = f"of {bench.tar.stat().st_size // MIB} MiB in {layers} layers, gzip -6"
+    return (
+        Result(f"load {what}", "ms", loaded, "≤ 0.75", below(0.75)),
+        Result(f"rmi {what}", "ms", gone, "≤ 0.5", below(0.5)),
+    )
+
+
+def image_list(bench: Bench) -> Result:
+    """Of images that share a layer and are otherwise their own. On the wire: the command line needs longer than either."""
+    layer = gzip.compress(member("one", b"1\n") + bytes(1024), 6, mtime=0)
+    diff_id = f"sha256:{hashlib.sha256(gzip.decompress(layer)).hexdigest()}"
+    names = [f"bench-list:{number}" for number in range(bench.size.containers)]
+    archive = bench.work / "list.tar"
+    write_archive(archive, {name: Sample(config_of([diff_id], number=name), [layer]) for name in names})
+    for engine in bench.engines:
+        engine.docker("load", "-q", "-i", archive)
+    archive.unlink()
+    values = bench.interleaved(lambda engine: request(engine.socket, "/v1.41/images/json"))
+    for engine in bench.engines:
+        engine.docker("rmi", *names)
+    return Result(f"list of {len(names)} images (GET /images/json)", "ms", values, "≤ 0.5", below(0.5))
 
 
 def push(bench: Bench) -> Result:
@@ -160,53 +216,3 @@ def registries(bench: Bench) -> Iterator[dict[str, str]]:
             started.terminate()
             started.wait(20)
         shutil.rmtree(data, ignore_errors=True)
-
-
-def upload_image(address: str, tar: Path, layers: int) -> None:
-    """Cut a tar into layers of about the same size and put the image into the registry as bench/image:1."""
-    outs = [io.BytesIO() for _ in range(layers)]
-    writers = [tarfile.open(fileobj=out, mode="w") for out in outs]
-    place: dict[str, int] = {}
-    number, each = 0, tar.stat().st_size // layers
-    with tarfile.open(tar) as source:
-        for member in source:
-            if member.isdir():
-                for writer in writers:
-                    writer.addfile(member)
-                continue
-            if member.islnk():
-                place[member.name] = place[member.linkname]
-            else:
-                if outs[number].tell() > each and number + 1 < layers:
-                    number += 1
-                place[member.name] = number
-            writers[place[member.name]].addfile(member, source.extractfile(member) if member.isreg() else None)
-    blobs, diff_ids = [], []
-    for writer, out in zip(writers, outs, strict=True):
-        writer.close()
-        diff_ids.append(f"sha256:{hashlib.sha256(out.getbuffer()).hexdigest()}")
-        blobs.append(gzip.compress(out.getbuffer(), 6, mtime=0))
-    config = {
-        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-        "os": "linux", "config": {"Cmd": ["true"]}, "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    }  # fmt: skip
-
-    def put(path: str, data: bytes, kind: str) -> None:
-        url = path if "://" in path else f"http://{address}{path}"
-        request = urllib.request.Request(url, data, {"Content-Type": kind}, method="PUT")
-        urllib.request.urlopen(request, timeout=60).close()
-
-    def descriptor(data: bytes, kind: str) -> dict[str, object]:
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        begin = urllib.request.Request(f"http://{address}/v2/bench/image/blobs/uploads/", b"", method="POST")
-        with urllib.request.urlopen(begin, timeout=60) as answer:
-            location = answer.headers["Location"]
-        put(f"{location}&digest={digest}", data, "application/octet-stream")
-        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest, "size": len(data)}
-
-    manifest = {
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor(json.dumps(config).encode(), "config.v1+json"),
-        "layers": [descriptor(blob, "layer.v1.tar+gzip") for blob in blobs],
-    }  # fmt: skip
-    put("/v2/bench/image/manifests/1", json.dumps(manifest).encode(), str(manifest["mediaType"]))

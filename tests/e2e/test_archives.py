@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,31 @@ def umoci(source: Path, work: Path, target: Path) -> Path:
     return packed(work / "layout", target)
 
 
+def containerd(source: Path, work: Path, target: Path) -> Path:
+    """In and out of a containerd of our own, with its content store and no snapshots."""
+    settings = work / "config.toml"
+    settings.write_text(
+        f'version = 2\nroot = "{work}/root"\nstate = "{work}/state"\n'
+        'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+        f'[grpc]\naddress = "{work}/s"\n'
+    )
+    daemon = subprocess.Popen(["containerd", "--config", settings], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        assert daemon.stderr is not None
+        assert any(b"containerd successfully booted" in line for line in daemon.stderr)
+        drain = threading.Thread(target=daemon.stderr.read, daemon=True)
+        drain.start()
+        ctr = ("ctr", "--address", f"{work}/s", "images")
+        run(*ctr, "import", "--no-unpack", source)
+        run(*ctr, "export", target, NAME)
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
+    drain.join(20)
+    daemon.stderr.close()
+    return target
+
+
 REWRITTEN = {"podman oci-archive", "buildah oci-archive"}
 """These turn a docker-archive into an OCI image, which has another config document: the same layers, another ID."""
 
@@ -91,6 +117,7 @@ TOOLS: dict[str, tuple[str, Convert]] = {
     "buildah docker-archive": ("buildah", containers_tool("buildah", "docker-archive")),
     "buildah oci-archive": ("buildah", containers_tool("buildah", "oci-archive")),
     "umoci": ("umoci", umoci),
+    "containerd": ("ctr", containerd),
 }
 
 

@@ -28,7 +28,8 @@ from tare.drivers.archive.client import Archiver
 from tare.drivers.snapshots import Change
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.engine.engine import Engine
-from tare.images import manifests
+from tare.images import artifacts, manifests
+from tare.images.artifacts import Artifacts
 from tare.images.records import SCHEMA, ImageUse
 from tare.images.service import ImageOptions, Images
 from tare.store.blobs import Blobs
@@ -47,7 +48,7 @@ class Bench:
         self.news: list[News] = []
 
     async def open(self, *, active: set[str] | None = None, allow_private: bool = False) -> Engine:
-        self.database = Database(self.root / "state.db", [SCHEMA, manifests.SCHEMA])
+        self.database = Database(self.root / "state.db", [SCHEMA, manifests.SCHEMA, artifacts.SCHEMA])
         snapshots = OverlaySnapshotter(self.root)
         self.archiver = Archiver()
         images = Images(
@@ -62,7 +63,7 @@ class Bench:
         # The image handlers use these parts of an engine and no other.
         parts = SimpleNamespace(
             images=images,
-            manifests=manifests.Manifests(self.database),
+            manifests=manifests.Manifests(self.database, Artifacts(self.database, self.root)),
             snapshots=snapshots,
             archiver=self.archiver,
             containers=[],

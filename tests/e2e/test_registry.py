@@ -309,10 +309,13 @@ def test_wrong_documents_are_refused(engine: Daemon, server: Registry) -> None:
     cases: dict[str, tuple[object, str, str]] = {
         "both": ({**document, "manifests": []}, document["mediaType"], "both layers and manifests"),
         "twice": (b'{"schemaVersion":2,"schemaVersion":2}', document["mediaType"], "duplicate key"),
-        "helm": (
-            {**document, "config": {**document["config"], "mediaType": "application/vnd.cncf.helm.config.v1+json"}},
+        "mixed": (
+            {
+                **document,
+                "layers": [*document["layers"], {**document["layers"][0], "mediaType": "application/x.other"}],
+            },
             document["mediaType"],
-            "is no container image",
+            "layers length mismatch",
         ),
         "fewer": ({**document, "layers": []}, document["mediaType"], "layers length mismatch"),
         "old": ({"schemaVersion": 1}, "application/vnd.docker.distribution.manifest.v1+prettyjws", "schema 1"),

@@ -20,6 +20,7 @@ from tare.engine.engine import Engine, image_uses
 from tare.images import load as loading
 from tare.images import naming, sources
 from tare.images.cleanup import parse_policy
+from tare.images.platforms import Member
 from tare.images.records import Image
 from tare.images.save import manifest_of, save
 from tare.oci.image import OCI_MANIFEST, Descriptor, Platform
@@ -167,15 +168,17 @@ async def _manifests(engine: Engine, image: Image) -> list[wire.ImageManifest]:
         raw = manifest_of(image)
         here = Platform(document.architecture, document.os, document.variant)
         own = Descriptor(OCI_MANIFEST, sha256(raw), len(raw), platform=here)
-        return [_manifest(own, image, users)]
-    return [_manifest(member.descriptor, member.image, users) for member in known.members]
+        return [_manifest(Member(own, image=image), users)]
+    return [_manifest(member, users) for member in known.members]
 
 
-def _manifest(descriptor: Descriptor, image: Image | None, users: dict[str, list[str]]) -> wire.ImageManifest:
+def _manifest(member: Member, users: dict[str, list[str]]) -> wire.ImageManifest:
+    descriptor, image, artifact = member.descriptor, member.image, member.artifact
     shown = wire.ManifestPlatform(architecture="unknown", os="unknown")
     if (found := descriptor.platform) is not None:
         shown = wire.ManifestPlatform(architecture=found.architecture, os=found.os, variant=found.variant or UNSET)
     content = sum(layer.blob_size for layer in image.layers) + len(image.raw) if image else 0
+    content = artifact.size_bytes if artifact else content
     data: wire.ImageData | UnsetType = UNSET
     if not is_attestation(descriptor):
         unpacked = wire.UnpackedSize(Unpacked=image.size_bytes if image else 0)
@@ -185,7 +188,7 @@ def _manifest(descriptor: Descriptor, image: Image | None, users: dict[str, list
         Descriptor=wire.ManifestDescriptor(
             mediaType=descriptor.mediaType, digest=descriptor.digest, size=descriptor.size, platform=shown
         ),
-        Available=image is not None,
+        Available=image is not None or artifact is not None,
         Size=wire.ManifestSize(Content=content, Total=content + (image.size_bytes if image else 0)),
         Kind="attestation" if data is UNSET else "image",
         ImageData=data,
@@ -289,14 +292,18 @@ async def _messages(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 async def tag_image(engine: Engine, request: Request) -> Answer:
     """POST /images/{name}/tag."""
-    image = engine.images.resolve(request.params["name"])
+    name = request.params["name"]
     repository, tag = request.query.text("repo"), request.query.text("tag")
     if not repository:
         raise InvalidArgument("invalid reference format")
     reference = parse_reference(repository)
     if reference.digest:
         raise InvalidArgument("refusing to create a tag with a digest reference")
-    await engine.images.tag(image, reference.with_tag(tag) if tag else reference.with_default_tag())
+    reference = reference.with_tag(tag) if tag else reference.with_default_tag()
+    if platforms.is_artifact(engine, name):
+        await platforms.tag_artifact(engine, name, reference)
+    else:
+        await engine.images.tag(engine.images.resolve(name), reference)
     return Response(status=201, content_type="")
 
 
@@ -313,7 +320,13 @@ async def save_images(engine: Engine, request: Request) -> Answer:
 
 async def _save(engine: Engine, request: Request, names: list[str]) -> Answer:
     return Stream(
-        await save(engine.images, names, platforms=wanted_platforms(request.query), manifests=engine.manifests),
+        await save(
+            engine.images,
+            names,
+            platforms=wanted_platforms(request.query),
+            manifests=engine.manifests,
+            with_referrers=request.query.flag("referrers"),
+        ),
         content_type=_TAR,
     )
 

@@ -66,7 +66,11 @@ async def pull_image(engine: Engine, request: Request) -> Answer:
     if every and platform is not None:
         raise InvalidArgument("either one platform or all of them")
     steps = await engine.pulls.begin(
-        reference, platform=platform, credentials=_credentials(request), every_platform=every
+        reference,
+        platform=platform,
+        credentials=_credentials(request),
+        every_platform=every,
+        with_referrers=query.flag("referrers"),
     )
     return Stream(_messages(steps))
 
@@ -101,7 +105,13 @@ async def push_image(engine: Engine, request: Request) -> Answer:
     for known in engine.images.all_references() if platform is not None else ():
         if known == reference or (not reference.tag and known.tag and known.name == reference.name):
             await platforms.resolve(engine, known.familiar(), platform)  # what is not here is a status
-    return Stream(_messages(engine.pushes.begin(reference, credentials=_credentials(request), platform=platform)))
+    steps = engine.pushes.begin(
+        reference,
+        credentials=_credentials(request),
+        platform=platform,
+        with_referrers=request.query.flag("referrers"),
+    )
+    return Stream(_messages(steps))
 
 
 async def _messages(steps: AsyncIterator[Progress | Pushed] | AsyncIterator[Progress]) -> AsyncIterator[bytes]:
@@ -164,6 +174,24 @@ async def search_images(engine: Engine, request: Request) -> Answer:
     )
 
 
+async def list_artifacts(engine: Engine, _: Request) -> Answer:
+    """GET /tare/v1/artifacts: what is here beside images."""
+    artifacts = engine.manifests.artifacts
+    return json_response(
+        [
+            wire.ArtifactBody(
+                Digest=known.digest,
+                Type=known.kind,
+                Names=[name.familiar() for name in artifacts.names_of(known.digest)],
+                Subject=known.subject,
+                Size=known.size_bytes,
+                Annotations=known.document.annotations or {},
+            )
+            for known in artifacts.all()
+        ]
+    )
+
+
 async def remote_tags(engine: Engine, request: Request) -> Answer:
     """GET /tare/v1/tags/{name}: what tags the repository has at its registry."""
     reference = parse_reference(request.params["name"])
@@ -173,6 +201,7 @@ async def remote_tags(engine: Engine, request: Request) -> Answer:
 
 __all__ = [
     "inspect_distribution",
+    "list_artifacts",
     "log_in",
     "pull_image",
     "pull_reference",

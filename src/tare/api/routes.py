@@ -115,6 +115,7 @@ ROUTES: list[Route[Handler]] = [
     Route("GET", "/tare/v1/events", system.audit, "admin"),
     Route("POST", "/tare/v1/check", check.check, "admin"),
     Route("POST", "/tare/v1/images/clean", images.clean_images, "write"),
+    Route("GET", "/tare/v1/artifacts", registries.list_artifacts, "read"),
     Route("GET", "/tare/v1/tags/{name:*}", registries.remote_tags, "read"),
     Route("POST", "/tare/v1/containers/{id}/ports", usage.change_ports, "write"),
     Route("DELETE", "/tare/v1/containers/{id}/logs", containers.clear_logs, "write"),

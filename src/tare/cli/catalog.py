@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "builder prune": ("prune", "BUILDER_PRUNE", "Remove the build cache"),
     "container inspect": ("inspect", "CONTAINER_INSPECT", "Show everything known about containers"),
     "container prune": ("prune", "CONTAINER_PRUNE", "Remove all stopped containers"),
+    "image artifacts": ("artifacts", "ARTIFACTS", "List what was pulled or loaded and is no image"),
     "image clean": ("clean", "CLEAN", "Remove images by age, number and size"),
     "image inspect": ("inspect", "IMAGE_INSPECT", "Show everything known about images"),
     "image mount": ("image_mount", "MOUNT", "Mount an image on this machine, to look into it"),

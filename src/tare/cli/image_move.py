@@ -39,6 +39,7 @@ def _pull(context: Context, options: flags.Options, operands: list[str]) -> int:
         "tag": digest or tag,
         "platform": options.text("platform"),
         "all-platforms": options.on("all-platforms"),
+        "referrers": options.on("referrers"),
     }
     headers = registryauth.header(context.config_dir, name)
     answer = context.client.request("POST", "/images/create", query=query, headers=headers)
@@ -60,6 +61,7 @@ PULL = flags.Command(
         _TRUST,
         _PLATFORM,
         _QUIET,
+        flags.Flag("referrers", "", flags.BOOL, "Fetch signatures and other artifacts about the image, too"),
     ),
 )
 
@@ -79,7 +81,11 @@ def _push(context: Context, options: flags.Options, operands: list[str]) -> int:
         tag = "latest"
         if not quiet:
             context.line("Using default tag: latest")
-    query = {"tag": tag, "platform": platform_query(options.text("platform"))}
+    query: dict[str, str | bool | list[str]] = {
+        "tag": tag,
+        "platform": platform_query(options.text("platform")),
+        "referrers": options.on("referrers"),
+    }
     headers = registryauth.header(context.config_dir, name)
     answer = context.client.request("POST", f"/images/{percent(name, '/:')}/push", query=query, headers=headers)
     progress.show(answer.documents(), quiet=quiet)
@@ -99,6 +105,7 @@ PUSH = flags.Command(
         _TRUST,
         _PLATFORM,
         _QUIET,
+        flags.Flag("referrers", "", flags.BOOL, "Send signatures and other artifacts about the image, too"),
     ),
 )
 
@@ -108,9 +115,10 @@ def _save(context: Context, options: flags.Options, operands: list[str]) -> int:
 
     output = options.text("output")
     refuse_terminal(context, output)
-    query: dict[str, str | Sequence[str]] = {
+    query: dict[str, str | bool | Sequence[str]] = {
         "names": operands,
         "platform": platform_query(options.text("platform")),
+        "referrers": options.on("referrers"),
     }
     answer = context.client.request("GET", "/images/get", query=query)
     write_stream(context, answer, output, label="save image")
@@ -123,7 +131,11 @@ SAVE = flags.Command(
     operands="IMAGE [IMAGE...]",
     least=1,
     most=None,
-    flags=(flags.Flag("output", "o", flags.STRING, "Write to this file instead of stdout"), _PLATFORM),
+    flags=(
+        flags.Flag("output", "o", flags.STRING, "Write to this file instead of stdout"),
+        _PLATFORM,
+        flags.Flag("referrers", "", flags.BOOL, "Write signatures and other artifacts about the images, too"),
+    ),
 )
 
 

@@ -16,7 +16,7 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import uvloop
@@ -55,8 +55,9 @@ from tare.engine.events import SCHEMA as EVENTS_SCHEMA
 from tare.engine.events import Events
 from tare.engine.restore import restore
 from tare.engine.stop import stop_all
-from tare.images import manifests
+from tare.images import artifacts, manifests
 from tare.images import records as image_records
+from tare.images.artifacts import Artifacts
 from tare.images.manifests import Manifests
 from tare.images.pull import Pulls
 from tare.images.push import Pushes
@@ -219,6 +220,7 @@ async def build(options: Options) -> Engine:
             records.SCHEMA,
             image_records.SCHEMA,
             manifests.SCHEMA,
+            artifacts.SCHEMA,
             network_records.SCHEMA,
             volume_records.SCHEMA,
             EVENTS_SCHEMA,
@@ -259,8 +261,10 @@ async def build(options: Options) -> Engine:
     downloads, uploads = Downloads(options.data_root, slots=transport.options.downloads), Uploads(options.data_root)
     downloads.sweep(now_s=clock.now() / 1e9)
     uploads.sweep(older_than_s=clock.now() / 1e9 - KEPT_S)
-    known = Manifests(db)
+    known = Manifests(db, Artifacts(db, options.data_root))
     await known.sweep()
+    await known.artifacts.restore()
+    images.refuse_other, images.when_removed = known.artifacts.refuse, known.artifacts.sweep
     networks = Networks(database=db, publish=events.publish, options=_network_options(options, await _engine_id(db)))
     await networks.start()
     local = LocalVolumes(options.data_root)
@@ -333,11 +337,19 @@ def _registry_options(options: Options) -> RegistryOptions:
         insecure=options.insecure_registries,
         realms=options.trusted_realms,
         certificates=certificates,
-        environment=dict(os.environ),
+        environment=_proxies(options, os.environ),
+        connect_timeout_s=min(RegistryOptions().connect_timeout_s, options.registry_timeout),
+        idle_timeout_s=options.registry_timeout,
         downloads=options.max_concurrent_downloads,
         uploads=options.max_concurrent_uploads,
         attempts=options.max_download_attempts,
     )
+
+
+def _proxies(options: Options, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with what the administrator said about proxies in its place."""
+    named = {"HTTP_PROXY": options.http_proxy, "HTTPS_PROXY": options.https_proxy, "NO_PROXY": options.no_proxy}
+    return {**environment, **{key: value for key, value in named.items() if value}}
 
 
 async def _id_mapping(options: Options) -> userns.Mapping | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tare.base.errors import InvalidArgument
 from tare.base.sizes import parse_bytes
@@ -76,6 +77,10 @@ class Options:
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
+    registry_timeout: int = 60  # seconds
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
     exposure: Exposure = field(default_factory=Exposure)
     image_gc: Policy = NEVER
     builder_cache_size: int = 0  # in bytes; 0: no bound
@@ -93,6 +98,7 @@ _BOOLEANS = (
     "no-new-privileges",
     "allow-private-sources",
 )
+_PROXIES = ("http-proxy", "https-proxy", "no-proxy")
 _LISTS = {
     "hosts": "host",
     "labels": "label",
@@ -206,6 +212,10 @@ def parser() -> argparse.ArgumentParser:
     add("--max-concurrent-downloads", type=int, metavar="N", help="layers fetched at a time (default 3)")
     add("--max-concurrent-uploads", type=int, metavar="N", help="layers sent at a time (default 5)")
     add("--max-download-attempts", type=int, metavar="N", help="tries before a transfer fails (default 5)")
+    add("--registry-timeout", type=int, metavar="SECONDS", help="how long a registry may be silent (default 60)")
+    add("--http-proxy", metavar="URL", help="proxy for registries without TLS (default $HTTP_PROXY)")
+    add("--https-proxy", metavar="URL", help="proxy for registries with TLS (default $HTTPS_PROXY)")
+    add("--no-proxy", metavar="HOST,…", help="names, suffixes, addresses, networks without proxy (default $NO_PROXY)")
     add(
         "--image-gc",
         metavar="max-age=30d,max-count=100,max-space=20GB",
@@ -281,6 +291,13 @@ def read_config_file(path: Path, *, required: bool) -> dict[str, Any]:
                 "=".join((runtime, " ".join([entry.get("path", ""), *entry.get("runtimeArgs", ())])))
                 for runtime, entry in value.items()
             ]
+        elif key == "proxies" and isinstance(value, dict):
+            unknown = sorted(set(value) - set(_PROXIES))
+            if unknown:
+                raise InvalidArgument(
+                    f"the following directives don't match any configuration option: proxies.{unknown[0]}"
+                )
+            out.update(value)
         elif key == "log-opts" and isinstance(value, dict):
             out["log-opt"] = [f"{option}={setting}" for option, setting in value.items()]
         elif name in known:
@@ -372,10 +389,27 @@ def resolve(values: dict[str, Any]) -> Options:
         max_concurrent_downloads=_count("max-concurrent-downloads", values, 3),
         max_concurrent_uploads=_count("max-concurrent-uploads", values, 5),
         max_download_attempts=_count("max-download-attempts", values, 5),
+        registry_timeout=_count("registry-timeout", values, 60),
+        http_proxy=_proxy("http-proxy", values),
+        https_proxy=_proxy("https-proxy", values),
+        no_proxy=str(values.get("no-proxy", "")),
         image_gc=parse_policy(values.get("image-gc", "")),
         builder_cache_size=_size("builder-cache-size", values),
         **flags,
     )
+
+
+def _proxy(name: str, values: dict[str, Any]) -> str:
+    """The URL of a proxy, "" for what the environment says. Raises InvalidArgument."""
+    text = str(values.get(name, ""))
+    try:
+        parts = urlsplit(text if "://" in text or not text else f"http://{text}")
+        is_right = not text or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+    except ValueError:
+        is_right = False
+    if not is_right:  # not repeated: there may be a password in it
+        raise InvalidArgument(f"invalid value for --{name}", hint="give http://[USER:PASSWORD@]HOST:PORT")
+    return text
 
 
 def _size(name: str, values: dict[str, Any]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tare.base.digest import Digest
-from tare.base.errors import Conflict, NotFound
+from tare.base.errors import Conflict, InvalidArgument, NotFound
 from tare.base.reference import Reference
 from tare.engine import imagemount
 from tare.engine.engine import Engine, image_uses
@@ -21,6 +21,27 @@ async def family(engine: Engine, image: Image, reference: Reference | None) -> F
     return await family_of(engine.images, engine.manifests, image, reference)
 
 
+def is_artifact(engine: Engine, name: str) -> bool:
+    """Whether a name means an artifact, and no image."""
+    if engine.manifests.artifacts.named(name) is None:
+        return False
+    try:
+        engine.images.look_up(name)
+    except (NotFound, InvalidArgument):
+        return True
+    return False
+
+
+async def tag_artifact(engine: Engine, name: str, reference: Reference) -> None:
+    """Give an artifact one more name. Raises Conflict for one that an image has."""
+    found = engine.manifests.artifacts.named(name)
+    if found is None:
+        raise NotFound(f"No such image: {name}")
+    if reference in engine.images.all_references():
+        raise Conflict(f"{reference.familiar()} is the name of an image", hint="remove that name first")
+    await engine.manifests.artifacts.keep(found[0], reference=reference)
+
+
 async def resolve(engine: Engine, name: str, wanted: Platform | None) -> Image:
     """What a name means, for the platform where one is wanted. Raises NotFound, InvalidArgument."""
     image, reference = engine.images.look_up(name)
@@ -34,6 +55,8 @@ async def remove(engine: Engine, name: str, *, force: bool, prune: bool, wanted:
 
     wanted: only the images for these platforms. Raises NotFound, Conflict.
     """
+    if is_artifact(engine, name):
+        return await engine.manifests.artifacts.remove(name)
     image, reference = engine.images.look_up(name)
     known = await family(engine, image, reference)
     done: Done = []

@@ -24,7 +24,7 @@ from tare.registry.downloads import Download, Downloads, Open, WaitAfter, file_d
 from tare.registry.transport import Unreachable
 
 _EVERY_S = 0.1  # how often numbers are told
-_UNPACKING = 4
+_UNPACKING = 8  # at most; twice the processors, since at the end of each layer one waits for the disk
 _COMPRESSIONS = frozenset({"gzip", "zstd", "plain"})
 
 
@@ -82,7 +82,7 @@ class Intake:
         self.downloads = downloads
         self._images = images
         self._jobs: dict[Digest, Job] = {}
-        self._unpacking = asyncio.Semaphore(max(2, min(_UNPACKING, os.cpu_count() or 1)))
+        self._unpacking = asyncio.Semaphore(max(2, min(_UNPACKING, 2 * (os.cpu_count() or 1))))
 
     def __repr__(self) -> str:
         return f"Intake({len(self._jobs)} layers under way)"

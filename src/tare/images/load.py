@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,12 @@ import msgspec
 
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, chain_id, parse_digest, sha256
-from tare.base.errors import DataCorrupt, InvalidArgument, NotFound
+from tare.base.errors import Conflict, DataCorrupt, InvalidArgument, NotFound
 from tare.base.ids import is_full_id
 from tare.base.reference import Reference, parse_reference
 from tare.drivers import linux
 from tare.drivers.archive.client import Archiver, Options
+from tare.images.artifacts import Artifact, Artifacts, read_artifact
 from tare.images.documents import host_architecture
 from tare.images.layers import Lease
 from tare.images.manifests import Manifests, StoredIndex, StoredManifest
@@ -35,6 +36,7 @@ from tare.oci.image import Platform
 from tare.oci.platform import is_attestation
 
 _MAX_DOCUMENT = oci.MAX_MANIFEST
+_COPY = 1024 * 1024
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -197,7 +199,7 @@ def _oci_layout(spool: Spool) -> list[PlannedImage]:
         known = planned.get(found.raw)
         names = (*(known.references if known else ()), *((name,) if name else ()))
         planned[found.raw] = PlannedImage(found.raw, found.layers, tuple(dict.fromkeys(names)))
-    if not planned:
+    if not planned and not read_artifacts(spool):
         raise InvalidArgument(f"invalid archive: no image for linux/{host_architecture()} in it")
     return list(planned.values())
 
@@ -231,6 +233,8 @@ def _oci_image(spool: Spool, descriptor: oci.Descriptor, depth: int) -> PlannedI
         for inner in document.manifests:
             if (found := _oci_image(spool, inner, depth + 1)) is not None:
                 return found
+        return None
+    if oci.is_artifact(document):
         return None
     config_path = _blob_path(document.config.digest)
     config = spool.read(config_path, oci.MAX_CONFIG)
@@ -341,6 +345,54 @@ def read_members(spool: Spool) -> list[PlannedMember]:
     return out
 
 
+@dataclass(frozen=True, slots=True)
+class FoundArtifact:
+    """An artifact of the archive. holder: digest of the index that lists it, "" for none."""
+
+    artifact: Artifact
+    name: Reference | None = None
+    holder: str = ""
+
+
+def read_artifacts(spool: Spool) -> list[FoundArtifact]:
+    """What index.json, and the indexes it names, list beside images. Raises InvalidArgument, DataCorrupt."""
+    return [
+        FoundArtifact(read_artifact(raw, entry.mediaType), _annotated_name(entry) if not holder else None, holder)
+        for entry, raw, document, holder in _listed(spool)
+        if oci.is_artifact(document)
+    ]
+
+
+def read_originals(spool: Spool) -> list[StoredManifest]:
+    """The manifests of images that an artifact in the archive is about: they must go out as they are in it."""
+    subjects = {found.artifact.subject for found in read_artifacts(spool)}
+    return [
+        StoredManifest(
+            digest=sha256(raw), image=parse_digest(document.config.digest), media_type=entry.mediaType, raw=raw
+        )
+        for entry, raw, document, holder in _listed(spool)
+        if not holder and entry.digest in subjects
+    ]
+
+
+def _listed(spool: Spool) -> Iterator[tuple[oci.Descriptor, bytes, oci.Manifest, str]]:
+    """Every manifest of the archive that index.json names, or an index it names: entry, bytes, document, that index."""
+    if not spool.has("index.json"):
+        return
+    top = oci.parse_manifest(spool.read("index.json", _MAX_DOCUMENT), oci.OCI_INDEX)
+    pending = [(entry, "") for entry in top.manifests] if isinstance(top, oci.Index) else []
+    for entry, holder in pending:
+        if entry.mediaType not in oci.MANIFESTS | oci.INDEXES or not spool.has(path := _blob_path(entry.digest)):
+            continue
+        raw = spool.read(path, _MAX_DOCUMENT)
+        oci.verify_descriptor(raw, entry, what=path)
+        document = oci.parse_manifest(raw, entry.mediaType)
+        if isinstance(document, oci.Manifest):
+            yield entry, raw, document, holder
+        elif not holder:
+            pending += [(inner, entry.digest) for inner in document.manifests]
+
+
 def for_platform(
     planned: list[PlannedImage], members: list[PlannedMember], wanted: Platform
 ) -> tuple[list[PlannedImage], list[PlannedMember]]:
@@ -372,7 +424,7 @@ async def load(
     stream: AsyncIterator[bytes],
     *,
     quiet: bool,
-    manifests: Manifests | None = None,
+    manifests: Manifests,
     platform: Platform | None = None,
 ) -> AsyncIterator[Progress]:
     """Load every image of the archive, telling how far it is.
@@ -388,7 +440,7 @@ async def load(
             await archiver.unpack(stream, fd, options=options)
             spool = Spool(fd)
             planned = await in_thread(read_plan, spool)
-            members = await in_thread(read_members, spool) if manifests is not None else []
+            members = await in_thread(read_members, spool)
             if platform is not None:
                 planned, members = for_platform(planned, members, platform)
             for item in planned:
@@ -402,7 +454,6 @@ async def load(
                     named = replace_names(member.image, (member.name.with_digest(member.digest),))
                     async for progress in _load_image(images, spool, named, quiet=quiet):
                         yield progress
-                assert manifests is not None
                 stored = StoredManifest(
                     digest=member.digest,
                     image=sha256(member.image.raw),
@@ -411,10 +462,46 @@ async def load(
                     led_by=member.index.digest,
                 )
                 await manifests.keep(stored, index=member.index, repository="", blobs=[])
+            for original in await in_thread(read_originals, spool):
+                if images.find(original.image) is not None:
+                    await manifests.keep(original, repository="", blobs=[])
+            async for progress in _load_artifacts(images, spool, manifests.artifacts):
+                yield progress
         finally:
             os.close(fd)
     finally:
         images.discard(ingest)
+
+
+async def _load_artifacts(images: Images, spool: Spool, artifacts: Artifacts) -> AsyncIterator[Progress]:
+    for found in await in_thread(read_artifacts, spool):
+        artifact = found.artifact
+        if found.name is not None and found.name in images.all_references():
+            raise Conflict(f"{found.name.familiar()} is an image here, and an artifact in the archive")
+        holder = found.holder or artifact.subject
+        if found.name is None and not holder:
+            continue  # nothing would lead to it
+        with artifacts.in_use(artifact):
+            for blob in artifact.blobs:
+                await in_thread(_adopt, spool, artifacts, Digest(blob.digest), blob.size)
+            await artifacts.keep(artifact, reference=found.name, holder=holder)
+        if found.name is not None:
+            yield Progress(stream=f"Loaded artifact: {found.name.familiar()}\n")
+
+
+def _adopt(spool: Spool, artifacts: Artifacts, digest: Digest, size: int) -> None:
+    if artifacts.blobs.exists(digest) and artifacts.blobs.size(digest) == size:
+        return
+    try:
+        with (
+            artifacts.blobs.writer(expected=digest, size=size) as writer,
+            os.fdopen(spool.open(_blob_path(digest)), "rb") as file,
+        ):
+            while chunk := file.read(_COPY):
+                writer.write(chunk)
+            writer.commit()
+    except DataCorrupt as error:
+        raise InvalidArgument(f"invalid archive: {error.message}") from None
 
 
 async def bring_layers(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tare.base.digest import Digest
+from tare.images.artifacts import Artifacts
 from tare.oci import image as oci
 from tare.store.db import Database
 
@@ -49,7 +50,9 @@ class StoredIndex:
 class Manifests:
     """The tables. Reads and writes go through the database's thread."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, artifacts: Artifacts) -> None:
+        """artifacts: what indexes list beside images."""
+        self.artifacts = artifacts
         self._db = database
 
     def __repr__(self) -> str:

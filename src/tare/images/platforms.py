@@ -11,25 +11,30 @@ from dataclasses import dataclass
 from tare.base.digest import Digest
 from tare.base.errors import NotFound
 from tare.base.reference import Reference
+from tare.images.artifacts import Artifact
 from tare.images.manifests import Manifests, StoredIndex, StoredManifest
 from tare.images.records import Image
 from tare.images.service import Images
 from tare.oci import image as oci
 from tare.oci import platform as platforms
 from tare.oci.image import Descriptor, Platform
+from tare.oci.platform import is_attestation
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One entry of an index; image and manifest are None where they are not here."""
+    """One entry of an index; image and manifest are None where they are not here. artifact: what an attestation is."""
 
     descriptor: Descriptor
     manifest: StoredManifest | None = None
     image: Image | None = None
+    artifact: Artifact | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether it can go out as it came: the manifest's blobs are those of the store."""
+        if self.artifact is not None:
+            return True
         if self.manifest is None or self.image is None:
             return False
         document = oci.parse_manifest(self.manifest.raw, self.manifest.media_type)
@@ -76,7 +81,9 @@ async def family_of(
         members = []
         for entry in document.manifests:
             manifest = known.get(Digest(entry.digest))
-            members.append(Member(entry, manifest, images.find(manifest.image) if manifest else None))
+            image_here = images.find(manifest.image) if manifest else None
+            artifact = manifests.artifacts.find(entry.digest) if is_attestation(entry) else None
+            members.append(Member(entry, manifest, image_here, artifact))
         return Family(index, tuple(members))
     return None
 

@@ -16,9 +16,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from tare.base.digest import Digest, chain_id, parse_digest
-from tare.base.errors import InvalidArgument, NotFound, Unauthorized
+from tare.base.errors import Conflict, InvalidArgument, NotFound, Unauthorized
 from tare.base.ids import short_id
 from tare.base.reference import Reference
+from tare.images import carry
+from tare.images.artifacts import Artifact, read_artifact
+from tare.images.carry import Progress
 from tare.images.documents import config_of_image
 from tare.images.intake import Intake, Job, Step, WantedLayer, forget
 from tare.images.layers import Lease
@@ -35,34 +38,6 @@ from tare.registry.downloads import Downloads, Opened
 from tare.registry.remote import Remote, RemoteManifest, remote_for
 from tare.registry.transport import Transport, Unreachable
 
-_CONFIGS = frozenset({oci.OCI_CONFIG, oci.DOCKER_CONFIG, "application/octet-stream", ""})
-_LAYERS = frozenset(
-    {
-        oci.OCI_LAYER,
-        oci.OCI_LAYER_GZIP,
-        oci.OCI_LAYER_ZSTD,
-        oci.OCI_LAYER.replace("layer.", "layer.nondistributable."),
-        oci.OCI_LAYER_GZIP.replace("layer.", "layer.nondistributable."),
-        oci.OCI_LAYER_ZSTD.replace("layer.", "layer.nondistributable."),
-        "application/vnd.docker.image.rootfs.diff.tar",
-        "application/vnd.docker.image.rootfs.diff.tar.gzip",
-        "application/vnd.docker.image.rootfs.diff.tar.zstd",
-        "application/vnd.docker.image.rootfs.foreign.diff.tar",
-        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-    }
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """One thing to tell. about: the layer or tag it is about; is_layer: a message that belongs into a row of its own."""
-
-    status: str
-    about: str = ""
-    current: int | None = None
-    total: int | None = None
-    is_layer: bool = False
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
@@ -78,12 +53,24 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedArtifact:
+    """What a reference means at its registry, where that is no image."""
+
+    reference: Reference
+    digest: Digest
+    artifact: Artifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpToDate:
     """The registry's tag is the image we have under it."""
 
     reference: Reference
     digest: Digest
     image: Image
+
+
+_Found = Resolved | ResolvedArtifact | UpToDate
 
 
 class Pulls:
@@ -105,10 +92,12 @@ class Pulls:
         platform: Platform | None = None,
         credentials: Credentials = ANONYMOUS,
         every_platform: bool = False,
+        with_referrers: bool = False,
     ) -> AsyncIterator[Progress]:
         """Resolve the reference; without tag and digest it means every tag. Returns the stream that pulls.
 
         every_platform: all images of an index; the reference shows the one for this machine, or the first.
+        with_referrers: and the artifacts that are about them at the registry.
 
         Raises NotFound (dockerd's texts), Unauthorized, InvalidArgument, DataCorrupt, Unavailable.
         """
@@ -117,12 +106,13 @@ class Pulls:
             if not (reference.tag or reference.digest):
                 raise InvalidArgument("every platform of one tag can be pulled, not of every tag")
             try:
-                return self._stream(remote, await self._look_at_all(remote, reference), reference)
+                everything = await self._look_at_all(remote, reference)
+                return self._stream(remote, everything, reference, with_referrers=with_referrers)
             except (Refusal, Unauthorized) as error:
                 raise _Words(reference)(error) from None
         if reference.tag or reference.digest:
             resolved = await self._resolve(remote, reference, platform)
-            return self._stream(remote, [resolved], reference)
+            return self._stream(remote, [resolved], reference, with_referrers=with_referrers)
         with_words = _Words(reference)
         try:
             tags = await remote.tags()
@@ -130,7 +120,7 @@ class Pulls:
             raise with_words(error) from None
         if not tags:
             raise NotFound(f"repository {reference.familiar()} has no tags")
-        found: list[Resolved | UpToDate] = []
+        found: list[_Found] = []
         failure: NotFound | None = None
         for tag in tags:
             try:
@@ -139,11 +129,11 @@ class Pulls:
                 failure = error
         if failure is not None and not found:
             raise failure
-        return self._stream(remote, found, reference)
+        return self._stream(remote, found, reference, with_referrers=with_referrers)
 
     # -- finding out --------------------------------------------------------------------------------------------------
 
-    async def _resolve(self, remote: Remote, reference: Reference, platform: Platform | None) -> Resolved | UpToDate:
+    async def _resolve(self, remote: Remote, reference: Reference, platform: Platform | None) -> _Found:
         try:
             known = await self._known(remote, reference, platform)
             if known is not None:
@@ -175,7 +165,9 @@ class Pulls:
         assert by_digest.digest is not None
         return UpToDate(reference=reference, digest=by_digest.digest, image=image)
 
-    async def _look(self, remote: Remote, reference: Reference, platform: Platform | None) -> Resolved:
+    async def _look(
+        self, remote: Remote, reference: Reference, platform: Platform | None
+    ) -> Resolved | ResolvedArtifact:
         top = await remote.manifest(reference.digest or reference.tag or "")
         wanted = platform or platforms.host_platform()
         manifest, document = top, oci.parse_manifest(top.raw, top.media_type)
@@ -195,7 +187,7 @@ class Pulls:
             document = oci.parse_manifest(manifest.raw, entry.mediaType)
         return await self._described(remote, reference, top, manifest, document, platform)
 
-    async def _look_at_all(self, remote: Remote, reference: Reference) -> list[Resolved | UpToDate]:
+    async def _look_at_all(self, remote: Remote, reference: Reference) -> list[_Found]:
         """Every image of an index, the one that the reference will show last."""
         top = await remote.manifest(reference.digest or reference.tag or "")
         document = oci.parse_manifest(top.raw, top.media_type)
@@ -208,13 +200,17 @@ class Pulls:
             raise _NoMatch(f"no image in the index of {reference.familiar()}")
         shown = _entry(document, platforms.host_platform(), is_asked=False)
         shown = shown if shown in entries else entries[0]
-        found: list[Resolved | UpToDate] = []
+        found: list[_Found] = []
         for entry in [*(entry for entry in entries if entry is not shown), shown]:
             manifest = await remote.manifest(entry.digest)
             oci.verify_descriptor(manifest.raw, entry, what="manifest") if entry.digest.startswith("sha256:") else None
             inner = oci.parse_manifest(manifest.raw, entry.mediaType)
             assert isinstance(inner, Manifest)
             resolved = await self._described(remote, reference, top, manifest, inner, None)
+            if isinstance(resolved, ResolvedArtifact):
+                raise InvalidArgument(
+                    f"{reference.familiar()} is an index of artifacts: pull them one by one, by digest"
+                )
             if entry is not shown:
                 resolved = replace(resolved, reference=reference.with_digest(manifest.digest), digest=manifest.digest)
             found.append(resolved)
@@ -228,11 +224,10 @@ class Pulls:
         manifest: RemoteManifest,
         document: Manifest,
         platform: Platform | None,
-    ) -> Resolved:
-        if document.config.mediaType not in _CONFIGS:
-            raise InvalidArgument(
-                f"{reference.familiar()} is no container image: its config is of type {document.config.mediaType[:100]}"
-            )
+    ) -> Resolved | ResolvedArtifact:
+        if oci.is_artifact(document):
+            artifact = read_artifact(manifest.raw, document.mediaType or manifest.media_type)
+            return ResolvedArtifact(reference=reference, digest=top.digest, artifact=artifact)
         image_id = _stored(document.config)
         have = self._images.find(image_id)
         raw = have.raw if have else await remote.document(document.config, limit=oci.MAX_CONFIG)
@@ -256,7 +251,7 @@ class Pulls:
     # -- fetching -----------------------------------------------------------------------------------------------------
 
     async def _stream(
-        self, remote: Remote, found: Sequence[Resolved | UpToDate], asked: Reference
+        self, remote: Remote, found: Sequence[_Found], asked: Reference, *, with_referrers: bool
     ) -> AsyncIterator[Progress]:
         is_newer = False
         for item in found:
@@ -268,9 +263,22 @@ class Pulls:
                 async for progress in self._fetch(remote, item):
                     yield progress
                 is_newer = is_newer or before != item.image_id
+            elif isinstance(item, ResolvedArtifact):
+                artifacts = self._manifests.artifacts
+                is_newer = is_newer or artifacts.names().get(item.reference) != item.artifact
+                async for progress in self._fetch_artifact(remote, item):
+                    yield progress
+            if with_referrers:
+                subjects = await self._subjects(item)
+                async for progress in carry.fetch_referrers(
+                    remote, self._manifests.artifacts, self.intake.downloads, subjects
+                ):
+                    yield progress
             yield Progress(status=f"Digest: {item.digest}")
         last = found[-1]
-        image = self._images.find(last.image_id if isinstance(last, Resolved) else last.image.id)
+        image = None
+        if not isinstance(last, ResolvedArtifact):
+            image = self._images.find(last.image_id if isinstance(last, Resolved) else last.image.id)
         if image is not None:
             self._images.tell("pull", image, asked.familiar_name, about=asked.familiar())
         what = "Downloaded newer image" if is_newer else "Image is up to date"
@@ -296,6 +304,35 @@ class Pulls:
                             self._images.layers.find(lease, job.wanted.chain_id)
             await self._record(item, layers)
         forget(self.intake.downloads, item.layers)
+        if item.index is not None:
+            async for progress in carry.fetch_listed(
+                remote,
+                self._manifests.artifacts,
+                self.intake.downloads,
+                item.index.raw,
+                item.index.digest,
+                {item.manifest.digest},
+            ):
+                yield progress
+
+    async def _fetch_artifact(self, remote: Remote, item: ResolvedArtifact) -> AsyncIterator[Progress]:
+        artifacts = self._manifests.artifacts
+        if item.reference in self._images.all_references():
+            raise Conflict(
+                f"{item.reference.familiar()} is an image here, and an artifact at its registry",
+                hint="remove the image, or give it another name, then repeat",
+            )
+        with artifacts.in_use(item.artifact):
+            async for progress in carry.fetch(remote, artifacts, self.intake.downloads, item.artifact):
+                yield progress
+            await artifacts.keep(item.artifact, reference=item.reference)
+
+    async def _subjects(self, item: _Found) -> list[str]:
+        """What referrers may be about: the index and the manifest."""
+        if isinstance(item, ResolvedArtifact):
+            return [item.digest, item.artifact.digest]
+        image = item.image_id if isinstance(item, Resolved) else item.image.id
+        return [item.digest, *(known.digest for known in await self._manifests.of_image(image))]
 
     async def _record(self, item: Resolved, layers: Sequence[Layer]) -> None:
         reference = item.reference
@@ -316,6 +353,7 @@ class Pulls:
         if reference.digest is None:
             names.insert(0, reference)
         await self._images.add_image(item.config, layers, references=names, is_told=False)
+        await self._manifests.artifacts.give_up(reference)
 
     @asynccontextmanager
     async def _taking_part(
@@ -411,7 +449,7 @@ def plan_layers(document: Manifest, config: ImageConfig) -> tuple[WantedLayer, .
         )
     out: list[WantedLayer] = []
     for descriptor, diff_id in zip(document.layers, diff_ids, strict=True):
-        if descriptor.mediaType not in _LAYERS:
+        if descriptor.mediaType not in oci.LAYERS:
             raise InvalidArgument(f"invalid manifest: a layer of type {descriptor.mediaType[:100]!r}")
         parent = out[-1].chain_id if out else None
         out.append(

@@ -22,9 +22,11 @@ from tare.base.digest import Digest, sha256
 from tare.base.errors import InvalidArgument, NotFound, Unauthorized, Unavailable
 from tare.base.ids import short_id
 from tare.base.reference import Reference
+from tare.images import carry
+from tare.images.artifacts import Artifact
+from tare.images.carry import Progress
 from tare.images.manifests import Manifests, StoredManifest
 from tare.images.platforms import Family, choose, family_of
-from tare.images.pull import Progress
 from tare.images.records import Layer
 from tare.images.save import manifest_of
 from tare.images.service import Image, Images
@@ -75,34 +77,49 @@ class Pushes:
         return "Pushes()"
 
     def begin(
-        self, reference: Reference, *, credentials: Credentials = ANONYMOUS, platform: Platform | None = None
+        self,
+        reference: Reference,
+        *,
+        credentials: Credentials = ANONYMOUS,
+        platform: Platform | None = None,
+        with_referrers: bool = False,
     ) -> AsyncIterator[Progress | Pushed]:
         """The stream that pushes the reference, or every tag of its repository if it has none.
 
         An image that came through an index goes out with it, if all of the index is here. platform: only that image.
+        with_referrers: and every artifact here that is about what was pushed.
 
         Raises InvalidArgument for a digest. What goes wrong at the registry, or is not here, is raised by the stream.
         """
         if reference.digest:
             raise InvalidArgument("cannot push a digest reference")
-        return self._stream(remote_for(self._transport, reference, credentials, push=True), reference, platform)
+        remote = remote_for(self._transport, reference, credentials, push=True)
+        return self._stream(remote, reference, platform, with_referrers=with_referrers)
 
     async def _stream(
-        self, remote: Remote, reference: Reference, platform: Platform | None
+        self, remote: Remote, reference: Reference, platform: Platform | None, *, with_referrers: bool
     ) -> AsyncIterator[Progress | Pushed]:
         yield Progress(status=f"The push refers to repository [{reference.name}]")
-        named = self._images.all_references()
+        named, artifacts = self._images.all_references(), self._manifests.artifacts.names()
+        known = named.keys() | artifacts.keys()
         if reference.tag:
-            chosen = [reference] if reference in named else []
+            chosen = [reference] if reference in known else []
         else:
-            chosen = sorted((r for r in named if r.name == reference.name and r.tag), key=Reference.canonical)
+            chosen = sorted((r for r in known if r.name == reference.name and r.tag), key=Reference.canonical)
         if not chosen:
-            if reference.tag and any(known.name == reference.name for known in named):
+            if reference.tag and any(one.name == reference.name for one in known):
                 raise NotFound(f"tag does not exist: {reference.familiar()}")
             raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
         try:
             await remote.ping()
             for target in chosen:
+                if target not in named:
+                    async for progress in self._push_artifact(remote, target, artifacts[target]):
+                        yield progress
+                    if with_referrers:
+                        async for progress in self._push_referrers(remote, [artifacts[target].digest]):
+                            yield progress
+                    continue
                 image = self._images.get(named[target])
                 family = await family_of(self._images, self._manifests, image, target)
                 if platform is not None:
@@ -111,11 +128,33 @@ class Pushes:
                 steps = (
                     self._push_index(remote, target, family) if family and whole else self._push(remote, target, image)
                 )
+                subjects = [member.descriptor.digest for member in family.members] if family and whole else []
                 async for progress in steps:
+                    if isinstance(progress, Pushed):
+                        subjects.append(progress.digest)
                     yield progress
+                if with_referrers:
+                    async for progress in self._push_referrers(remote, subjects):
+                        yield progress
                 self._images.tell("push", image, target.familiar_name, about=target.familiar())
         except (Refusal, Unauthorized) as error:
             raise _in_words(error, reference) from None
+
+    async def _push_artifact(
+        self, remote: Remote, target: Reference, artifact: Artifact
+    ) -> AsyncIterator[Progress | Pushed]:
+        async for progress in carry.send(
+            remote, self._manifests.artifacts, self._uploads, artifact, tag=target.tag or ""
+        ):
+            yield progress
+        yield Progress(status=f"{target.tag}: digest: {artifact.digest} size: {len(artifact.raw)}")
+        yield Pushed(target.tag or "", artifact.digest, len(artifact.raw))
+
+    async def _push_referrers(self, remote: Remote, subjects: Sequence[str]) -> AsyncIterator[Progress]:
+        for artifact in self._manifests.artifacts.about_all(subjects):
+            async for progress in carry.send(remote, self._manifests.artifacts, self._uploads, artifact):
+                yield progress
+            yield Progress(status=f"referrer: digest: {artifact.digest} size: {len(artifact.raw)}")
 
     async def _push(self, remote: Remote, target: Reference, image: Image) -> AsyncIterator[Progress | Pushed]:
         async with self._images.lease() as lease:
@@ -149,12 +188,17 @@ class Pushes:
     async def _push_index(self, remote: Remote, target: Reference, family: Family) -> AsyncIterator[Progress | Pushed]:
         """Every image of the index by its digest, then the index by its tag, each as it came."""
         async with self._images.lease() as lease:
-            for member in family.members:
+            for member in family.here:
                 assert member.image is not None
                 for layer in member.image.layers:
                     if self._images.layers.find(lease, layer.chain_id) is None:
                         raise NotFound(f"No such image: {member.image.id}")
             for member in family.members:
+                if member.artifact is not None:
+                    artifacts = self._manifests.artifacts
+                    async for progress in carry.send(remote, artifacts, self._uploads, member.artifact):
+                        yield progress
+                    continue
                 image, manifest = member.image, member.manifest
                 assert image is not None
                 assert manifest is not None
@@ -167,7 +211,7 @@ class Pushes:
                 )
             await remote.put_manifest(target.tag or family.index.digest, family.index.raw, family.index.media_type)
             shown = self._images.all_references().get(target)
-            for member in family.members:
+            for member in family.here:
                 image, manifest = member.image, member.manifest
                 assert image is not None
                 assert manifest is not None

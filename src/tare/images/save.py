@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,21 @@ from tare.base.errors import InvalidArgument, NotFound
 from tare.base.reference import Reference, parse_reference
 from tare.drivers.archive import tar
 from tare.images import platforms as platforms_of
-from tare.images.manifests import Manifests
+from tare.images.artifacts import Artifact, Artifacts
+from tare.images.manifests import Manifests, StoredManifest
 from tare.images.platforms import Family, family_of
 from tare.images.records import Image
 from tare.images.service import Images
-from tare.oci.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Platform
+from tare.oci.image import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Manifest,
+    Platform,
+    artifact_type,
+    parse_manifest,
+)
 from tare.store.blobs import Blobs
 
 _CHUNK = 1024 * 1024
@@ -104,35 +115,35 @@ def plan(
     families: Mapping[Digest, Family | None] | None = None,
     *,
     annotations: Mapping[str, str] | None = None,
+    originals: Mapping[Digest, StoredManifest] | None = None,
+    artifacts: Artifacts | None = None,
+    parcels: Sequence[tuple[Artifact, Sequence[Reference]]] = (),
 ) -> list[Member]:
     """The members of the tar, in order. annotations: of index.json.
 
-    families: by image, the index that is saved in its place, as it came.
+    families: by image, the index that is saved in its place, as it came. originals: by image, the manifest it came with,
+    to be saved instead of one of our own. parcels: artifacts of `artifacts` to add, with their names.
     """
     blobs: dict[str, Member] = {}
     index: list[dict[str, Any]] = []
     listing: list[dict[str, Any]] = []
 
-    def add(digest: Digest, size: int, data: bytes | None) -> str:
+    def add(digest: Digest, size: int, data: bytes | None, path: Path | None = None) -> str:
         name = f"blobs/sha256/{hex_of(digest)}"
-        blobs[name] = Member(name, size, data, None if data is not None else digest)
+        blobs[name] = Member(name, size, data, None if data is not None or path is not None else digest, path)
         return name
 
-    for image, references in chosen:
-        manifest = manifest_of(image)
-        digest = sha256(manifest)
-        add(digest, len(manifest), manifest)
-        config = add(image.id, len(image.raw), image.raw)
-        layers = [add(layer.blob, layer.blob_size, None) for layer in image.layers]
-        tags = [reference for reference in references if reference.tag]
-        listing.append({"Config": config, "RepoTags": [tag.familiar() for tag in tags] or None, "Layers": layers})
-        entry: dict[str, Any] = {"mediaType": OCI_MANIFEST, "digest": digest, "size": len(manifest)}
-        if (family := (families or {}).get(image.id)) is not None:
-            entry = _add_family(add, family)
-            blobs.pop(f"blobs/sha256/{hex_of(digest)}") if digest not in known_digests(family) else None
-        elif image.document.os and image.document.architecture:
-            entry["platform"] = {"architecture": image.document.architecture, "os": image.document.os}
-        index += [
+    def add_artifact(artifact: Artifact) -> dict[str, Any]:
+        assert artifacts is not None
+        add(artifact.digest, len(artifact.raw), artifact.raw)
+        for blob in artifact.blobs:
+            digest = Digest(blob.digest)
+            add(digest, blob.size, None, artifacts.blobs.path(digest))
+        kind = {"artifactType": artifact_type(artifact.document)}
+        return {"mediaType": artifact.media_type, "digest": artifact.digest, "size": len(artifact.raw), **kind}
+
+    def named(entry: dict[str, Any], tags: Sequence[Reference]) -> list[dict[str, Any]]:
+        return [
             {
                 **entry,
                 "annotations": {
@@ -142,6 +153,25 @@ def plan(
             }
             for tag in tags
         ] or [entry]
+
+    for image, references in chosen:
+        original = (originals or {}).get(image.id)
+        manifest, media_type = (original.raw, original.media_type) if original else (manifest_of(image), OCI_MANIFEST)
+        digest = sha256(manifest)
+        add(digest, len(manifest), manifest)
+        config = add(image.id, len(image.raw), image.raw)
+        layers = [add(layer.blob, layer.blob_size, None) for layer in image.layers]
+        tags = [reference for reference in references if reference.tag]
+        listing.append({"Config": config, "RepoTags": [tag.familiar() for tag in tags] or None, "Layers": layers})
+        entry: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": len(manifest)}
+        if (family := (families or {}).get(image.id)) is not None:
+            entry = _add_family(add, add_artifact, family)
+            blobs.pop(f"blobs/sha256/{hex_of(digest)}") if digest not in known_digests(family) else None
+        elif image.document.os and image.document.architecture:
+            entry["platform"] = {"architecture": image.document.architecture, "os": image.document.os}
+        index += named(entry, tags)
+    for artifact, names in parcels:
+        index += named(add_artifact(artifact), [name for name in names if name.tag])
     whole: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": index}
     documents = {
         "index.json": msgspec.json.encode(whole | ({"annotations": dict(annotations)} if annotations else {})),
@@ -165,9 +195,16 @@ def known_digests(family: Family) -> set[str]:
     return {member.descriptor.digest for member in family.members}
 
 
-def _add_family(add: Callable[[Digest, int, bytes | None], str], family: Family) -> dict[str, Any]:
+def _add_family(
+    add: Callable[[Digest, int, bytes | None], str],
+    add_artifact: Callable[[Artifact], dict[str, Any]],
+    family: Family,
+) -> dict[str, Any]:
     """Everything an index needs; returns its entry for index.json."""
     for member in family.members:
+        if member.artifact is not None:
+            add_artifact(member.artifact)
+            continue
         assert member.image is not None
         assert member.manifest is not None
         add(member.manifest.digest, len(member.manifest.raw), member.manifest.raw)
@@ -221,16 +258,14 @@ class Chosen:
 
 async def _with_platforms(
     images: Images,
-    manifests: Manifests | None,
+    manifests: Manifests,
     chosen: Sequence[tuple[Image, list[Reference]]],
     wanted: Sequence[Platform],
 ) -> list[Chosen]:
     out: list[Chosen] = []
     for image, references in chosen:
         name = references[0].familiar() if references else image.id
-        family = None
-        if manifests is not None:
-            family = await family_of(images, manifests, image, references[0] if references else None)
+        family = await family_of(images, manifests, image, references[0] if references else None)
         if wanted:
             picked = [platforms_of.choose(family, image, platform, name=name) for platform in wanted]
             out += [Chosen(one, references) for one in {one.id: one for one in picked}.values()]
@@ -240,27 +275,83 @@ async def _with_platforms(
     return out
 
 
+_Parcels = dict[Digest, tuple[Artifact, list[Reference]]]
+
+
+def _parcels(images: Images, artifacts: Artifacts, names: Sequence[str]) -> tuple[_Parcels, list[str]]:
+    """The artifacts among the names, with those names, and the names of images."""
+    parcels: _Parcels = {}
+    rest: list[str] = []
+    for name in names:
+        found = artifacts.named(name)
+        if found is None or found[1] in images.all_references():
+            rest.append(name)
+            continue
+        _, references = parcels.setdefault(found[0].digest, (found[0], []))
+        if found[1] is not None and found[1] not in references:
+            references.append(found[1])
+    return parcels, rest
+
+
+async def _original(manifests: Manifests, image: Image) -> StoredManifest | None:
+    """A manifest the image came with whose blobs are those of the store."""
+    own = [layer.blob for layer in image.layers]
+    for known in await manifests.of_image(image.id):
+        document = parse_manifest(known.raw, known.media_type)
+        if isinstance(document, Manifest) and [layer.digest for layer in document.layers] == own:
+            return known
+    return None
+
+
 async def save(
     images: Images,
     names: Sequence[str],
     *,
+    manifests: Manifests,
     platforms: Sequence[Platform] = (),
-    manifests: Manifests | None = None,
+    with_referrers: bool = False,
 ) -> AsyncIterator[bytes]:
-    """The stream for `names`, which were resolved before this returns. Raises NotFound, InvalidArgument.
+    """The stream for `names` of images and artifacts, resolved before this returns. Raises NotFound, InvalidArgument.
+
+    with_referrers: and the artifacts that are about them; the images have the manifests they came with then.
 
     platforms: only those; without, an index that is here as a whole is saved as one. The layers are leased until the
     stream ends, so a removal meanwhile does not cut it.
     """
-    chosen = await _with_platforms(images, manifests, choose(images, names), platforms)
+    parcels, rest = _parcels(images, manifests.artifacts, names)
+    known = choose(images, rest) if rest or not parcels else []
+    chosen = await _with_platforms(images, manifests, known, platforms)
+    originals: dict[Digest, StoredManifest] = {}
+    if with_referrers:
+        subjects: list[str] = list(parcels)
+        for item in chosen:
+            if item.family is not None:
+                subjects += [item.family.index.digest, *known_digests(item.family)]
+            elif original := await _original(manifests, item.image):
+                originals[item.image.id] = original
+                subjects.append(original.digest)
+        parcels = {one.digest: (one, []) for one in manifests.artifacts.about_all(subjects)} | parcels
+
+    used = [artifact for artifact, _ in parcels.values()]
+    for item in chosen:
+        used += [member.artifact for member in (item.family.members if item.family else ()) if member.artifact]
 
     async def chunks() -> AsyncIterator[bytes]:
-        async with images.lease() as lease:
+        async with AsyncExitStack() as stack:
+            lease = await stack.enter_async_context(images.lease())
+            for artifact in used:
+                stack.enter_context(manifests.artifacts.in_use(artifact))
             for image in [image for item in chosen for image in item.images()]:
                 for layer in image.layers:
                     if images.layers.find(lease, layer.chain_id) is None:
                         raise NotFound(f"No such image: {image.id}")
-            members = plan([(item.image, item.references) for item in chosen], {i.image.id: i.family for i in chosen})
+            members = plan(
+                [(item.image, item.references) for item in chosen],
+                {item.image.id: item.family for item in chosen},
+                originals=originals,
+                artifacts=manifests.artifacts,
+                parcels=list(parcels.values()),
+            )
             async for chunk in stream(members, images.blobs):
                 yield chunk
             for item in chosen:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,6 +95,8 @@ class Images:
         self.drafts = Drafts(layers=self.layers, blobs=blobs, snapshots=snapshots, archiver=archiver, lock=self._lock)
         self.usage = Usage(database, clock)
         self.also_kept: Callable[[], Iterable[Digest]] = tuple  # file systems somebody else stands on: the build cache
+        self.refuse_other: Callable[[str], None] = _nothing  # raises for a name of something that is no image
+        self.when_removed: Callable[[], Awaitable[object]] | None = None  # what travelled with images may go now
 
     def __repr__(self) -> str:
         return f"Images({len(self._images)} images, {len(self.layers.known)} layers, {len(self._tags)} tags)"
@@ -136,11 +138,15 @@ class Images:
 
     def resolve(self, text: str) -> Image:
         """The image `text` means. Raises NotFound (`No such image: name:tag`), InvalidArgument."""
-        return self._images[naming.find(text, self._images, self._tags)[0]]
+        return self.look_up(text)[0]
 
     def look_up(self, text: str) -> tuple[Image, Reference | None]:
         """The image, and the reference that led to it (None when `text` was an ID). Raises like `resolve`."""
-        image_id, reference = naming.find(text, self._images, self._tags)
+        try:
+            image_id, reference = naming.find(text, self._images, self._tags)
+        except NotFound:
+            self.refuse_other(text)
+            raise
         return self._images[image_id], reference
 
     def get(self, image_id: str) -> Image:
@@ -520,6 +526,8 @@ class Images:
             done += [("Deleted", chain) for chain in doomed if chain in {layer.chain_id for layer in image.layers}]
             self.tell("delete", image, image.id)
         await self._drop_files(layers)
+        if images and self.when_removed is not None:
+            await self.when_removed()
         return done
 
     async def keep_layers(self, top: Layer) -> None:
@@ -636,6 +644,10 @@ class Images:
             self.usage.note(image.id)
         attributes = {**(image.config.Labels or {}), "name": name}
         self._publish(News(type="image", action=action, id=about or image.id, attributes=attributes))
+
+
+def _nothing(_text: str) -> None:
+    return
 
 
 def _is_unchanged(upper: Path, lowers: Sequence[Path]) -> bool:

@@ -8,6 +8,7 @@ Source: opencontainers/image-spec manifest.md, image-index.md, config.md; distri
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -24,6 +25,23 @@ OCI_LAYER_ZSTD = OCI_LAYER + "+zstd"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
+CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG, "application/octet-stream", ""})
+LAYERS = frozenset(
+    {
+        OCI_LAYER,
+        OCI_LAYER_GZIP,
+        OCI_LAYER_ZSTD,
+        OCI_LAYER.replace("layer.", "layer.nondistributable."),
+        OCI_LAYER_GZIP.replace("layer.", "layer.nondistributable."),
+        OCI_LAYER_ZSTD.replace("layer.", "layer.nondistributable."),
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    }
+)
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 
@@ -52,16 +70,19 @@ class Descriptor(msgspec.Struct, frozen=True):
     annotations: dict[str, str] | None = None
     platform: Platform | None = None
     urls: list[str] | None = None  # of layers that registries may not hand out themselves
+    artifactType: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """One image for one platform."""
+    """One image for one platform, or an artifact. subject: the manifest it is about."""
 
     schemaVersion: int
     config: Descriptor
     layers: list[Descriptor]
     mediaType: str = ""
     annotations: dict[str, str] | None = None
+    artifactType: str = ""
+    subject: Descriptor | None = None
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -143,16 +164,46 @@ def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
         document = _convert(found, Manifest, "manifest")
         if kind and kind not in MANIFESTS:
             raise InvalidArgument(f"invalid manifest: mediaType {kind!r:.80}")
-        descriptors = [document.config, *document.layers]
+        descriptors = [document.config, *document.layers, *filter(None, [document.subject])]
     if document.schemaVersion != 2:
         raise InvalidArgument("invalid manifest: schemaVersion must be 2")
-    if len(descriptors) > MAX_LAYERS + 1:
+    if len(descriptors) > MAX_LAYERS + 2:
         raise InvalidArgument(f"invalid manifest: more than {MAX_LAYERS} entries")
     for descriptor in descriptors:
         parse_digest(descriptor.digest)
         if descriptor.size < 0:
             raise InvalidArgument("invalid manifest: negative size")
     return document
+
+
+def is_artifact(document: Manifest) -> bool:
+    """Whether it describes no image: another kind of config, or not one layer that could be unpacked.
+
+    Signatures and attestations carry an image's config beside layers of their own kind.
+    """
+    if document.config.mediaType not in CONFIGS:
+        return True
+    return bool(document.layers) and not any(layer.mediaType in LAYERS for layer in document.layers)
+
+
+def artifact_type(document: Manifest) -> str:
+    """What an artifact calls itself. Source: image-spec manifest.md, `artifactType`."""
+    if document.artifactType:
+        return document.artifactType
+    if document.config.mediaType not in CONFIGS | {EMPTY}:
+        return document.config.mediaType
+    return document.layers[0].mediaType if document.layers else document.config.mediaType
+
+
+def index_of(entries: Sequence[Descriptor]) -> bytes:
+    """An index of these descriptors; always the same bytes for the same list."""
+    listed = []
+    for entry in entries:
+        found: dict[str, Any] = {"mediaType": entry.mediaType, "digest": entry.digest, "size": entry.size}
+        found |= {"annotations": entry.annotations} if entry.annotations else {}
+        found |= {"artifactType": entry.artifactType} if entry.artifactType else {}
+        listed.append(found)
+    return msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed})
 
 
 def load_json(raw: bytes, *, limit: int, what: str) -> object:

@@ -22,6 +22,7 @@ _ARCHITECTURES = {
 _VARIANTS = {"armv8l": "v8", "armv7l": "v7", "armv6l": "v6"}
 _ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
 _ATTESTATION = "vnd.docker.reference.type"
+_ATTESTED = "vnd.docker.reference.digest"
 
 
 def host_platform() -> Platform:
@@ -89,9 +90,14 @@ def is_attestation(entry: Descriptor) -> bool:
     )
 
 
+def subject_of(entry: Descriptor) -> str:
+    """The digest of the manifest that an attestation is about, "" where it does not say."""
+    return (entry.annotations or {}).get(_ATTESTED, "")
+
+
 def text_of(platform: Platform) -> str:
     """`linux/arm/v7`."""
     return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
 
 
-__all__ = ["choose", "host_platform", "is_attestation", "normalized", "ranked", "runs_on", "text_of"]
+__all__ = ["choose", "host_platform", "is_attestation", "normalized", "ranked", "runs_on", "subject_of", "text_of"]

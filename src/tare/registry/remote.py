@@ -43,6 +43,8 @@ _MAX_LISTING = 4 * 1024 * 1024
 _MAX_ERROR = 256 * 1024
 _MAX_TAGS = 200_000
 _PAGE = 1000
+_MAX_REFERRERS = 1000
+_NO_REFERRERS = frozenset({400, 404, 405, 406, 415, 501})
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +310,50 @@ class Remote:
         """Every tag, page by page. Raises as `open`."""
         return await self._pages(self._at("tags/list"), lambda listing: listing.tags)
 
+    async def referrers(self, digest: str) -> list[oci.Descriptor]:
+        """What is said to be about a manifest: the registry's own list, or where it keeps none the index under the tag
+        that stands in for it. Raises as `manifest`. Source: distribution-spec, "Listing Referrers"."""
+        page, is_served = self._at(f"referrers/{quote(digest, safe=_SAFE)}"), True
+        found: dict[str, oci.Descriptor] = {}
+        seen: set[str] = set()
+        while page and page not in seen and len(found) < _MAX_REFERRERS:
+            seen.add(page)
+            try:
+                headers = {"Accept": oci.OCI_INDEX}
+                answer, raw = await self.fetch("GET", page, headers=headers, limit=oci.MAX_MANIFEST)
+            except Refusal as error:
+                if error.status not in _NO_REFERRERS:
+                    raise
+                is_served = False
+                break
+            if _media(answer) != oci.OCI_INDEX:  # a server that has something to say about every path
+                is_served = False
+                break
+            found.update((entry.digest, entry) for entry in _entries(raw))
+            page = _next_page(answer)
+        if not is_served:
+            found.update((entry.digest, entry) for entry in await self._tagged_referrers(digest))
+        return list(found.values())[:_MAX_REFERRERS]
+
+    async def _tagged_referrers(self, digest: str) -> list[oci.Descriptor]:
+        try:
+            return _entries((await self.manifest(referrers_tag(digest))).raw)
+        except Refusal as error:
+            if error.status != 404:
+                raise
+            return []
+
+    async def add_referrer(self, digest: str, entry: oci.Descriptor) -> None:
+        """Add to the index under the tag that stands in for a list of referrers. Raises as `open`.
+
+        Two who do this at once may lose one of the two entries: the specification has no remedy.
+        """
+        known = {one.digest: one for one in await self._tagged_referrers(digest)}
+        if entry.digest in known:
+            return
+        raw = oci.index_of([*known.values(), entry])
+        await self.put_manifest(referrers_tag(digest), raw, oci.OCI_INDEX)
+
     async def catalog(self, *, limit: int) -> list[str]:
         """Repositories of the registry. Raises as `open` (many registries have no such list)."""
         return await self._pages(
@@ -369,15 +415,30 @@ class Remote:
             raise Unavailable(f"{self.domain}: the registry does not say where to send the blob")
         return urljoin(answer.url, location)
 
-    async def put_manifest(self, wanted: str, raw: bytes, media_type: str) -> None:
-        """Store a manifest under a tag or digest, byte by byte. Raises as `open`."""
-        await self.fetch(
+    async def put_manifest(self, wanted: str, raw: bytes, media_type: str) -> bool:
+        """Store a manifest under a tag or digest, byte by byte. Whether the registry has noted what it is about.
+
+        Raises as `open`.
+        """
+        answer, _ = await self.fetch(
             "PUT",
             self._at(f"manifests/{quote(wanted, safe=_SAFE)}"),
             ok=frozenset({200, 201, 202}),
             headers={"Content-Type": media_type},
             body=raw,
         )
+        return bool(answer.headers.get("OCI-Subject"))
+
+
+def referrers_tag(digest: str) -> str:
+    """The tag that stands in for the list of a manifest's referrers. Source: distribution-spec, "Referrers Tag Schema"."""
+    algorithm, _, text = digest.partition(":")
+    return f"{algorithm[:32]}-{text[:64]}"
+
+
+def _entries(raw: bytes) -> list[oci.Descriptor]:
+    document = oci.parse_manifest(raw, oci.OCI_INDEX)
+    return list(document.manifests) if isinstance(document, oci.Index) else []
 
 
 def remote_for(
@@ -410,7 +471,10 @@ async def _refused(answer: Answer, method: str) -> Refusal:
     except Unavailable:
         body = b""
     error = refusal(answer.status, body, what=f"{method} {shown(answer.url)}")
-    error.retry_after_s = retry.retry_after(answer.headers.get("Retry-After", ""), datetime.datetime.now(datetime.UTC))
+    asked_s = retry.retry_after(answer.headers.get("Retry-After", ""), datetime.datetime.now(datetime.UTC))
+    if asked_s is not None and asked_s > retry.LONGEST_S:
+        error.hint = f"it asks for {asked_s:.0f} seconds of patience"
+    error.retry_after_s = asked_s
     return error
 
 
@@ -441,4 +505,4 @@ def _next_page(answer: Answer) -> str:
     return url if hosts.origin(url) == hosts.origin(answer.url) else ""
 
 
-__all__ = ["ACCEPT", "Head", "Remote", "RemoteManifest", "remote_for"]
+__all__ = ["ACCEPT", "Head", "Remote", "RemoteManifest", "referrers_tag", "remote_for"]

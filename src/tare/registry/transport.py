@@ -94,10 +94,23 @@ def _translated(url: str) -> Iterator[None]:
             text = f"lookup {error.host}: {cause.strerror}"
         elif isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:
             text = f"connect: {os.strerror(cause.errno).lower()}"
+        if isinstance(error, aiohttp.ClientProxyConnectionError):
+            text = f"proxy {error.host}:{error.port}: {text}"
+        raise Unreachable(f"{shown(url)}: {text}", is_absent=True) from None
+    except aiohttp.ClientHttpProxyError as error:  # its own text has the proxy's password
+        text = f"the proxy answers {error.status} {error.message}"
         raise Unreachable(f"{shown(url)}: {text}", is_absent=True) from None
     except TimeoutError:
         raise Unreachable(f"{shown(url)}: no answer in time") from None
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, aiohttp.ClientOSError, ConnectionError):
+    except (
+        aiohttp.ServerDisconnectedError,
+        aiohttp.ClientPayloadError,
+        aiohttp.ClientOSError,
+        ConnectionError,
+    ) as error:
+        if isinstance(error.__cause__, ssl.SSLError):  # with TLS 1.3 a server refuses a client after the handshake
+            text = (error.__cause__.reason or "TLS failed").replace("_", " ").lower()
+            raise Unreachable(f"{shown(url)}: {text}", is_absent=True) from None
         raise Unreachable(f"{shown(url)}: the connection was cut") from None
     except (aiohttp.ClientError, ssl.SSLError, ValueError) as error:
         raise Unreachable(f"{shown(url)}: {str(error) or type(error).__name__}", is_absent=True) from None

@@ -11,7 +11,9 @@ import gzip
 import hashlib
 import json
 import re
+import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +26,7 @@ import zstandard
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CHUNK = 64 * 1024
 _PATIENCE_S = 20
@@ -39,8 +42,8 @@ class Fault:
     """What goes wrong with the next `times` requests whose method and path fit.
 
     status, headers: answer with that and no content. cut_at: close the connection after so many bytes of the body.
-    flip_at: change that byte. extra: append bytes and say so in the length. gate: wait for it before the body.
-    ignores_range: answer 200 with everything.
+    flip_at: change that byte. extra: append bytes and say so in the length. gate: wait for it before the body, or at
+    `gate_at` bytes of it. silent: wait for it before any answer. ignores_range: answer 200 with everything.
     """
 
     path: str = ""
@@ -53,6 +56,7 @@ class Fault:
     extra: bytes = b""
     gate: threading.Event | None = None
     gate_at: int = 0
+    silent: threading.Event | None = None
     ignores_range: bool = False
 
     def fits(self, method: str, path: str) -> bool:
@@ -67,12 +71,22 @@ class Seen:
     method: str
     path: str
     headers: Mapping[str, str]
+    at: float = field(default_factory=time.monotonic)
 
 
 class Registry:
     """See the module. user, password: what it wants, "" for nothing. auth: "token" or "basic"."""
 
-    def __init__(self, *, user: str = "", password: str = "", auth: str = "token", token_uses: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        *,
+        user: str = "",
+        password: str = "",
+        auth: str = "token",
+        token_uses: int = 1_000_000,
+        serves_referrers: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.homes: dict[str, set[str]] = {}
@@ -84,6 +98,7 @@ class Registry:
         self.results: list[dict[str, object]] = []
         self.realm = ""
         self.user, self.password, self.auth, self.token_uses = user, password, auth, token_uses
+        self.serves_referrers = serves_referrers
         self.tokens: Counter[str] = Counter()
         self.lock = threading.Lock()
         self.reached = threading.Event()  # a gate was come to
@@ -97,6 +112,8 @@ class Registry:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:  # the handshake is the connection's own thread's, at its first read
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -108,8 +125,9 @@ class Registry:
     def close(self) -> None:
         """Stop listening and let waiting requests go."""
         for fault in self.faults:
-            if fault.gate is not None:
-                fault.gate.set()
+            for event in (fault.gate, fault.silent):
+                if event is not None:
+                    event.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(_PATIENCE_S)
@@ -169,8 +187,40 @@ class Registry:
         }
         return self.put_manifest(repository, tag, manifest)
 
-    def put_index(self, repository: str, tag: str, entries: Sequence[tuple[str, Mapping[str, str]]]) -> str:
-        """Keep an index of (manifest digest, platform)."""
+    def descriptor(self, repository: str, data: bytes, media_type: str) -> dict[str, object]:
+        """Keep a blob and describe it."""
+        return {"mediaType": media_type, "digest": self.put_blob(repository, data), "size": len(data)}
+
+    def put_artifact(
+        self,
+        repository: str,
+        tag: str,
+        layers: Mapping[str, bytes],
+        *,
+        config_type: str = OCI_EMPTY,
+        config: bytes = b"{}",
+        artifact_type: str = "",
+        subject: str = "",
+    ) -> str:
+        """Keep an artifact: media type → bytes of its layers. subject: digest of the manifest it is about."""
+        document: dict[str, object] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
+        document |= {"artifactType": artifact_type} if artifact_type else {}
+        document["config"] = self.descriptor(repository, config, config_type)
+        document["layers"] = [self.descriptor(repository, data, kind) for kind, data in layers.items()]
+        if subject:
+            media_type, raw = self.manifests[repository, subject]
+            document["subject"] = {"mediaType": media_type, "digest": subject, "size": len(raw)}
+        return self.put_manifest(repository, tag, document)
+
+    def put_index(
+        self,
+        repository: str,
+        tag: str,
+        entries: Sequence[tuple[str, Mapping[str, str]]],
+        *,
+        attested: Mapping[str, str] | None = None,
+    ) -> str:
+        """Keep an index of (manifest digest, platform). attested: attestation → the manifest it is about."""
         listed = [
             {
                 "mediaType": self.manifests[repository, digest][0],
@@ -179,6 +229,19 @@ class Registry:
                 "platform": dict(platform),
             }
             for digest, platform in entries
+        ]
+        listed += [
+            {
+                "mediaType": OCI_MANIFEST,
+                "digest": digest,
+                "size": len(self.manifests[repository, digest][1]),
+                "platform": {"os": "unknown", "architecture": "unknown"},
+                "annotations": {
+                    "vnd.docker.reference.type": "attestation-manifest",
+                    "vnd.docker.reference.digest": about,
+                },
+            }
+            for digest, about in (attested or {}).items()
         ]
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
         return self.put_manifest(repository, tag, document, OCI_INDEX)
@@ -225,7 +288,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         """A client that was killed is no error here."""
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, ssl.SSLError):
             super().handle()
 
     # -- one request
@@ -244,6 +307,9 @@ class _Handler(BaseHTTPRequestHandler):
                 fault = next((f for f in owner.faults if f.fits(self.command, self.path)), None)
                 if fault is not None:
                     fault.times -= 1
+            if fault is not None and fault.silent is not None:
+                self.owner.reached.set()
+                fault.silent.wait(_PATIENCE_S)
             if fault is not None and fault.status:
                 self._body_in()
                 return self._answer(fault.status, headers=fault.headers, fault=None)
@@ -265,6 +331,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/v2/_catalog":
             names = sorted({name for name, _ in self.owner.manifests})
             return self._answer(200, json.dumps({"repositories": names}).encode())
+        match = re.fullmatch(r"/v2/(.+?)/referrers/(.*)", path)
+        if match is not None and self.owner.serves_referrers:
+            return self._referrers(match[1], unquote(match[2]))
         match = re.fullmatch(r"/v2/(.+?)/(manifests|blobs|tags)/(.*)", path)
         if match is None:
             return self._error(404, "UNSUPPORTED", "no such thing")
@@ -328,12 +397,30 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Link"] = f'</v2/{name}/tags/list?n={count}&last={page[-1]}>; rel="next"'
         return self._answer(200, json.dumps({"name": name, "tags": page}).encode(), headers=headers)
 
+    def _referrers(self, name: str, subject: str) -> None:
+        found = [
+            {"mediaType": media_type, "digest": digest, "size": len(raw)}
+            for (repository, digest), (media_type, raw) in self.owner.manifests.items()
+            if repository == name and ":" in digest and (json.loads(raw).get("subject") or {}).get("digest") == subject
+        ]
+        last = parse_qs(urlsplit(self.path).query).get("last", [""])[0]
+        rest = [entry for entry in sorted(found, key=lambda one: str(one["digest"])) if str(entry["digest"]) > last]
+        headers = {"Content-Type": OCI_INDEX}
+        if len(rest) > 1:  # one a page: a client must follow the link
+            headers["Link"] = f'</v2/{name}/referrers/{subject}?last={rest[0]["digest"]}>; rel="next"'
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rest[:1]}
+        return self._answer(200, json.dumps(document).encode(), headers=headers)
+
     def _manifest(self, name: str, wanted: str, fault: Fault | None) -> None:
         if self.command == "PUT":
             raw = self._body_in()
             for known in {digest_of(raw), wanted}:
                 self.owner.manifests[name, known] = (self.headers.get("Content-Type", ""), raw)
-            return self._answer(201, headers={"Docker-Content-Digest": digest_of(raw)})
+            headers = {"Docker-Content-Digest": digest_of(raw)}
+            subject = json.loads(raw).get("subject")
+            if self.owner.serves_referrers and subject:
+                headers["OCI-Subject"] = subject["digest"]
+            return self._answer(201, headers=headers)
         found = self.owner.manifests.get((name, wanted))
         if found is None:
             return self._error(404, "MANIFEST_UNKNOWN", "manifest unknown")

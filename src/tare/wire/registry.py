@@ -60,6 +60,17 @@ class SearchResult(msgspec.Struct):
     description: str = ""
 
 
+class ArtifactBody(msgspec.Struct):
+    """`GET /tare/v1/artifacts`: something from a registry that is no image. Subject: digest of what it is about."""
+
+    Digest: str
+    Type: str
+    Names: list[str]
+    Subject: str
+    Size: int
+    Annotations: dict[str, str]
+
+
 class RepositoryTags(msgspec.Struct):
     """`GET /tare/v1/tags`: the tags a repository has at its registry."""
 

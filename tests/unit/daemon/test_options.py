@@ -215,3 +215,23 @@ def test_the_build_cache_can_have_a_bound() -> None:
     for wrong in ("0", "much"):
         with pytest.raises(InvalidArgument, match="builder-cache-size"):
             load(["--builder-cache-size", wrong])
+
+
+def test_proxies_by_flag_and_by_file(configured: Any) -> None:
+    found = load(configured({"proxies": {"http-proxy": "http://p:3128", "no-proxy": "a.example,.b.example"}}))
+    assert (found.http_proxy, found.https_proxy, found.no_proxy) == ("http://p:3128", "", "a.example,.b.example")
+    assert load(["--https-proxy", "http://me:secret@p.example:8080"]).https_proxy == "http://me:secret@p.example:8080"
+    with pytest.raises(InvalidArgument, match=r"configuration option: proxies\.ftp-proxy"):
+        load(configured({"proxies": {"ftp-proxy": "http://p"}}))
+    with pytest.raises(InvalidArgument, match="both as a flag and in the configuration file: http-proxy"):
+        load([*configured({"proxies": {"http-proxy": "http://p"}}), "--http-proxy", "http://q"])
+    for wrong in ("socks5://me:secret@p", "http://me:secret@", "http://me:secret@p:x"):
+        with pytest.raises(InvalidArgument, match="invalid value for --http-proxy") as caught:
+            load(["--http-proxy", wrong])
+        assert "secret" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_patience_with_registries() -> None:
+    assert (load([]).registry_timeout, load(["--registry-timeout", "5"]).registry_timeout) == (60, 5)
+    with pytest.raises(InvalidArgument, match="invalid registry timeout: 0"):
+        load(["--registry-timeout", "0"])

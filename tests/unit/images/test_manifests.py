@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tare.base.digest import sha256
 from tare.images import records
+from tare.images.artifacts import Artifacts
 from tare.images.manifests import SCHEMA, Manifests, StoredIndex, StoredManifest
 from tare.oci.image import OCI_INDEX, OCI_MANIFEST
 from tare.store.db import Database
@@ -19,7 +20,7 @@ def test_kept_found_and_swept(tmp_path: Path) -> None:
     async def story() -> None:
         database = Database(tmp_path / "db", [records.SCHEMA, SCHEMA])
         try:
-            manifests = Manifests(database)
+            manifests = Manifests(database, Artifacts(database, tmp_path))
             index = StoredIndex(sha256(b"index"), OCI_INDEX, b"index")
             one = StoredManifest(
                 digest=sha256(b"m"), image=IMAGE, media_type=OCI_MANIFEST, raw=b"m", led_by=index.digest

@@ -7,7 +7,21 @@ import json
 import pytest
 
 from tare.base.errors import InvalidArgument
-from tare.oci.image import OCI_INDEX, OCI_MANIFEST, Index, Manifest, parse_config, parse_manifest
+from tare.oci.image import (
+    EMPTY,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+    Descriptor,
+    Index,
+    Manifest,
+    artifact_type,
+    index_of,
+    is_artifact,
+    parse_config,
+    parse_manifest,
+)
 
 D = "sha256:" + "a" * 64
 DESCRIPTOR = {"mediaType": "x", "digest": D, "size": 1}
@@ -75,3 +89,41 @@ def test_manifest_and_index() -> None:
 def test_manifests_refused(document: dict[str, object]) -> None:
     with pytest.raises(InvalidArgument):
         parse_manifest(json.dumps(document).encode(), OCI_MANIFEST)
+
+
+HELM = "application/vnd.cncf.helm.config.v1+json"
+
+
+@pytest.mark.parametrize(
+    ("config_type", "layers", "own", "kind"),
+    [
+        (OCI_CONFIG, [OCI_LAYER_GZIP], "", None),
+        (OCI_CONFIG, [], "", None),
+        (OCI_CONFIG, [OCI_LAYER_GZIP, "x/y"], "", None),  # an image with a layer nobody knows: refused elsewhere
+        (OCI_CONFIG, [OCI_LAYER_GZIP], "x/own", None),
+        (HELM, [OCI_LAYER_GZIP], "", HELM),
+        (EMPTY, ["x/note"], "", "x/note"),
+        (EMPTY, ["x/note"], "x/own", "x/own"),
+        (OCI_CONFIG, ["application/vnd.in-toto+json"], "", "application/vnd.in-toto+json"),
+        (EMPTY, [], "", EMPTY),
+    ],
+)
+def test_artifacts_and_what_they_are(config_type: str, layers: list[str], own: str, kind: str | None) -> None:
+    document = {
+        "schemaVersion": 2,
+        "config": {**DESCRIPTOR, "mediaType": config_type},
+        "layers": [{**DESCRIPTOR, "mediaType": layer} for layer in layers],
+        "artifactType": own or None,
+    }
+    found = parse_manifest(json.dumps(document).encode(), OCI_MANIFEST)
+    assert isinstance(found, Manifest)
+    assert is_artifact(found) == (kind is not None)
+    if kind is not None:
+        assert artifact_type(found) == kind
+
+
+def test_an_index_of_our_own() -> None:
+    entries = [Descriptor("x", D, 1), Descriptor("x", D, 2, annotations={"a": "b"}, artifactType="x/y")]
+    found = parse_manifest(index_of(entries), OCI_INDEX)
+    assert isinstance(found, Index)
+    assert found.manifests == entries

@@ -15,7 +15,7 @@ from tare.oci.image import OCI_MANIFEST, Descriptor
 from tare.registry.challenge import Refusal
 from tare.registry.credentials import Credentials
 from tare.registry.hosts import RegistryOptions
-from tare.registry.remote import Remote, remote_for
+from tare.registry.remote import Remote, referrers_tag, remote_for
 from tare.registry.transport import Transport, Unreachable
 from tare.testing.registry import Fault, Registry, digest_of, registry
 
@@ -210,3 +210,27 @@ def test_nothing_at_the_other_end() -> None:
             await transport.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_referrers_by_list_or_by_tag(status: int) -> None:
+    with registry(serves_referrers=True) as server:
+        subject = server.put_image("a", "1", [b""])
+        found = {server.put_artifact("a", "", {"application/x": data}, subject=subject) for data in (b"1", b"2", b"3")}
+
+        async def story(remote: Remote) -> None:
+            assert {entry.digest for entry in await remote.referrers(subject)} == found  # page by page
+            assert await remote.referrers(digest_of(b"nobody")) == []
+            server.faults.append(Fault(path="referrers", status=status, times=9))
+            assert await remote.referrers(subject) == []
+            one, two = (Descriptor(OCI_MANIFEST, digest_of(data), 1, artifactType="x/y") for data in (b"1", b"2"))
+            for entry in (one, two, one):
+                await remote.add_referrer(subject, entry)
+            assert await remote.referrers(subject) == [one, two]
+            assert referrers_tag(subject) == subject.replace(":", "-")
+            server.faults.append(Fault(path="referrers", status=403, times=9))
+            server.faults.pop(0)
+            with pytest.raises(Refusal):
+                await remote.referrers(subject)
+
+        run(server, story)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,8 @@ import pytest
 from tare.base.errors import InternalError, Unavailable
 from tare.registry.hosts import Endpoint, RegistryOptions
 from tare.registry.transport import Transport, Unreachable, check_public, is_private, shown
+from tare.testing.pki import Authority
+from tare.testing.proxy import proxy
 from tare.testing.registry import Fault, Registry, registry
 
 SOURCE = str(Path(__file__).resolve().parents[3] / "src")
@@ -144,3 +147,42 @@ def test_a_daemon_that_never_pulls_does_not_pay_for_the_library() -> None:
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": SOURCE}, check=False).returncode
         == 0
     )
+
+
+def test_what_a_proxy_says_and_where_it_is_not() -> None:
+    """Its password is in no message."""
+    url = "http://registry.test:5000/v2/"
+    endpoint = Endpoint(scheme="https", host="registry.test:5000")
+    with proxy({}, user="me", password="secret") as one:
+        cases = (
+            (f"http://me:secret@{one.host}", "the proxy answers 502 Bad Gateway"),
+            (f"http://me:wrong@{one.host}", "the proxy answers 407 Proxy Authentication Required"),
+            ("http://me:secret@127.0.0.1:9", "proxy 127.0.0.1:9: connect: connection refused"),
+        )
+        for setting, words in cases:
+
+            async def story(transport: Transport, words: str = words) -> None:
+                with pytest.raises(Unreachable) as caught:
+                    async with transport.send("GET", url.replace("http:", "https:"), endpoint=endpoint):
+                        pass
+                assert caught.value.message == f"https://registry.test:5000/v2/: {words}"
+
+            run(story, RegistryOptions(environment={"HTTPS_PROXY": setting}))
+
+
+def test_a_server_that_wants_to_know_its_clients(tmp_path: Path) -> None:
+    pki = Authority(tmp_path)
+    pki.sign("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki.pem("server"), pki.key("server"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(pki.pem("ca"))
+    with registry(tls=context) as server:
+
+        async def story(transport: Transport) -> None:
+            endpoint = Endpoint(scheme="https", host=server.host, is_verified=False)
+            with pytest.raises(Unreachable, match="certificate required"):
+                async with transport.send("GET", f"https://{server.host}/v2/", endpoint=endpoint):
+                    pass
+
+        run(story, RegistryOptions())

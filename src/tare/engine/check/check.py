@@ -10,7 +10,7 @@ from tare.base import clock
 from tare.base.errors import Conflict
 from tare.base.news import News
 from tare.engine.check import findings as kinds
-from tare.engine.check.contents import look_at
+from tare.engine.check.contents import in_artifacts, look_at
 from tare.engine.check.facts import gather
 from tare.engine.check.findings import Finding
 from tare.engine.check.invariants import broken
@@ -105,6 +105,10 @@ async def _check(engine: Engine, options: Options) -> AsyncIterator[Doing | Told
                     else:
                         bad.add(finding.subject)
             read += layer.blob_size
+        for finding in await in_artifacts(engine):
+            told = await _tell(engine, finding, options)
+            found, left = found + 1, left + (not told.mended)
+            yield told
     if found:
         engine.events.publish(
             News(type="daemon", action="check", id=engine.settings.engine_id, attributes={"findings": str(found)})

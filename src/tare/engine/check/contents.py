@@ -13,7 +13,7 @@ from tare.aio.threads import in_thread
 from tare.base.digest import hex_of
 from tare.base.errors import InternalError, NotFound
 from tare.engine.check import findings as kinds
-from tare.engine.check.findings import FETCH, UNPACK, Finding
+from tare.engine.check.findings import FETCH, FORGET, UNPACK, Finding
 from tare.engine.engine import Engine
 from tare.images.records import Layer
 
@@ -35,6 +35,13 @@ async def look_at(engine: Engine, layer: Layer) -> list[Finding]:
             return await _compare(engine, layer, blob)
         finally:
             os.close(blob)
+
+
+async def in_artifacts(engine: Engine) -> list[Finding]:
+    """Compare the blobs of what is here beside images with their digests."""
+    wrong = await in_thread(engine.manifests.artifacts.damaged)
+    text = "a blob of an artifact is missing, or its bytes have another digest"
+    return [Finding(kind=kinds.ARTIFACT_DAMAGED, subject=digest, text=text, remedy=FORGET) for digest in wrong]
 
 
 async def _compare(engine: Engine, layer: Layer, blob: int) -> list[Finding]:

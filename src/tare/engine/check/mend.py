@@ -198,6 +198,8 @@ async def _forget(engine: Engine, finding: Finding) -> str:
             del engine.images.layers.leases[chain]
         case kinds.CACHE_DANGLING:
             await engine.build_cache.remove([finding.subject])
+        case kinds.ARTIFACT_DAMAGED:
+            await engine.manifests.artifacts.forget_blob(Digest(finding.subject))
         case kinds.MANIFEST_DAMAGED:
             await engine.db.write(
                 lambda db: db.execute("DELETE FROM manifests WHERE digest=?", (finding.subject,)) and None
