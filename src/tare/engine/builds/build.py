@@ -67,6 +67,11 @@ class BuildStream:
         if client_id:
             _running[client_id] = self._task
 
+    @property
+    def commit(self) -> str:
+        """The commit of the repository that is the context; "" for other contexts."""
+        return self._work.context.origin.get("commit", "")
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 

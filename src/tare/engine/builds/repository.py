@@ -31,9 +31,7 @@ async def fetch(wanted: GitRef, place: Path, *, allow_private: bool) -> tuple[in
     Raises Unavailable (no git, no answer), Forbidden (private address), NotFound (no such ref or directory), DataCorrupt
     (another commit than was wanted). Submodules are not fetched.
     """
-    git = shutil.which("git")
-    if git is None:
-        raise Unavailable("git is not installed", hint="apt-get install git")
+    git = _program()
     await in_thread(_check_host, wanted.host, allow_private)
     work = place / "work"
     await _git(git, "init", "-q", str(work))
@@ -55,12 +53,36 @@ async def fetch(wanted: GitRef, place: Path, *, allow_private: bool) -> tuple[in
         os.close(root)
 
 
+async def resolve(wanted: GitRef, *, allow_private: bool) -> str:
+    """The commit that the whole name of a ref (`refs/heads/…`; "" for the default branch) is now.
+
+    Raises as `fetch`.
+    """
+    git = _program()
+    await in_thread(_check_host, wanted.host, allow_private)
+    ref = wanted.ref or "HEAD"
+    for line in (await _git(git, "ls-remote", "--", wanted.url, ref)).splitlines():
+        commit, _, name = line.partition("\t")
+        if name == ref:
+            return commit
+    what = f"no branch {ref.removeprefix('refs/heads/')}" if wanted.ref else "no default branch: name one"
+    raise NotFound(f"{wanted.url}: there is {what}")
+
+
+def _program() -> str:
+    git = shutil.which("git")
+    if git is None:
+        raise Unavailable("git is not installed", hint="apt-get install git")
+    return git
+
+
 async def _git(git: str, *words: str) -> str:
     done = await proc.run([git, "-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=true", *words], env=_ENVIRONMENT)
     if done.status:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         text = lines[-1] if lines else f"git ended with status {done.status}"
-        kind = NotFound if "couldn't find remote ref" in text or "not found" in text else Unavailable
+        is_missing = any(word in text for word in ("couldn't find remote ref", "not found", "no such repository"))
+        kind = NotFound if is_missing else Unavailable
         raise kind(f"unable to fetch the git repository: {text[:300]}")
     return done.stdout
 
