@@ -124,6 +124,7 @@ ROUTES: list[Route[Handler]] = [
     Route("POST", "/tare/v1/containers/unpack", moving.unpack, "admin"),
     Route("POST", "/tare/v1/missing", moving.missing, "read"),
     Route("GET", "/tare/v1/builds/{id}/result", build.result, "read"),
+    Route("POST", "/tare/v1/builds/{id}/cache", build.cache, "read"),
     Route("GET", "/tare/v1/builds/{id}/provenance", build.read_provenance, "read"),
     Route("GET", "/tare/v1/autobuilds", autobuilds.list_, "read"),
     Route("POST", "/tare/v1/autobuilds", autobuilds.add, "admin"),

@@ -22,6 +22,7 @@ from tare.base.errors import InvalidArgument, NotFound, TareError
 from tare.base.ids import random_id
 from tare.base.reference import parse_reference
 from tare.build import copying, evaluate
+from tare.build.cachedoc import Held
 from tare.build.evaluate import Given
 from tare.build.evaluate import Platform as BuildPlatform
 from tare.build.gitref import parse_git
@@ -29,7 +30,7 @@ from tare.build.instructions import Program, needed, parse_program, sources_of
 from tare.build.lint import Warned, lint, read_settings, refuse
 from tare.build.squash import squashed_history
 from tare.drivers import trees
-from tare.engine.builds import provenance, results
+from tare.engine.builds import cacheexport, cacheimport, provenance, results
 from tare.engine.builds.cachefrom import cache_sources
 from tare.engine.builds.context import Context, Spool, receive, spool
 from tare.engine.builds.copy import repository_files
@@ -175,7 +176,9 @@ async def _understood(
     context = await _received(engine, wanted, source, remote, directory)
     try:
         for name, prefix in wanted.local_contexts.items():
-            context.take_out(name, prefix)
+            context.named[name] = context.take_out(prefix)
+        for place in filter(None, (cache.place for cache in wanted.cache_sources)):
+            context.caches[place] = context.take_out(place)
         for name, url in wanted.remote_contexts.items():
             context.named[name] = await _fetched(engine, url, directory)
         plan = _plan(context.dockerfile, wanted)
@@ -331,9 +334,34 @@ class _Work:
             started_ns=clock.now(),
         )
 
+    async def _import(self, build: Build) -> None:
+        """Look into the caches to take from. One that cannot be read is told: the first build of all has none."""
+        for source in self.wanted.cache_sources:
+            try:
+                found = await cacheimport.load(
+                    build.engine, source, spools=self.context.caches, credentials=self.wanted.credentials
+                )
+            except TareError as error:
+                self.tell(f"[Warning] the cache of {source} is not used: {text_of(error)}\n")
+            else:
+                build.imports.append(found)
+
+    async def _export(self, build: Build, result: Standing) -> None:
+        """Send the cache where it was asked to go, or remember what whoever built will ask for."""
+        held = Held(result.key, tuple(dict.fromkeys(build.keys)), dict(build.cache_mounts))
+        for target in self.wanted.cache_targets:
+            if target.reference is None:
+                cacheexport.hold(build.build_id, held)
+                self.say(message(aux={"Cache": build.build_id}))
+                continue
+            self.tell(f"Exporting the cache to {target.reference.familiar()}\n")
+            credentials = self.wanted.credentials(target.reference)
+            await cacheexport.to_registry(build.engine, held, target, credentials=credentials, tell=self.tell)
+
     async def _run(self, build: Build) -> None:
         stages = Stages(build)
         try:
+            await self._import(build)
             tasks = [stages.stage(number) for number in self.plan.stages]
             await _all(tasks)
             result = await tasks[-1]
@@ -348,6 +376,7 @@ class _Work:
                 await self._attest(build, stages, image)
             if build.pending:
                 await asyncio.gather(*build.pending)
+            await self._export(build, result)
         finally:
             await finish(stages.stop(), name="stop stages")
         if self.wanted.quiet:
