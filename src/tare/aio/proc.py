@@ -13,7 +13,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
 }
-_OUTPUT_LIMIT = 64 * 1024
+OUTPUT_LIMIT = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +94,4 @@ async def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass
 
 
 def _text(fd: int) -> str:
-    return os.pread(fd, _OUTPUT_LIMIT, 0).decode("utf-8", "replace")
+    return os.pread(fd, OUTPUT_LIMIT, 0).decode("utf-8", "replace")

@@ -228,13 +228,14 @@ async def _received(
     if git is not None:
         place = directory / "git"
         place.mkdir(mode=0o700)
-        fd, commit = await fetch(git, place, allow_private=options.allow_private_sources)
+        found = await fetch(git, place, allow_private=options.allow_private_sources)
         try:
-            source = engine.archiver.pack_chunks(fd)
+            source = engine.archiver.pack_chunks(found.fd)
             context = await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile)
         finally:
-            os.close(fd)
-        context.origin = {"uri": remote, "commit": commit}
+            os.close(found.fd)
+        context.origin = {"uri": remote, "commit": found.commit}
+        context.submodules = [(module.url, module.commit) for module in found.submodules]
         return context
     if source is None:
         response = await in_thread(lambda: open_url(remote, allow_private=options.allow_private_sources))
@@ -443,6 +444,7 @@ class _Work:
             read.append({"uri": wanted.remote_contexts.get(name, f"context:{name}"), "digest": files})
         if context.origin:
             read.append({"uri": context.origin["uri"], "digest": {"sha1": context.origin["commit"]}})
+            read += [{"uri": uri, "digest": {"sha1": commit}} for uri, commit in context.submodules]
         told = provenance.Told(
             image=image.id,
             names=wanted.tags,

@@ -46,7 +46,8 @@ class Spool:
 class Context:
     """The build context: its files, the Dockerfile's text, what `.dockerignore` leaves out.
 
-    named: further contexts that are files. caches: exported build caches that came along, by place. origin: where a repository or URL was taken from, with its commit.
+    named: further contexts that are files. caches: exported build caches that came along, by place. origin: where a
+    repository or URL was taken from, with its commit; submodules: the same of the repositories inside of it.
     """
 
     spool: Spool
@@ -55,6 +56,7 @@ class Context:
     named: dict[str, Spool] = field(default_factory=dict)
     caches: dict[str, Spool] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
+    submodules: list[tuple[str, str]] = field(default_factory=list)
 
     def close(self) -> None:
         """Give the data back."""
