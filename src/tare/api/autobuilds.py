@@ -7,7 +7,7 @@ from tare.base.clock import NEVER, rfc3339nano
 from tare.base.errors import InvalidArgument
 from tare.base.reference import parse_reference
 from tare.build.autobuild import DEFAULT_TIMEOUT_S, Autobuild, Run, next_at
-from tare.engine.autobuilds import follow, manage, places
+from tare.engine.autobuilds import follow, manage
 from tare.engine.engine import Engine
 from tare.registry.credentials import from_header
 from tare.web.message import MAX_JSON_BODY_BYTES, Answer, Request, Response, Stream, json_response, no_content
@@ -118,7 +118,7 @@ def _body(engine: Engine, item: Autobuild) -> wire.AutobuildBody:
         Tags=[parse_reference(text).familiar() for text in item.tags],
         BuildArgs=dict(item.arguments),
         Push=item.pushes,
-        HasCredentials=places.secrets(engine, item).credentials.has_secret,
+        HasCredentials=item.has_credentials,
         Timeout=item.timeout_s,
         Paused=item.is_paused,
         Running=is_running,

@@ -50,6 +50,7 @@ class Autobuild:
     schedule: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
     pushes: bool = False
+    has_credentials: bool = False
     timeout_s: int = DEFAULT_TIMEOUT_S
     created_at: Nanos = NEVER
     resumed_at: Nanos = NEVER

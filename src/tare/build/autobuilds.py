@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -95,7 +95,7 @@ class Autobuilds:
                 left.append((self._items[key], run))
             self._runs[key][run.number] = run
         for item, run in left:
-            await self._write_run(item.id, run)
+            await self._record(item, run)
         return left
 
     # -- looking ------------------------------------------------------------------------------------------------------
@@ -110,10 +110,6 @@ class Autobuilds:
             if item.name == name:
                 return item
         raise NotFound(f"No such autobuild: {name[:200]}")
-
-    def get(self, key: str) -> Autobuild | None:
-        """The one of that id as it is now, None if it is gone."""
-        return self._items.get(key)
 
     def runs(self, item: Autobuild) -> list[Run]:
         """What is kept of its history, the newest first."""
@@ -200,12 +196,8 @@ class Autobuilds:
         """There is something to build: the run is recorded, and its number is taken."""
         current = self._items.get(item.id)
         live.run = run
-        if current is None:
-            return
-        self._items[item.id] = replace(current, checked_at=live.looks_at, last_run=run.number)
-        await self._write_run(item.id, run)
-        if (current := self._items.get(item.id)) is not None:
-            await self._put(current)
+        if current is not None:
+            await self._record(replace(current, checked_at=live.looks_at, last_run=run.number), run)
         live.tell()
 
     def over(self, live: Live) -> None:
@@ -222,33 +214,34 @@ class Autobuilds:
         current = self._items.get(item.id)
         if current is None:
             return []
-        if run.commit and run.status == SUCCEEDED:
-            await self._put(replace(current, built=run.commit))
-        await self._write_run(item.id, run)
-        gone = surplus(self.runs(item))
-        if gone:
-            rows = [(item.id, number) for number in gone]
-            for number in gone:
-                self._runs[item.id].pop(number, None)
-            await self._db.write(
-                lambda db: db.executemany("DELETE FROM autobuild_runs WHERE autobuild=? AND number=?", rows) and None
-            )
+        gone = surplus([run, *(known for known in self.runs(item) if known.number != run.number)])
+        built = run.commit if run.status == SUCCEEDED else current.built
+        await self._record(replace(current, built=built), run, gone=gone)
         return gone
 
-    async def _put(self, item: Autobuild) -> Autobuild:
+    async def _put(self, item: Autobuild) -> None:
         self._items[item.id] = item
         raw = msgspec.json.encode(item)
         await self._db.write(
             lambda db: db.execute("UPDATE autobuilds SET record=? WHERE id=?", (raw, item.id)) and None
         )
-        return item
 
-    async def _write_run(self, key: str, run: Run) -> None:
-        self._runs.setdefault(key, {})[run.number] = run
-        row = (key, run.number, msgspec.json.encode(run))
-        await self._db.write(
-            lambda db: db.execute("INSERT OR REPLACE INTO autobuild_runs VALUES (?,?,?)", row) and None
-        )
+    async def _record(self, item: Autobuild, run: Run, *, gone: Sequence[int] = ()) -> None:
+        """Write both at once; runs that are `gone` go."""
+        self._items[item.id] = item
+        runs = self._runs[item.id]
+        runs[run.number] = run
+        for number in gone:
+            runs.pop(number, None)
+        raw, row = msgspec.json.encode(item), (item.id, run.number, msgspec.json.encode(run))
+        rows = [(item.id, number) for number in gone]
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE autobuilds SET record=? WHERE id=?", (raw, item.id))
+            db.execute("INSERT OR REPLACE INTO autobuild_runs VALUES (?,?,?)", row)
+            db.executemany("DELETE FROM autobuild_runs WHERE autobuild=? AND number=?", rows)
+
+        await self._db.write(write)
 
 
 __all__ = ["SCHEMA", "Autobuilds", "Live"]

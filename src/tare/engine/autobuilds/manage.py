@@ -31,7 +31,7 @@ async def add(engine: Engine, wanted: Autobuild, credentials: Credentials) -> tu
     """
     check(wanted)
     tags = dict.fromkeys(parse_reference(text).with_default_tag().canonical() for text in wanted.tags)
-    item = replace(wanted, id=random_id(), tags=tuple(tags))
+    item = replace(wanted, id=random_id(), tags=tuple(tags), has_credentials=credentials.has_secret)
     await resolve(item.source, allow_private=engine.images.options.allow_private_sources)
     hook = secrets.token_hex(32)
 
