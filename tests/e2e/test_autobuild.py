@@ -236,7 +236,10 @@ def test_what_was_asked_for_and_what_was_missed_come_after_a_start(own: Daemon, 
     assert own.json("GET", f"{PATH}/site")["NextRun"] > own.json("GET", f"{PATH}/site")["CheckedAt"]
 
 
-def test_a_run_that_is_killed_is_interrupted_and_leaves_nothing(own: Daemon, server: GitServer) -> None:
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_run_that_the_engine_ends_in_is_interrupted_and_leaves_nothing(
+    own: Daemon, server: GitServer, end: str
+) -> None:
     server.commit("app", {"Dockerfile": "FROM busybox\nCOPY . /src\nRUN echo begun; sleep 1000\n"})
     add(own, server.url("app"))
     tare(own, "autobuild", "run", "-d", "site")
@@ -250,11 +253,18 @@ def test_a_run_that_is_killed_is_interrupted_and_leaves_nothing(own: Daemon, ser
     with follower.stdout:
         while (line := follower.stdout.readline()) != b"begun\n":
             assert line, "the log ended before the step"
-        own.kill()
+        own.kill() if end == "kill" else own.stop()
     follower.wait(20)
+    (place,) = (own.data_root / "autobuilds").iterdir()
+    (place / "99.log").write_text("of a run that was never recorded")
+    (place.parent / "unknown").mkdir()
+    (place.parent / "unknown" / "secrets").write_text("of an autobuild that was never answered")
     own.start()
+    assert sorted(path.name for path in place.parent.iterdir()) == [place.name]
+    assert sorted(path.name for path in place.iterdir()) == ["1.log", "secrets"]
     (run,) = runs(own)
-    assert (run["Status"], run["Error"]) == ("interrupted", "the engine ended while it ran")
+    assert run["Status"] == "interrupted"
+    assert run["Error"] == ("the engine ended while it ran" if end == "kill" else "the run was stopped")
     assert "begun\n" in tare(own, "autobuild", "logs", "site")
     with News(own) as news:
         news.wait("end", status="interrupted")

@@ -153,4 +153,7 @@ def test_only_a_signature_with_the_secret_is_believed() -> None:
     ):
         assert not is_signed(body, wrong, secret), wrong
     assert not is_signed(body + b" ", right, secret)
+    # the example of GitHub's manual, "Validating webhook deliveries"
+    example = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    assert is_signed(b"Hello, World!", example, "It's a Secret to Everybody")
     assert not is_signed(body, right, "6" * 64)

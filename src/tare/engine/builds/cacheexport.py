@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,13 +173,12 @@ async def _pack(engine: Engine, name: str, directory: Path, ingest: Path) -> tup
             space = await userns.make(mapping)
             stack.callback(space.close)
             user = space.user_fd
-        opened = stack.enter_context(ExitStack())
         source = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        opened.callback(os.close, source)
+        stack.callback(os.close, source)
         root = os.open(ingest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        opened.callback(os.close, root)
+        stack.callback(os.close, root)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        opened.callback(os.close, fd)
+        stack.callback(os.close, fd)
         async with engine.archiver.pack(source, one_file_system=True, user_fd=user) as reader:
             result = await engine.archiver.unpack(reader, root, blob_fd=fd, options=_BLOB)
     digest = Digest(result.blob_digest)
