@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 _ENVIRONMENT = {
@@ -82,3 +84,64 @@ def git_server(directory: Path) -> Iterator[GitServer]:
         os.killpg(process.pid, 15)
         process.wait()
         process.stderr.close()
+
+
+class _Smart(BaseHTTPRequestHandler):
+    """git's own program for HTTP, asked as a web server asks it. What is not called NAME.git is led there, as forges do."""
+
+    protocol_version = "HTTP/1.1"
+    root: Path
+    asked: list[str]
+
+    def _serve(self) -> None:
+        path, _, query = self.path.partition("?")
+        self.asked.append(path)
+        name, slash, rest = path.lstrip("/").partition("/")
+        if not name.endswith(".git"):
+            self._answer(301, {"Location": f"/{name}.git{slash}{rest}?{query}"}, b"")
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        environment = {
+            **os.environ, **_ENVIRONMENT, "GIT_PROJECT_ROOT": str(self.root), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
+            "QUERY_STRING": query, "REQUEST_METHOD": self.command, "REMOTE_ADDR": "127.0.0.1",
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""), "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""), "CONTENT_LENGTH": str(len(body)),
+        }  # fmt: skip
+        done = subprocess.run(["git", "http-backend"], input=body, env=environment, capture_output=True, check=True)
+        head, _, answer = done.stdout.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        self._answer(int(headers.pop("Status", "200").split()[0]), headers, answer)
+
+    def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        """As the client reads."""
+        self._serve()
+
+    def do_POST(self) -> None:
+        """As the client asks for objects."""
+        self._serve()
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def over_http(server: GitServer) -> Iterator[tuple[int, list[str]]]:
+    """The same repositories by HTTP: its port on loopback, and the paths that were asked for."""
+    asked: list[str] = []
+    handler = type("Handler", (_Smart,), {"root": server.directory, "asked": asked})
+    web = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=web.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield web.server_address[1], asked
+    finally:
+        web.shutdown()
+        web.server_close()
+        thread.join()

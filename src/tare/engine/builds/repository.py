@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tare.aio import proc
+from tare.aio.tasks import settle
 from tare.aio.threads import in_thread
 from tare.base.errors import DataCorrupt, InvalidArgument, NotFound, TareError, Unavailable
 from tare.build.gitref import GitRef, read_modules, submodule
@@ -23,6 +24,7 @@ from tare.images.sources import check_address
 
 MAX_SUBMODULES, MAX_DEPTH = 100, 10
 _GITLINK = "160000 commit "
+_REDIRECTED = "returned error: 30"
 _NOT_ALONE = ("unadvertised object", "not our ref", "couldn't find remote ref")
 _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -72,7 +74,7 @@ async def fetch(wanted: GitRef, place: Path, *, allow_private: bool) -> Checkout
         await fetching.descend(wanted, "", depth=1)
     if not wanted.keeps_git:
         for directory in (fetching.work, *(fetching.work / module.path for module in fetching.found)):
-            await in_thread(shutil.rmtree, directory / ".git")
+            await settle(in_thread(shutil.rmtree, directory / ".git"), name="remove git directory")
     root = os.open(fetching.work, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fd = linux.open_beneath(root, wanted.directory or ".", os.O_RDONLY | os.O_DIRECTORY)
@@ -143,13 +145,23 @@ class _Fetching:
             place = self.work / whole
             self._check_place(place)
             try:
-                commit = await self.take(wanted, place)
+                wanted, commit = await self._take_submodule(wanted, place)
             except TareError as error:
                 raise type(error)(f"submodule {whole[:200]}: {error.message}", hint=error.hint) from None
             if commit != wanted.checksum:
                 raise DataCorrupt(f"submodule {whole[:200]}: expected {wanted.checksum}, got {commit}")
             self.found.append(Submodule(whole, wanted.url, commit))
             await self.descend(wanted, whole, depth=depth + 1)
+
+    async def _take_submodule(self, wanted: GitRef, place: Path) -> tuple[GitRef, str]:
+        """The same as `take`. Forges lead from `…/lib` to `…/lib.git`; since no redirect is followed, that is tried."""
+        try:
+            return wanted, await self.take(wanted, place)
+        except TareError as error:
+            if _REDIRECTED not in error.message or wanted.url.endswith(".git"):
+                raise
+        wanted = replace(wanted, url=f"{wanted.url.rstrip('/')}.git")
+        return wanted, await self.take(wanted, place)
 
     def _check_place(self, place: Path) -> None:
         """git leaves an empty directory for a submodule. Raise InvalidArgument for anything else, and for links to it."""
@@ -190,13 +202,15 @@ def _program() -> str:
 
 
 async def _git(git: str, *words: str) -> str:
-    done = await proc.run([git, "-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=true", *words], env=_ENVIRONMENT)
+    options = ("core.hooksPath=/dev/null", "core.symlinks=true", "gc.auto=0", "maintenance.auto=false")
+    settings = [word for option in options for word in ("-c", option)]
+    done = await proc.run([git, *settings, *words], env=_ENVIRONMENT, has_group=True)
     if done.status:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         text = lines[-1] if lines else f"git ended with status {done.status}"
         is_missing = any(word in text for word in ("couldn't find remote ref", "not found", "no such repository"))
         kind = NotFound if is_missing else Unavailable
-        hint = "redirects are not followed: give the URL that it leads to" if "returned error: 30" in text else None
+        hint = "redirects are not followed: give the URL that it leads to" if _REDIRECTED in text else None
         raise kind(f"unable to fetch the git repository: {text[:300]}", hint=hint)
     return done.stdout
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from tare.base.errors import Forbidden, NotFound, Unavailable
 from tare.build.gitref import GitRef
 from tare.engine.builds import repository
+from tare.testing.gitserver import git_server, over_http
 
 
 def names(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
@@ -49,41 +49,27 @@ def test_private_addresses_are_refused(monkeypatch: pytest.MonkeyPatch, address:
     repository._connection(ref("https://git.example/x.git"), True)
 
 
-@pytest.fixture
-def server() -> Iterator[tuple[int, list[str]]]:
-    """A server on loopback: port, and the paths that were asked for. Below /moved it leads elsewhere."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path.partition("?")[0])
-            self.send_response(302 if self.path.startswith("/moved") else 404)
-            self.send_header("Location", f"http://127.0.0.1:{port}/elsewhere.git/info/refs?service=git-upload-pack")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    port = made.server_address[1]
-    thread = threading.Thread(target=made.serve_forever, args=(0.02,))
-    thread.start()
-    yield port, asked
-    made.shutdown()
-    made.server_close()
-    thread.join()
-
-
-def test_git_keeps_to_it(monkeypatch: pytest.MonkeyPatch, server: tuple[int, list[str]]) -> None:
-    port, asked = server
+def test_git_keeps_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By name, with no name server that knows it: commits, and those of submodules, but no redirect."""
     names(monkeypatch, "127.0.0.1")
     monkeypatch.setattr(repository, "check_address", lambda *_, **__: None)
-    with pytest.raises(NotFound, match="not found"):
-        asyncio.run(repository.resolve(ref(f"http://git.example:{port}/x.git"), allow_private=False))
-    assert asked == ["/x.git/info/refs"], "the name was led to the address"
-    asked.clear()
-    with pytest.raises(Unavailable, match="302") as caught:
-        asyncio.run(repository.resolve(ref(f"http://git.example:{port}/moved.git"), allow_private=False))
-    assert caught.value.hint == "redirects are not followed: give the URL that it leads to"
-    assert asked == ["/moved.git/info/refs"]
+    with git_server(tmp_path) as made, over_http(made) as (port, asked):
+        lib = made.commit("lib", {"of-lib": "x"})
+        made.commit("app", {"of-app": "x"})
+        commit = made.add_submodule("app", "lib", url="../lib", commit=lib)
+        base = f"http://git.example:{port}"
+        assert asyncio.run(repository.resolve(ref(f"{base}/app.git"), allow_private=False)) == commit
+        with pytest.raises(Unavailable, match="301") as caught:
+            asyncio.run(repository.resolve(ref(f"{base}/app"), allow_private=False))
+        assert caught.value.hint == "redirects are not followed: give the URL that it leads to"
+        with pytest.raises(NotFound):
+            asyncio.run(repository.resolve(ref(f"{base}/nothing.git"), allow_private=False))
+        asked.clear()
+        place = tmp_path / "place"
+        place.mkdir()
+        found = asyncio.run(repository.fetch(ref(f"{base}/app.git"), place, allow_private=False))
+        os.close(found.fd)
+        assert found.commit == commit
+        assert found.submodules == (repository.Submodule("lib", f"{base}/lib.git", lib),)
+        assert (place / "work/lib/of-lib").read_text() == "x"
+        assert {path.partition("/info/")[0] for path in asked if "/info/" in path} == {"/app.git", "/lib", "/lib.git"}
