@@ -10,6 +10,7 @@ import io
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import tarfile
@@ -383,6 +384,22 @@ def test_a_build_that_is_cancelled_leaves_nothing(own: Daemon, tmp_path: Path, a
         process.terminate()
     assert gone(own.data_root / "builds")
     assert images(own) == before
+
+
+def test_a_client_that_leaves_while_git_waits_leaves_nothing(own: Daemon) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(own.socket))
+        remote = f"git://127.0.0.1:{silent.getsockname()[1]}/x.git"
+        client.sendall(f"POST /build?remote={remote} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        silent.settimeout(20)
+        connection, _ = silent.accept()
+        with connection:
+            connection.settimeout(20)
+            assert os.listdir(own.data_root / "builds")
+            client.close()
+            while connection.recv(4096):  # what git asks for, and then its end
+                pass
+    assert gone(own.data_root / "builds")
 
 
 def gone(directory: Path) -> bool:

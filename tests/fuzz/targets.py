@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from tare.base.clock import Nanos
 from tare.base.durations import exact_duration
 from tare.base.errors import TareError
 from tare.base.reference import parse_reference
 from tare.base.sizes import parse_bytes
-from tare.build import expand, gitref, ignore, instructions, lexer
+from tare.build import cachedoc, expand, gitref, ignore, instructions, lexer, schedule
 from tare.cli import csvline, mountspec, template
 from tare.client import gojson
 from tare.containers import cdi, logtag, seccomp_profile
@@ -23,7 +24,7 @@ from tare.drivers import cgroups, userns
 from tare.drivers.archive import tar
 from tare.drivers.archive.pipeline import plain_blocks
 from tare.networks import dns, ports
-from tare.oci.image import parse_config, parse_manifest
+from tare.oci.image import Descriptor, Manifest, parse_config, parse_manifest
 from tare.registry import challenge, hosts
 from tare.web.guard import Guard
 from tare.web.heads import parse_head
@@ -33,6 +34,8 @@ from tare.wire.detach import parse_keys
 from tare.wire.filters import parse_filters
 
 SLOW_S = 1.0
+_A_TIME = Nanos(1_800_000_000_000_000_000)
+_CACHE = Manifest(2, Descriptor(cachedoc.DOCUMENT, "sha256:" + "0" * 64, 1), [])
 Own = tuple[type[Exception], ...]
 
 
@@ -130,6 +133,15 @@ TARGETS: Mapping[str, Target] = {
         text(gitref.parse_git),
         words("https:// git:// ssh:// git@ github.com / : # .git branch sub/dir .. - --upload-pack= \0"),
     ),
+    "schedule": Target(
+        lambda data: schedule.parse_schedule(data.decode("utf-8", "surrogateescape")).next_after(_A_TIME),
+        (*words("* 0 59 23 31 2 12 7 mon feb , - / @ nightly @hourly L # ? 99"), b" "),
+    ),
+    "cache-document": Target(
+        lambda data: cachedoc.read_document(data, _CACHE),
+        _JSON + words('"version" 1 "steps" "mounts" "key" "below" "layer" "diff_id" "name" "id" -1') + (b"a" * 64,),
+    ),
+    "cache-source": Target(text(cachedoc.parse_source), words('type= registry tar local , ref= a/b:1 src= .x " = \n')),
     "reference": Target(text(parse_reference), words("a A / : @ sha256: localhost 5000 . _ - __ " + "f" * 64)),
     "sizes": Target(text(parse_bytes), words("1 0 . k m g t p b ib -1 e 9999999999999999999999")),
     "filters": Target(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
 }
-_OUTPUT_LIMIT = 64 * 1024
+OUTPUT_LIMIT = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,12 @@ def start(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
     cwd: Path | None = None,
+    has_group: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a child (vfork: under a millisecond). Every descriptor but the listed ones is closed in it."""
+    """Start a child (vfork: under a millisecond). Every descriptor but the listed ones is closed in it.
+
+    has_group: it leads a process group of its own, so that its own children can be found.
+    """
     return subprocess.Popen(
         list(argv),
         env={**ENVIRONMENT, **(env or {})},
@@ -61,6 +67,7 @@ def start(
         stderr=stderr,
         cwd=cwd,
         close_fds=True,
+        process_group=0 if has_group else None,
     )
 
 
@@ -76,16 +83,30 @@ async def wait(child: subprocess.Popen[bytes]) -> int:
     return child.wait()
 
 
-async def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()) -> Completed:
-    """Run to the end. Output goes to anonymous memory, so that a chatty child never waits for us."""
+async def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    has_group: bool = False,
+) -> Completed:
+    """Run to the end. Output goes to anonymous memory, so that a chatty child never waits for us.
+
+    has_group: when we are cancelled, what the child has started ends with it, before that is told.
+    """
     out, err = os.memfd_create("stdout"), os.memfd_create("stderr")
     try:
-        child = start(argv, env=env, pass_fds=pass_fds, stdout=out, stderr=err)
+        child = start(argv, env=env, pass_fds=pass_fds, stdout=out, stderr=err, has_group=has_group)
         try:
             status = await wait(child)
         except BaseException:
-            child.kill()
+            if has_group:
+                os.killpg(child.pid, signal.SIGKILL)
+            else:
+                child.kill()
             child.wait()
+            if has_group:
+                _reap(child.pid)
             raise
         return Completed(status, _text(out), _text(err))
     finally:
@@ -93,5 +114,12 @@ async def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass
         os.close(err)
 
 
+def _reap(group: int) -> None:
+    """Wait for the rest of a group that was killed. Orphans are ours where we are the subreaper, as the daemon is."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-group, 0)
+
+
 def _text(fd: int) -> str:
-    return os.pread(fd, _OUTPUT_LIMIT, 0).decode("utf-8", "replace")
+    return os.pread(fd, OUTPUT_LIMIT, 0).decode("utf-8", "replace")

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from tare.aio.threads import in_thread
+from tare.api.handler import read_json
 from tare.base import clock
 from tare.base.errors import InvalidArgument, NotImplementedYet
 from tare.base.reference import Reference, parse_reference
 from tare.build.cache import Budget, refuse_unknown
-from tare.engine.builds import agents, provenance, results
+from tare.build.cachedoc import Target, checked_mode, parse_source, parse_target
+from tare.engine.builds import agents, cacheexport, provenance, results
 from tare.engine.builds import build as building
 from tare.engine.builds.prune import prune
 from tare.engine.builds.request import Wanted
@@ -23,7 +25,7 @@ from tare.engine.engine import Engine
 from tare.engine.prune import until_of
 from tare.registry.credentials import ANONYMOUS, Credentials, from_document
 from tare.web.message import Answer, Query, Request, Response, Stream, json_response, no_content
-from tare.wire.config import HostConfig, Ulimit
+from tare.wire.config import HostConfig, Ulimit, Wire
 from tare.wire.filters import parse_filters
 
 T = TypeVar("T")
@@ -73,6 +75,7 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
     if epoch and not epoch.isdecimal():
         raise InvalidArgument(f"invalid SOURCE_DATE_EPOCH: {epoch[:100]}")
     images, local, remote = _contexts(query)
+    named = _texts(query, "cachefrom")
     tags: list[Reference] = []
     for text in query.all("t"):
         reference = parse_reference(text)
@@ -92,7 +95,9 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
         pull=query.flag("pull"),
         no_cache=query.flag("nocache"),
         no_cache_stages=frozenset(name for text in query.all("nocachefilter") for name in text.split(",") if name),
-        cache_from=_cache_from(query),
+        cache_from=tuple(name for name in named if parse_source(name) is None),
+        cache_sources=tuple(source for name in named if (source := parse_source(name)) is not None),
+        cache_targets=tuple(parse_target(text) for text in _texts(query, "cacheto")),
         epoch_ns=int(epoch) * 1_000_000_000 if epoch else None,
         secrets=_secrets(headers),
         contexts=images,
@@ -115,12 +120,12 @@ def _json(query: Query, name: str, kind: type[T]) -> T:
         raise InvalidArgument(f"invalid JSON in {name}") from None
 
 
-def _cache_from(query: Query) -> tuple[str, ...]:
-    """Images; `null` and `[]` are none, as clients that always send the field write them."""
+def _texts(query: Query, name: str) -> tuple[str, ...]:
+    """A list of texts; `null` and `[]` are none, as clients that always send the field write them."""
     try:
-        return tuple(msgspec.json.decode((query.text("cachefrom") or "null").encode(), type=list[str] | None) or ())
+        return tuple(msgspec.json.decode((query.text(name) or "null").encode(), type=list[str] | None) or ())
     except (msgspec.MsgspecError, UnicodeError):
-        raise InvalidArgument("invalid JSON in cachefrom") from None
+        raise InvalidArgument(f"invalid JSON in {name}") from None
 
 
 class _Output(msgspec.Struct):
@@ -160,6 +165,23 @@ async def result(engine: Engine, request: Request) -> Answer:
     query = request.query
     names = [parse_reference(text).with_default_tag() for text in query.all("name")]
     pieces = results.result(engine, request.params["id"], query.text("type"), names=names, is_last=query.flag("last"))
+    await anext(pieces)
+    return Stream(pieces, content_type="application/x-tar")
+
+
+class CacheWanted(Wire, kw_only=True, frozen=True):
+    """The body of a request for the cache of a build: mode, whether with cache mounts, and digests that are there."""
+
+    Mode: str = "min"
+    Mounts: bool = True
+    Have: list[str] = msgspec.field(default_factory=list)
+
+
+async def cache(engine: Engine, request: Request) -> Answer:
+    """POST /tare/v1/builds/{id}/cache: the cache of a build with `cacheto` of type local, as the tar of an OCI layout."""
+    body = await read_json(request, CacheWanted)
+    target = Target(mode=checked_mode(body.Mode), mounts=body.Mounts)
+    pieces = cacheexport.export(engine, request.params["id"], target, have=frozenset(body.Have))
     await anext(pieces)
     return Stream(pieces, content_type="application/x-tar")
 

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from tare.api.handler import read_json
 from tare.engine import pack as pack_verb
 from tare.engine import unpack as unpack_verb
+from tare.engine.builds import cachemounts
 from tare.engine.engine import Engine
 from tare.web.message import Answer, Query, Request, Stream, json_response
 from tare.wire.errors import text_of
@@ -52,9 +53,10 @@ async def layers(engine: Engine, request: Request) -> Answer:
 
 
 async def missing(engine: Engine, request: Request) -> Answer:
-    """`POST /tare/v1/missing`: which digests are of no layer here."""
+    """`POST /tare/v1/missing`: which digests are of no layer here, which cache mounts of builds are not here."""
     body = await read_json(request, MissingBody, required=True)
-    return json_response(MissingAnswer(Missing=pack_verb.lacking(engine, body.Digests)))
+    mounts = cachemounts.absent(engine.settings.data_root, body.CacheMounts)
+    return json_response(MissingAnswer(Missing=pack_verb.lacking(engine, body.Digests), CacheMounts=mounts))
 
 
 async def unpack(engine: Engine, request: Request) -> Answer:

@@ -94,6 +94,10 @@ class BuildCache:
         record = self._records.get(key)
         return record if record is not None and record.below == below else None
 
+    def known(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Those of the keys that are known."""
+        return {key: self._records[key] for key in keys if key in self._records}
+
     def used(self, record: Record) -> None:
         """Note that a build took it."""
         known = self._records.get(record.key)

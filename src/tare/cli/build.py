@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from typing import Any
 
-    from tare.cli.buildcontext import Stream
+    from tare.cli.buildcontext import Local, Stream
     from tare.cli.context import Context
     from tare.client.gojson import Json
     from tare.client.http import QueryValue
@@ -29,6 +29,7 @@ MAX_SECRETS = 48 * 1024
 """Bytes of the header with all secrets: a request's headers have a limit."""
 _LIMITS, _BEYOND = "Limits", "Beyond Docker"
 _IMAGE_SCHEME = "docker-image://"
+_CACHE_MORE = "[,mode=min|max][,mounts=false]"
 
 
 # -- what the flags say
@@ -212,11 +213,21 @@ def secrets_header(given: Sequence[str], environ: Mapping[str, str]) -> dict[str
 
 
 def query_of(
-    options: flags.Options, environ: Mapping[str, str], contexts: Mapping[str, str] | None = None
+    options: flags.Options,
+    environ: Mapping[str, str],
+    contexts: Mapping[str, str] | None = None,
+    caches: Sequence[str] | None = None,
 ) -> dict[str, QueryValue]:
-    """The query of the request but for `dockerfile` and `remote`. contexts: from `named_contexts`. Raises ValueError."""
-    from tare.cli import buildoutput
+    """The query of the request but for `dockerfile` and `remote`. Raises ValueError.
+
+    contexts: from `named_contexts`. caches: from `buildcache.sources`; without, --cache-from as it stands.
+    """
+    from tare.cli import buildcache, buildoutput
     from tare.client import gojson
+
+    if caches is None:
+        caches = buildcache.sources(options.many("cache-from"))[0]
+    targets = [target.text for target in buildcache.targets(options.many("cache-to"))]
 
     ulimits = sorted((ulimit(text) for text in options.many("ulimit")), key=lambda limit: str(limit["Name"]))
     arguments = build_args(options.many("build-arg"), environ)
@@ -256,7 +267,8 @@ def query_of(
         "ulimits": gojson.dumps(ulimits) if ulimits else "",
         "buildargs": gojson.dumps(arguments) if arguments else "",
         "labels": gojson.dumps(marked) if marked else "",
-        "cachefrom": gojson.dumps(options.many("cache-from")) if options.many("cache-from") else "",
+        "cachefrom": gojson.dumps(list(caches)) if caches else "",
+        "cacheto": gojson.dumps(targets) if targets else "",
         "contexts": gojson.dumps(dict(contexts)) if contexts else "",
         "outputs": gojson.dumps([{"Type": output.kind} for output in outputs]) if outputs else "",
     }
@@ -265,24 +277,27 @@ def query_of(
 # -- what is sent
 
 
-def prepare(where: str, file: str, named: Mapping[str, str] | None = None) -> tuple[Iterator[bytes] | None, str, str]:
+def prepare(
+    where: str, file: str, named: Mapping[str, str] | None = None, caches: Sequence[Local] = ()
+) -> tuple[Iterator[bytes] | None, str, str]:
     """The context: (its tar or None, the query's `dockerfile`, the query's `remote`). Raises Exit.
 
-    named: further directories that go into the same tar, by their prefix in it.
+    named: further directories that go into the same tar, by their prefix in it; caches: exported ones, as they are.
     """
     import os
 
     from tare.cli import buildcontext
 
-    if named and (where == "-" or not os.path.lexists(where)):
-        text = "a directory can be a further context beside a directory only, as its files go into the same tar"
+    if (named or caches) and (where == "-" or not os.path.lexists(where)):
+        what = "a further context" if named else "a cache"
+        text = f"a directory can be {what} beside a directory only, as its files go into the same tar"
         raise exits.Exit(exits.FAILED, text)
     if where == "-":
         return _from_stdin(file)
     if os.path.lexists(where):
         given = sys.stdin.buffer.read() if file == "-" else None
         local = buildcontext.read_directory(where, file=file, dockerfile=given)
-        further = [buildcontext.read_named(path, prefix) for prefix, path in (named or {}).items()]
+        further = [*(buildcontext.read_named(path, prefix) for prefix, path in (named or {}).items()), *caches]
         return buildcontext.pack(local, *further), local.dockerfile, ""
     if not buildcontext.is_remote(where):
         raise exits.Exit(exits.FAILED, f'unable to prepare context: path "{where}" not found')
@@ -313,6 +328,7 @@ class Account:
 
     def __init__(self) -> None:
         self.image = ""
+        self.cache = ""
         self.said: list[str] = []
 
     def watch(self, messages: Iterable[Json]) -> Iterator[dict[str, Any]]:
@@ -323,6 +339,7 @@ class Account:
             aux = message.get("aux")
             if isinstance(aux, dict):
                 self.image = str(aux.get("ID") or self.image)
+                self.cache = str(aux.get("Cache") or self.cache)
                 continue
             fail(message)
             yield message
@@ -375,19 +392,19 @@ def fail(message: dict[str, Any]) -> None:
         raise
 
 
-def _show(context: Context, documents: Iterable[Json], *, quiet: bool) -> str:
-    """Print the account; the id of the image, "" when the engine names none."""
+def _show(context: Context, documents: Iterable[Json], *, quiet: bool) -> Account:
+    """Print the account; its image is "" when the engine names none."""
     account = Account()
     if not quiet:
         account.show(documents)
-        return account.image
+        return account
     try:
         account.collect(documents)
     except exits.Exit:
         context.error("".join(account.said).rstrip("\n"))
         raise
     context.line(account.image)
-    return account.image
+    return account
 
 
 def _record(options: flags.Options, image: str, provenance: Json = None) -> None:
@@ -432,12 +449,18 @@ def _forget(path: str) -> None:
 def _build(context: Context, options: flags.Options, operands: list[str]) -> int:
     import contextlib
 
-    from tare.cli import buildcontext, buildoutput, progress, registryauth
+    from tare.cli import buildcache, buildcontext, buildoutput, progress, registryauth
 
     contexts, named = named_contexts(options.many("build-context"))
-    query = query_of(options, context.environ, contexts)
+    said, directories = buildcache.sources(options.many("cache-from"))
+    targets = buildcache.targets(options.many("cache-to"))
+    buildcache.check(targets)
+    caches = {place: buildcache.read(context, path, place) for place, path in directories.items()}
+    lost = {f"type=tar,src={place}" for place, found in caches.items() if found is None}
+    query = query_of(options, context.environ, contexts, [text for text in said if text not in lost])
     headers = secrets_header(options.many("secret"), context.environ)
-    pieces, query["dockerfile"], query["remote"] = prepare(operands[0], options.text("file"), named)
+    sent = [found for found in caches.values() if found is not None]
+    pieces, query["dockerfile"], query["remote"] = prepare(operands[0], options.text("file"), named, sent)
     for name in ("iidfile", "metadata-file"):
         if path := options.text(name):
             _forget(path)
@@ -455,17 +478,21 @@ def _build(context: Context, options: flags.Options, operands: list[str]) -> int
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if pieces is None:
             answer = context.client.request("POST", "/build", query=query, headers=headers)
-            image = _show(context, answer.documents(), quiet=quiet)
+            account = _show(context, answer.documents(), quiet=quiet)
         else:
             if options.on("compress"):
                 pieces = buildcontext.compressed(pieces)
             meter = progress.Meter("build context", total=None, wanted=not quiet)
             stream = buildcontext.Stream(pieces, meter.add)
-            image = _send(context, query, headers, stream, meter, quiet=quiet)
+            account = _send(context, query, headers, stream, meter, quiet=quiet)
+    image = account.image
     told: Json = None
     if query["provenance"] and options.text("metadata-file"):
         told = context.client.get(f"/tare/v1/builds/{image}/provenance")
     buildoutput.fetch(context, image, outputs, tags=options.many("tag"))
+    for target in targets:
+        if target.dest:
+            buildcache.write(context, account.cache, target)
     _record(options, image, told)
     return exits.OK
 
@@ -498,8 +525,8 @@ def _send(
     meter: Meter,
     *,
     quiet: bool,
-) -> str:
-    """Send the context and print the account; the image's id. Raises what stopped the stream, if anything did."""
+) -> Account:
+    """Send the context and print the account. Raises what stopped the stream, if anything did."""
     from tare.cli import human
 
     try:
@@ -528,7 +555,14 @@ BUILD = flags.Command(
         Flag("allow", "", STRINGS, "Let RUN leave the sandbox: security.insecure, network.host", group=_BEYOND),
         Flag("build-arg", "", LIST, "Set an ARG of the Dockerfile, name=value", check=check_env),
         Flag("build-context", "", LIST, f"A further context, NAME=DIR, a URL, or {_IMAGE_SCHEME}REF", group=_BEYOND),
-        Flag("cache-from", "", STRINGS, "Take steps over from these images"),
+        Flag("cache-from", "", LIST, "Take steps over: of these images, or type=local,src=DIR, type=registry,ref=REF"),
+        Flag(
+            "cache-to",
+            "",
+            LIST,
+            f"Where the cache goes: type=local,dest=DIR or type=registry,ref=REF{_CACHE_MORE}",
+            group=_BEYOND,
+        ),
         Flag("cgroup-parent", "", STRING, "Parent of the control groups of RUN", group=_LIMITS),
         Flag("check", "", BOOL, "Say what is unwise in the Dockerfile and build nothing", group=_BEYOND),
         Flag("compress", "", BOOL, "Send the context compressed with gzip"),

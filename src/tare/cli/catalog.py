@@ -58,6 +58,16 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "update": ("update", "UPDATE", "Change the limits of containers"),
     "version": ("system", "VERSION", "Show the versions of this program and of the engine"),
     "wait": ("lifecycle", "WAIT", "Wait until containers stop and print their exit codes"),
+    "autobuild add": ("autobuild", "ADD", "Let the engine build from a git repository by itself"),
+    "autobuild history": ("autobuild", "HISTORY", "List the runs of an automated build"),
+    "autobuild inspect": ("inspect", "AUTOBUILD_INSPECT", "Show everything known about autobuilds"),
+    "autobuild logs": ("autobuild", "LOGS", "Print what a run of an automated build said"),
+    "autobuild ls": ("autobuild", "LS", "List automated builds"),
+    "autobuild pause": ("autobuild", "PAUSE", "Let schedules and hooks of automated builds rest"),
+    "autobuild resume": ("autobuild", "RESUME", "Let paused automated builds go on"),
+    "autobuild rm": ("autobuild", "RM", "Remove automated builds with their history"),
+    "autobuild run": ("autobuild", "RUN", "Run an automated build now and follow it"),
+    "autobuild stop": ("autobuild", "STOP", "End the runs of automated builds that go on"),
     "builder prune": ("prune", "BUILDER_PRUNE", "Remove the build cache"),
     "container inspect": ("inspect", "CONTAINER_INSPECT", "Show everything known about containers"),
     "container prune": ("prune", "CONTAINER_PRUNE", "Remove all stopped containers"),
@@ -87,6 +97,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 GROUPS: dict[str, str] = {
+    "autobuild": "Let the engine build from repositories by itself",
     "builder": "Manage builds",
     "container": "Manage containers",
     "image": "Manage images",
@@ -110,8 +121,8 @@ ALIASES["image umount"] = "image unmount"
 ALIASES.update({f"image {name}": "images" for name in ("ls", "list")})
 ALIASES.update({f"image {name}": "rmi" for name in ("rm", "remove", "rmi")})
 ALIASES.update({"container remove": "rm", "builder build": "build", "system events": "events", "system info": "info"})
-ALIASES.update({f"{group} list": f"{group} ls" for group in ("network", "volume")})
-ALIASES.update({f"{group} remove": f"{group} rm" for group in ("network", "volume")})
+ALIASES.update({f"{group} list": f"{group} ls" for group in ("autobuild", "network", "volume")})
+ALIASES.update({f"{group} remove": f"{group} rm" for group in ("autobuild", "network", "volume")})
 
 
 def load(path: str) -> flags.Command:

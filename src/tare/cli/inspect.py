@@ -26,6 +26,7 @@ _PATHS = {
     "image": "/images/{}/json",
     "network": "/networks/{}",
     "volume": "/volumes/{}",
+    "autobuild": "/tare/v1/autobuilds/{}",
     "plugin": "/plugins/{}/json",
     "service": "/services/{}",
     "task": "/tasks/{}",
@@ -198,3 +199,4 @@ IMAGE_INSPECT = _command(
 )
 NETWORK_INSPECT = _command("network", (flags.Flag("verbose", "v", flags.BOOL, "Ask for more, where there is more"),))
 VOLUME_INSPECT = _command("volume")
+AUTOBUILD_INSPECT = _command("autobuild")

@@ -26,6 +26,8 @@ from tare.aio import tasks
 from tare.api.app import server_options
 from tare.base import clock
 from tare.base.errors import InvalidArgument, TareError, Unavailable
+from tare.build.autobuilds import SCHEMA as AUTOBUILD_SCHEMA
+from tare.build.autobuilds import Autobuilds
 from tare.build.cache import SCHEMA as BUILD_SCHEMA
 from tare.build.cache import BuildCache
 from tare.containers import capabilities, records
@@ -48,6 +50,8 @@ from tare.drivers.snapshots import Ids
 from tare.drivers.snapshots import overlay as snapshots_overlay
 from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.drivers.volumes.local import LocalVolumes
+from tare.engine.autobuilds.restore import restore as restore_autobuilds
+from tare.engine.autobuilds.watch import watch as watch_autobuilds
 from tare.engine.builds.build import sweep as sweep_builds
 from tare.engine.cleanup import watch as watch_images
 from tare.engine.engine import Engine, Settings
@@ -129,6 +133,7 @@ async def serve(options: Options) -> None:
                 await server.listen(bind(address, options.exposure), guard=guard, tls=tls)
             else:
                 await server.listen(_bind(address, options.group))
+        tasks.spawn(watch_autobuilds(engine), name="autobuilds")
         if options.image_gc:
             tasks.spawn(watch_images(engine, options.image_gc), name="clean up images")
         gc.collect()
@@ -225,6 +230,7 @@ async def build(options: Options) -> Engine:
             volume_records.SCHEMA,
             EVENTS_SCHEMA,
             BUILD_SCHEMA,
+            AUTOBUILD_SCHEMA,
             _SCHEMA,
         ),
     )
@@ -256,6 +262,8 @@ async def build(options: Options) -> Engine:
     build_cache = BuildCache(db)
     await build_cache.load()
     images.also_kept = build_cache.chains
+    autobuilds = Autobuilds(db)
+    interrupted = await autobuilds.load()
     await images.restore({slot.container.id for slot in containers})
     transport = Transport(_registry_options(options))
     downloads, uploads = Downloads(options.data_root, slots=transport.options.downloads), Uploads(options.data_root)
@@ -293,6 +301,7 @@ async def build(options: Options) -> Engine:
             debug=options.debug,
             live_restore=options.live_restore,
             builder_cache_bytes=options.builder_cache_size,
+            concurrent_autobuilds=options.max_concurrent_autobuilds,
             engine_id=await _engine_id(db),
             started_at=clock.now(),
             notes=(*notes, *networks.warnings(), *filter(None, [exposed_note(options)])),
@@ -318,12 +327,14 @@ async def build(options: Options) -> Engine:
         alarms=Alarms(),
         transport=transport,
         build_cache=build_cache,
+        autobuilds=autobuilds,
         manifests=known,
         pulls=Pulls(images, known, transport=transport, downloads=downloads),
         pushes=Pushes(images, known, transport=transport, uploads=uploads),
     )
     await restore(engine)
     sweep_builds(engine)
+    restore_autobuilds(engine, interrupted)
     return engine
 
 

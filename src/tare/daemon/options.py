@@ -84,6 +84,7 @@ class Options:
     exposure: Exposure = field(default_factory=Exposure)
     image_gc: Policy = NEVER
     builder_cache_size: int = 0  # in bytes; 0: no bound
+    max_concurrent_autobuilds: int = 1
 
 
 _BOOLEANS = (
@@ -227,6 +228,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SIZE",
         help="keep the build cache within, as 20GB: the longest unused goes first",
     )
+    add("--max-concurrent-autobuilds", type=int, metavar="N", help="automated builds that run at a time (default 1)")
     add("--shutdown-timeout", type=int, metavar="SECONDS", help="patience with containers at shutdown (default 15)")
     add(
         "--tlsverify", nargs="?", const="true", metavar="BOOL", help="TCP with TLS, for clients with a certificate only"
@@ -395,6 +397,7 @@ def resolve(values: dict[str, Any]) -> Options:
         no_proxy=str(values.get("no-proxy", "")),
         image_gc=parse_policy(values.get("image-gc", "")),
         builder_cache_size=_size("builder-cache-size", values),
+        max_concurrent_autobuilds=_count("max-concurrent-autobuilds", values, 1),
         **flags,
     )
 

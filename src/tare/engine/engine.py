@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tare.base.counters import Counters
+from tare.build.autobuilds import Autobuilds
 from tare.build.cache import BuildCache
 from tare.containers.cdi import DIRECTORIES as CDI_DIRECTORIES
 from tare.containers.container import Container
@@ -62,6 +63,7 @@ class Settings:
     debug: bool = False
     live_restore: bool = True
     builder_cache_bytes: int = 0  # the build cache is kept within; 0 for no bound
+    concurrent_autobuilds: int = 1
     engine_id: str = ""
     started_at: int = 0
     notes: tuple[str, ...] = ()  # what the daemon chose at start and why, for `info`
@@ -95,6 +97,7 @@ class Engine:
     manifests: Manifests
     pulls: Pulls
     build_cache: BuildCache
+    autobuilds: Autobuilds
     pushes: Pushes
     counters: Counters = field(default_factory=Counters)
     creating: set[str] = field(default_factory=set)  # ids of containers whose files come before their record

@@ -63,6 +63,8 @@ async def _restore(engine: Engine, slot: Slot) -> None:
     if container.build_id:  # nobody waits for this step any more
         if container.is_running and _is_alive(container):
             await _adopt(engine, slot)
+        elif container.is_running:  # the engine was stopped while it removed it
+            await handle_exit(engine, slot, starter=None)
         await remove(engine, slot, force=True, volumes=True)
         return
     if container.is_running:

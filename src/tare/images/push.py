@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -50,6 +51,15 @@ class Pushed:
     tag: str
     digest: Digest
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A blob of something that is no image: one of the store, or in a file."""
+
+    digest: Digest
+    size: int
+    path: Path | None = None
 
 
 @dataclass(slots=True)
@@ -95,6 +105,42 @@ class Pushes:
             raise InvalidArgument("cannot push a digest reference")
         remote = remote_for(self._transport, reference, credentials, push=True)
         return self._stream(remote, reference, platform, with_referrers=with_referrers)
+
+    async def send(
+        self,
+        reference: Reference,
+        *,
+        credentials: Credentials,
+        parts: Sequence[Part],
+        config: bytes,
+        manifest: bytes,
+    ) -> None:
+        """Push something that is no image: its blobs, its config, then its OCI manifest under the tag.
+
+        Raises Unauthorized, Unavailable, NotFound (a blob that went away).
+        """
+        remote = remote_for(self._transport, reference, credentials, push=True)
+        try:
+            await remote.ping()
+            for part in parts:
+                await self._send_part(remote, part)
+            await self._send_bytes(remote, sha256(config), config)
+            await remote.put_manifest(reference.tag or sha256(manifest), manifest, oci.OCI_MANIFEST)
+        except (Refusal, Unauthorized) as error:
+            raise _in_words(error, reference) from None
+
+    async def _send_part(self, remote: Remote, part: Part) -> None:
+        async with self._slots:
+            if await remote.has_blob(part.digest):
+                return
+            if part.path is not None:
+                file = await in_thread(os.open, part.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            else:
+                file = await in_thread(self._images.blobs.open, part.digest)
+            try:
+                await self._uploads.send(remote, part.digest, part.size, file=file, location="", report=lambda _: None)
+            finally:
+                os.close(file)
 
     async def _stream(
         self, remote: Remote, reference: Reference, platform: Platform | None, *, with_referrers: bool
@@ -323,15 +369,16 @@ class Pushes:
         return "", location or await remote.begin_upload()
 
     async def _send_config(self, remote: Remote, image: Image) -> None:
-        if await remote.has_blob(image.id):
+        await self._send_bytes(remote, image.id, image.raw)
+
+    async def _send_bytes(self, remote: Remote, digest: Digest, data: bytes) -> None:
+        if await remote.has_blob(digest):
             return
         fd = os.memfd_create("config", os.MFD_CLOEXEC)
         try:
-            _write_all(fd, image.raw)
+            _write_all(fd, data)
             location = await remote.begin_upload()
-            await self._uploads.send(
-                remote, image.id, len(image.raw), file=fd, location=location, report=lambda _: None
-            )
+            await self._uploads.send(remote, digest, len(data), file=fd, location=location, report=lambda _: None)
         finally:
             os.close(fd)
 
@@ -379,4 +426,4 @@ def _in_words(error: Refusal | Unauthorized, reference: Reference) -> Exception:
     return error
 
 
-__all__ = ["Pushed", "Pushes", "new_manifest"]
+__all__ = ["Part", "Pushed", "Pushes", "new_manifest"]

@@ -43,7 +43,7 @@ from tare.oci.image import (
 from tare.store.blobs import Blobs
 
 _CHUNK = 1024 * 1024
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def plan(
     documents = {
         "index.json": msgspec.json.encode(whole | ({"annotations": dict(annotations)} if annotations else {})),
         "manifest.json": msgspec.json.encode(listing),
-        "oci-layout": _LAYOUT,
+        "oci-layout": LAYOUT,
     }
     # What tells a reader what to expect comes first: it need not keep the blobs to know their roles.
     head = [Member(name, len(data), data) for name, data in documents.items()]

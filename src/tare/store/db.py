@@ -10,6 +10,7 @@ Writes that arrive together are committed together: one sync serves them all.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -30,6 +31,9 @@ class Database:
     def __init__(self, path: Path, schema: Sequence[str]) -> None:
         """Open or create `path` and apply `schema` (idempotent `CREATE … IF NOT EXISTS` statements)."""
         self._jobs: queue.SimpleQueue[tuple[Transaction[Any], bool, Future[Any]] | None] = queue.SimpleQueue()
+        # Nobody but root reads it: there are environments and build arguments in it. The journals get the file's mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.chmod(path, 0o600)
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")

@@ -19,12 +19,14 @@ class MissingBody(Wire, kw_only=True, frozen=True):
     """The body of `POST /tare/v1/missing`."""
 
     Digests: list[str] = msgspec.field(default_factory=list)
+    CacheMounts: list[str] = msgspec.field(default_factory=list)
 
 
 class MissingAnswer(Wire, kw_only=True, frozen=True):
     """The answer to it."""
 
     Missing: list[str]
+    CacheMounts: list[str]
 
 
 class UnpackedAux(Wire, kw_only=True, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
@@ -115,3 +116,30 @@ def test_readable_can_be_cancelled_and_waited_for_again() -> None:
             os.close(write_end)
 
     asyncio.run(twice())
+
+
+def test_a_group_ends_as_a_whole() -> None:
+    """What a cancelled child had started writes to nothing any more."""
+
+    async def main() -> int:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            words = ["/bin/sh", "-c", f"/bin/sleep 1000 & echo $! > /proc/self/fd/{writer}; wait"]
+            running = asyncio.ensure_future(proc.run(words, pass_fds=[writer], has_group=True))
+            await proc.readable(reader)
+            grandchild = int(os.read(reader, 100))
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            return grandchild
+        finally:
+            os.close(reader)
+            os.close(writer)
+
+    libc = ctypes.CDLL(None)
+    libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, as the daemon
+    try:
+        grandchild = asyncio.run(main())
+    finally:
+        libc.prctl(36, 0, 0, 0, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(grandchild, 0)

@@ -49,6 +49,16 @@ def test_images_to_take_steps_from() -> None:
     assert [wanted(cachefrom=text).cache_from for text in ("", "null", "[]")] == [(), (), ()]
 
 
+def test_caches_to_take_from_and_to_write() -> None:
+    found = wanted(cachefrom='["a","type=registry,ref=r.example/c:1"]', cacheto='["type=local,mode=max"]')
+    assert found.cache_from == ("a",)
+    assert [str(source) for source in found.cache_sources] == ["r.example/c:1"]
+    assert [(target.reference, target.mode) for target in found.cache_targets] == [(None, "max")]
+    for wrong in ({"cachefrom": '["type=gha"]'}, {"cacheto": '["c:1"]'}, {"cacheto": "x"}):
+        with pytest.raises(InvalidArgument):
+            wanted(**wrong)
+
+
 def test_outputs_are_those_there_are() -> None:
     assert [wanted(outputs=text).is_for_output for text in ("", "[]", '[{"Type":"tar"}]')] == [False, False, True]
     for wrong in ('[{"Type":"registry"}]', "{", "[1]"):

@@ -209,6 +209,13 @@ def test_log_options(configured: Any) -> None:
         load([*configured({}), "--log-driver", "local", "--log-opt", "x=1"])
 
 
+def test_automated_builds_run_one_by_one_unless_more_are_allowed() -> None:
+    assert load([]).max_concurrent_autobuilds == 1
+    assert load(["--max-concurrent-autobuilds", "3"]).max_concurrent_autobuilds == 3
+    with pytest.raises(InvalidArgument, match="max concurrent autobuilds"):
+        load(["--max-concurrent-autobuilds", "0"])
+
+
 def test_the_build_cache_can_have_a_bound() -> None:
     assert load([]).builder_cache_size == 0
     assert load(["--builder-cache-size", "2k"]).builder_cache_size == 2048

@@ -141,3 +141,17 @@ def test_writers_that_have_left_do_not_stop_the_thread(db: Database) -> None:
         return await db.read(names)
 
     assert asyncio.run(main()) == ["next"]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_nobody_else_reads_it_and_its_journals(tmp_path: Path, is_there: bool) -> None:
+    path = tmp_path / "state.db"
+    if is_there:  # from an engine that did not mind
+        path.touch(mode=0o644)
+        path.chmod(0o644)
+    db = Database(path, (SCHEMA,))
+    asyncio.run(db.write(put("a")))
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    db.close()
+    assert {"state.db", "state.db-wal"} <= modes.keys()
+    assert set(modes.values()) == {0o600}

@@ -22,6 +22,7 @@ from tare.base.errors import InvalidArgument, NotFound, TareError
 from tare.base.ids import random_id
 from tare.base.reference import parse_reference
 from tare.build import copying, evaluate
+from tare.build.cachedoc import Held
 from tare.build.evaluate import Given
 from tare.build.evaluate import Platform as BuildPlatform
 from tare.build.gitref import parse_git
@@ -29,7 +30,7 @@ from tare.build.instructions import Program, needed, parse_program, sources_of
 from tare.build.lint import Warned, lint, read_settings, refuse
 from tare.build.squash import squashed_history
 from tare.drivers import trees
-from tare.engine.builds import provenance, results
+from tare.engine.builds import cacheexport, cacheimport, provenance, results
 from tare.engine.builds.cachefrom import cache_sources
 from tare.engine.builds.context import Context, Spool, receive, spool
 from tare.engine.builds.copy import repository_files
@@ -66,6 +67,11 @@ class BuildStream:
         self._client_id = client_id
         if client_id:
             _running[client_id] = self._task
+
+    @property
+    def commit(self) -> str:
+        """The commit of the repository that is the context; "" for other contexts."""
+        return self._work.context.origin.get("commit", "")
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -170,7 +176,9 @@ async def _understood(
     context = await _received(engine, wanted, source, remote, directory)
     try:
         for name, prefix in wanted.local_contexts.items():
-            context.take_out(name, prefix)
+            context.named[name] = context.take_out(prefix)
+        for place in filter(None, (cache.place for cache in wanted.cache_sources)):
+            context.caches[place] = context.take_out(place)
         for name, url in wanted.remote_contexts.items():
             context.named[name] = await _fetched(engine, url, directory)
         plan = _plan(context.dockerfile, wanted)
@@ -220,13 +228,14 @@ async def _received(
     if git is not None:
         place = directory / "git"
         place.mkdir(mode=0o700)
-        fd, commit = await fetch(git, place, allow_private=options.allow_private_sources)
+        found = await fetch(git, place, allow_private=options.allow_private_sources)
         try:
-            source = engine.archiver.pack_chunks(fd)
+            source = engine.archiver.pack_chunks(found.fd)
             context = await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile)
         finally:
-            os.close(fd)
-        context.origin = {"uri": remote, "commit": commit}
+            os.close(found.fd)
+        context.origin = {"uri": remote, "commit": found.commit}
+        context.submodules = [(module.url, module.commit) for module in found.submodules]
         return context
     if source is None:
         response = await in_thread(lambda: open_url(remote, allow_private=options.allow_private_sources))
@@ -326,9 +335,34 @@ class _Work:
             started_ns=clock.now(),
         )
 
+    async def _import(self, build: Build) -> None:
+        """Look into the caches to take from. One that cannot be read is told: the first build of all has none."""
+        for source in self.wanted.cache_sources:
+            try:
+                found = await cacheimport.load(
+                    build.engine, source, spools=self.context.caches, credentials=self.wanted.credentials
+                )
+            except TareError as error:
+                self.tell(f"[Warning] the cache of {source} is not used: {text_of(error)}\n")
+            else:
+                build.imports.append(found)
+
+    async def _export(self, build: Build, result: Standing) -> None:
+        """Send the cache where it was asked to go, or remember what whoever built will ask for."""
+        held = Held(result.key, tuple(dict.fromkeys(build.keys)), dict(build.cache_mounts))
+        for target in self.wanted.cache_targets:
+            if target.reference is None:
+                cacheexport.hold(build.build_id, held)
+                self.say(message(aux={"Cache": build.build_id}))
+                continue
+            self.tell(f"Exporting the cache to {target.reference.familiar()}\n")
+            credentials = self.wanted.credentials(target.reference)
+            await cacheexport.to_registry(build.engine, held, target, credentials=credentials, tell=self.tell)
+
     async def _run(self, build: Build) -> None:
         stages = Stages(build)
         try:
+            await self._import(build)
             tasks = [stages.stage(number) for number in self.plan.stages]
             await _all(tasks)
             result = await tasks[-1]
@@ -343,6 +377,7 @@ class _Work:
                 await self._attest(build, stages, image)
             if build.pending:
                 await asyncio.gather(*build.pending)
+            await self._export(build, result)
         finally:
             await finish(stages.stop(), name="stop stages")
         if self.wanted.quiet:
@@ -409,6 +444,7 @@ class _Work:
             read.append({"uri": wanted.remote_contexts.get(name, f"context:{name}"), "digest": files})
         if context.origin:
             read.append({"uri": context.origin["uri"], "digest": {"sha1": context.origin["commit"]}})
+            read += [{"uri": uri, "digest": {"sha1": commit}} for uri, commit in context.submodules]
         told = provenance.Told(
             image=image.id,
             names=wanted.tags,

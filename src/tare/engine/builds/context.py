@@ -46,22 +46,25 @@ class Spool:
 class Context:
     """The build context: its files, the Dockerfile's text, what `.dockerignore` leaves out.
 
-    named: further contexts that are files. origin: where a repository or URL was taken from, with its commit.
+    named: further contexts that are files. caches: exported build caches that came along, by place. origin: where a
+    repository or URL was taken from, with its commit; submodules: the same of the repositories inside of it.
     """
 
     spool: Spool
     dockerfile: bytes
     ignore: Ignore = field(default_factory=lambda: Ignore(()))
     named: dict[str, Spool] = field(default_factory=dict)
+    caches: dict[str, Spool] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
+    submodules: list[tuple[str, str]] = field(default_factory=list)
 
     def close(self) -> None:
         """Give the data back."""
-        for taken in (self.spool, *self.named.values()):
+        for taken in (self.spool, *self.named.values(), *self.caches.values()):
             taken.close()
 
-    def take_out(self, name: str, prefix: str) -> None:
-        """Make what is below the directory `prefix` of the archive the context `name`, and no part of this one."""
+    def take_out(self, prefix: str) -> Spool:
+        """What is below the directory `prefix` of the archive, as one for itself, and no part of this one."""
         below = f"{prefix}/"
         mine = [member for member in self.spool.members if member.name.startswith(below)]
         for member in mine:
@@ -73,7 +76,7 @@ class Context:
             member for member in self.spool.members if id(member) not in gone and member.name != prefix
         ]
         self.spool.tree = Tree(self.spool.members, self.ignore or None)
-        self.named[name] = Spool(Tree(mine), mine, os.dup(self.spool.data_fd))
+        return Spool(Tree(mine), mine, os.dup(self.spool.data_fd))
 
 
 async def spool(archiver: Archiver, directory: Path, source: AsyncIterator[bytes] | int) -> Spool:

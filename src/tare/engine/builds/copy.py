@@ -28,7 +28,7 @@ from tare.drivers.archive.tar import kind_of
 from tare.drivers.snapshots.stack import Stack
 from tare.engine.builds.compose import composed, parts_of
 from tare.engine.builds.context import Spool, spool
-from tare.engine.builds.repository import fetch
+from tare.engine.builds.repository import Checkout, fetch
 from tare.engine.builds.request import Build
 from tare.engine.builds.sandbox import Sources, mounted, ready
 from tare.engine.engine import Engine
@@ -84,17 +84,17 @@ async def gather(build: Build, step: CopyStep, sources: Sources) -> Gathered:
     return Gathered(groups, ",".join(digests))
 
 
-async def repository_files(engine: Engine, wanted: GitRef, directory: Path) -> tuple[Spool, str]:
-    """The files of a repository, fetched now, and the commit. Raises as `repository.fetch`."""
+async def repository_files(engine: Engine, wanted: GitRef, directory: Path) -> tuple[Spool, Checkout]:
+    """The files of a repository, fetched now, and what that is (without a descriptor). Raises as `repository.fetch`."""
     place = directory / f"git-{secrets.token_hex(8)}"
     place.mkdir(mode=0o700)
     try:
-        fd, commit = await fetch(wanted, place, allow_private=engine.images.options.allow_private_sources)
+        found = await fetch(wanted, place, allow_private=engine.images.options.allow_private_sources)
         try:
-            async with engine.archiver.pack(fd) as reader:
-                return await spool(engine.archiver, directory, reader), commit
+            async with engine.archiver.pack(found.fd) as reader:
+                return await spool(engine.archiver, directory, reader), replace(found, fd=-1)
         finally:
-            os.close(fd)
+            os.close(found.fd)
     finally:
         await finish(in_thread(trees.discard, place), name="remove repository")
 
@@ -109,15 +109,23 @@ async def _repository(build: Build, step: CopyStep, url: str) -> tuple[Group, st
     wanted = replace(wanted, checksum=step.checksum or wanted.checksum, keeps_git=keeps)
     if keeps and wanted.directory:
         raise step.line.error("--keep-git-dir is for a whole repository, not for a directory of one")
-    taken, commit = await repository_files(build.engine, wanted, build.directory)
+    taken, found = await repository_files(build.engine, wanted, build.directory)
     build.spools.append(taken)
-    build.read.append({"uri": f"git+{url}" if url.startswith("http") else url, "digest": {"sha1": commit}})
+    build.read += read_of(url, found)
     for member in taken.members:
         member.uid = member.gid = 0
         member.mtime_ns = build.now_ns
     chosen = [Chosen(place=path, path=path, is_contents=True) for path in taken.tree.walk("")]
     # `.git` has times of now in it, so what is in the files cannot be the key.
-    return Group(taken, chosen), f"git {commit} {wanted.directory} {keeps}"
+    return Group(taken, chosen), f"git {found.key} {wanted.directory} {keeps}"
+
+
+def read_of(url: str, found: Checkout) -> list[dict[str, object]]:
+    """A repository and those inside of it, as provenance tells them."""
+    every = [(url, found.commit), *((module.url, module.commit) for module in found.submodules)]
+    return [
+        {"uri": f"git+{uri}" if uri.startswith("http") else uri, "digest": {"sha1": commit}} for uri, commit in every
+    ]
 
 
 async def _download(build: Build, step: CopyStep, url: str) -> Group:
@@ -353,4 +361,4 @@ async def _unpacked(build: Build, group: Group) -> Group | None:
     return Group(taken, chosen, keeps_owner=True)
 
 
-__all__ = ["Gathered", "gather", "lay", "make_directory", "repository_files", "stack_of"]
+__all__ = ["Gathered", "gather", "lay", "make_directory", "read_of", "repository_files", "stack_of"]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from tare.base.errors import TareError
 from tare.base.reference import Reference
+from tare.build.cachedoc import Source, Target
 from tare.build.evaluate import Given
 from tare.build.instructions import Program
 from tare.engine.builds.cachefrom import CacheSources
+from tare.engine.builds.cacheimport import Imported
 from tare.engine.builds.context import Context, Spool
 from tare.engine.engine import Engine
 from tare.images.drafts import Draft
@@ -25,6 +27,7 @@ class Wanted:
     """The request. `host` holds limits, network and such for RUN steps; `epoch_ns` is SOURCE_DATE_EPOCH.
 
     credentials: for the registry of a reference. secrets: by id; their bytes never go anywhere but into mounts.
+    cache_sources: exported caches to take steps and mounts from; cache_targets: where this build's goes.
     contexts: named contexts, each the reference of an image. local_contexts: named contexts that came in the tar of the
     build's own, below the directory given; remote_contexts: those to fetch, a URL. agents: sockets of this host that ssh
     mounts lead to, by id. cache_from: images, see cachefrom.py; () for the whole cache.
@@ -42,6 +45,8 @@ class Wanted:
     no_cache: bool = False
     no_cache_stages: frozenset[str] = frozenset()
     cache_from: tuple[str, ...] = ()
+    cache_sources: tuple[Source, ...] = ()
+    cache_targets: tuple[Target, ...] = ()
     epoch_ns: int | None = None
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, str] = field(default_factory=dict)
@@ -89,6 +94,7 @@ class Build:
     status: Callable[[bytes], None]
     room: Callable[[], Awaitable[None]]  # returns when the client has taken most of what it was told
     cache_sources: CacheSources | None = None  # None for the whole cache
+    imports: list[Imported] = field(default_factory=list)
     steps: int = 0
     step: int = 0
     started_ns: int = 0
@@ -96,6 +102,8 @@ class Build:
     pending: list[asyncio.Task[None]] = field(default_factory=list)
     spools: list[Spool] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    cache_mounts: dict[str, str] = field(default_factory=dict)
+    """The cache mounts of its steps, done or cached: what the Dockerfile calls them, by the names of their directories."""
 
     read: list[dict[str, object]] = field(default_factory=list)
     """What was fetched: `uri` and `digest`, as provenance tells it."""

@@ -16,7 +16,7 @@ import msgspec
 
 from tare.aio.tasks import finish, spawn
 from tare.aio.threads import in_thread
-from tare.base.errors import InvalidArgument, NotFound
+from tare.base.errors import InvalidArgument, NotFound, TareError
 from tare.build.evaluate import SCRIPT_PATH, RunStep
 from tare.build.instructions import Run
 from tare.build.mounts import Mount
@@ -281,7 +281,7 @@ async def _cache(build: Build, mount: Mount, sources: Sources, stack: AsyncExitS
         fresh = root / f".new-{secrets.token_hex(8)}"
         fresh.mkdir()
         try:
-            if mount.origin:
+            if not await _imported(build, name, fresh) and mount.origin:
                 await _fill(build, mount, sources, fresh)
             os.chown(fresh, *_outside(build, mount.uid, mount.gid))
             os.chmod(fresh, mount.mode)
@@ -291,6 +291,23 @@ async def _cache(build: Build, mount: Mount, sources: Sources, stack: AsyncExitS
             trees.discard(fresh)
     await in_thread(os.utime, directory)
     return str(directory)
+
+
+async def _imported(build: Build, name: str, place: Path) -> bool:
+    """Whether a cache that the build takes from had the content of the mount, which is in `place` now."""
+    for source in build.imports:
+        mount = source.document.mount(name)
+        if mount is None:
+            continue
+        try:
+            await source.fill(build.engine, mount, place)
+        except TareError as error:
+            build.tell(f"[Warning] the cache mount {mount.id} is not taken over: {error.message}\n")
+            trees.discard(place)
+            place.mkdir()
+        else:
+            return True
+    return False
 
 
 async def _fill(build: Build, mount: Mount, sources: Sources, place: Path) -> None:

@@ -15,10 +15,11 @@ import msgspec
 from tare.aio.tasks import spawn
 from tare.base.clock import NEVER, Nanos, rfc3339nano
 from tare.base.digest import Digest, parse_digest
-from tare.base.errors import InvalidArgument, NotFound
+from tare.base.errors import InvalidArgument, NotFound, TareError
 from tare.base.reference import Reference, parse_reference
 from tare.build import copying, evaluate
 from tare.build.cache import Record, key_of
+from tare.build.cachedoc import record_of
 from tare.build.evaluate import CopyStep, Evaluator, RunStep, StageState
 from tare.build.instructions import SCRATCH, Arg, Copy, Instruction, Pairs, Plain, Run, Stage, parse_trigger
 from tare.engine.builds import copy, sandbox
@@ -247,8 +248,9 @@ class _Stage:
             read = ""
             if mount.kind == "bind":
                 read = await self._bind_key(mount.origin, mount.source)
-            elif mount.kind == "cache" and mount.origin:
-                read = await self._stages.key_of(mount.origin)
+            elif mount.kind == "cache":
+                read = await self._stages.key_of(mount.origin) if mount.origin else ""
+                self._build.cache_mounts[sandbox.cache_name(mount, read)] = mount.id
             mounts.append((replace(mount, uid=mount.uid), read))
         key = key_of(
             "run", here.key, step.argv, step.script, step.environment, step.arguments, step.user, step.workdir,
@@ -317,6 +319,10 @@ class _Stage:
                 if found is not None:
                     release()
                     return found
+            found = await self._imported(here, key, told)
+            if found is not None:
+                release()
+                return found
             draft = await make()
         except BaseException:
             release()
@@ -345,6 +351,30 @@ class _Stage:
         build.tell(" ---> Using cache\n")
         build.engine.build_cache.used(record)
         return self._after(here, key, told, draft, record.created_at)
+
+    async def _imported(self, here: Standing, key: str, told: str) -> Standing | None:
+        """The step as an exported cache has it; what comes in is remembered like a step that was done."""
+        build = self._build
+        engine = build.engine
+        if self._no_cache or (here.top is not None and here.top.layer is None):
+            return None
+        parent = here.top.layer if here.top is not None else None
+        below = parent.chain_id if parent is not None else None
+        for source in build.imports:
+            step = source.document.find(key, below=below)
+            if step is None:
+                continue
+            try:
+                layer = await source.layer(engine, build.lease, step, parent) if step.layer else None
+            except TareError as error:
+                build.tell(f"[Warning] a step of a cache is not used: {error.message}\n")
+                continue
+            if layer is not None:
+                await engine.images.keep_layers(layer)
+            await engine.build_cache.add(record_of(step, size_bytes=layer.size_bytes if layer is not None else 0))
+            build.tell(" ---> Using cache\n")
+            return self._after(here, key, told, done(layer) if layer is not None else None, step.created_at)
+        return None
 
     def _after(self, here: Standing, key: str, told: str, draft: Draft | None, at_ns: int) -> Standing:
         at = Nanos(at_ns if self._build.wanted.epoch_ns is None else self._build.wanted.epoch_ns)
