@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import msgspec
 from msgspec import UNSET
 
+from tare.aio import failpoints
 from tare.aio.undo import undo_on_error
 from tare.base import clock
 from tare.base.digest import hex_of
@@ -126,9 +127,11 @@ async def create_on(
         directory = directory_of(engine, container_id)
         directory.mkdir(mode=0o700)
         undo.push(trees.discard, directory)
+        failpoints.hit("create.files")
         await volumes.fill(engine, container)
         await engine.containers.add(container)
         engine.creating.discard(container_id)
+        failpoints.passed("create.recorded")
     tell(engine, container, "create")
     return container, warnings
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from tare.aio import failpoints
 from tare.aio.threads import in_thread
 from tare.base.errors import Conflict, TareError
 from tare.containers.container import Container, State
@@ -80,11 +81,15 @@ async def _clear(engine: Engine, slot: Slot, *, volumes: bool) -> None:
     engine.containers.change(slot, state=State.REMOVING)
     await forward.finish(slot)
     await release(engine, container)
+    failpoints.hit("remove.released")
     engine.snapshots.remove(container.id)
     await engine.images.release(container.id)
     await in_thread(trees.discard, directory_of(engine, container.id))
+    failpoints.hit("remove.files")
     await volumes_of.forget(engine, container, remove_anonymous=volumes)
+    failpoints.hit("remove.volumes")
     await engine.containers.forget(slot)
+    failpoints.passed("remove.forgotten")
     engine.execs.forget(container.id)
     engine.summaries.forget(container.id)
     engine.inspections.forget(container.id)

@@ -18,6 +18,7 @@ from pathlib import Path
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, sha256
 from tare.base.ids import is_full_id
+from tare.containers.container import State
 from tare.engine.engine import Engine
 from tare.images.records import Image, Inventory, Layer
 from tare.registry.downloads import KEPT_S
@@ -44,13 +45,15 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerFacts:
-    """A container as far as a check cares. is_moving: a verb works at it."""
+    """A container as far as a check cares. is_moving: a verb works at it; is_going: its removal began, and is repeated
+    at the next start where it failed."""
 
     id: str
     name: str
     image_id: str
     is_running: bool
     is_moving: bool
+    is_going: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,7 @@ async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> W
             image_id=slot.container.image_id,
             is_running=slot.container.is_running,
             is_moving=slot.lock.locked() or slot.is_being_removed or slot.restarting is not None,
+            is_going=slot.container.state is State.REMOVING,
         )
         for slot in engine.containers
     }

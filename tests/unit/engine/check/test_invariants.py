@@ -81,6 +81,12 @@ def test_a_world_in_order_breaks_nothing() -> None:
     assert broken(world()) == []
 
 
+def test_a_container_whose_removal_failed_half_way_may_have_lost_its_files() -> None:
+    going = replace(world().containers[CONTAINER], is_running=False, is_moving=True, is_going=True)
+    nothing = {"snapshots": {name: below for name, below in LISTING.snapshots.items() if name != CONTAINER}}
+    assert told(world({**nothing, "container_directories": frozenset()}, containers={CONTAINER: going})) == []
+
+
 def rows(**changes: Any) -> Rows:
     return replace(world().rows, **changes)
 
