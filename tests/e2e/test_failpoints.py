@@ -360,3 +360,17 @@ def test_after_a_kill_all_that_was_answered_is_there_and_nothing_half(bench: Ben
         case.act(bench)
         assert case.holds(bench)
     assert not (found := findings(bench.engine, quick=True, patience_s=1.5)), found
+
+
+def test_nothing_of_a_container_goes_before_its_removal_is_on_record(bench: Bench) -> None:
+    bench.number += 1
+    bench.container()
+    (bench.points / "database.begun").write_text("delay 1")
+    (bench.points / "remove.files").write_text("kill")
+    with pytest.raises((OSError, EOFError)):
+        bench.engine.call("DELETE", f"/containers/{bench.name}")
+    until("it is killed", lambda: not bench.engine.is_alive())
+    bench.engine.start()
+    assert not (found := findings(bench.engine)), found
+    assert not bench.has(f"/containers/{bench.name}/json")
+    assert bench.engine.json("GET", "/volumes")["Volumes"]  # nobody asked to remove those

@@ -74,8 +74,11 @@ async def _restore(engine: Engine, slot: Slot) -> None:
             forward.watch(engine, slot)
         return
     await release(engine, container)
-    if container.state is State.REMOVING or (container.host_config.AutoRemove and container.started_at):
+    if container.host_config.AutoRemove and container.started_at:
         await remove_after_exit(engine, slot)
+        return
+    if container.state is State.REMOVING:  # nobody remembers whether its volumes were to go with it: they stay
+        await remove_after_exit(engine, slot, volumes=False)
         return
     if container.state is State.RESTARTING:
         engine.containers.change(slot, state=State.EXITED)
