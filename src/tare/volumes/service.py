@@ -64,6 +64,8 @@ class Volumes:
                 await self._adopt(driver, name, created_at)
         self._holders = {name: set(ids) for name, ids in holders.items() if ids}
         for record in self._records.values():
+            if not record.options:  # its record is durable, an empty directory need not have been
+                self._driver(record.driver).create(record.name, record.options)
             self._driver(record.driver).adopt(record.name, users.get(record.name, set()))
 
     async def _adopt(self, driver: VolumeDriver, name: str, created_at: int) -> None:

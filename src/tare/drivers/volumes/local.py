@@ -5,7 +5,7 @@
     <data-root>/volumes/.removed-<random>  removed, deleted in the background and at start
 
 Options are those of dockerd's driver of this name: `type`, `device` and `o` as for mount(8). An empty directory needs
-no sync: `mount` makes it again if a power cut took it.
+no sync: it is made again at start, and by `mount`, if a power cut took it.
 Source: moby volume/local/local_unix.go (options, texts); mount(2), nfs(5).
 """
 
