@@ -49,6 +49,10 @@ class Engine(Api):
         """End it and take away everything it made."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """The same for one whose data are a copy that nobody needs, whatever state it is in."""
+        raise NotImplementedError
+
 
 class Tare(Engine):
     """The engine of this checkout. data: where its data root is, if not in the directory."""
@@ -87,7 +91,8 @@ class Tare(Engine):
         self._daemon.destroy()
 
     def forget(self) -> None:
-        """End it without asking it to tidy up: what it had is only a copy. Its bridge goes, and its directory."""
+        if self._daemon.is_alive():
+            self._daemon.clear()
         self._daemon.kill()
         driver = BridgeDriver(rules=True)
         try:
