@@ -18,11 +18,14 @@ from tare.testing.exchange import Api
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_S = 120.0
-DOCKERD = (
-    "dockerd --data-root {data} --exec-root {run} -H unix://{socket} --pidfile {directory}/pid --live-restore"
-    " --iptables=false --ip6tables=false"
-)
-"""For `--engine dockerd`: containers of it survive it, too."""
+DOCKERD = """sh -c '
+mkdir -p {run}
+[ -S {run}/c ] || setsid containerd --config /dev/null --root {data}/c --state {run}/cs -a {run}/c &
+exec dockerd --containerd {run}/c --data-root {data} --exec-root {run} -H unix://{socket} --pidfile {directory}/pid \\
+    --live-restore --iptables=false --ip6tables=false
+'"""
+"""For `--engine dockerd`: with live-restore, so that its containers survive it, too, and as packaged with a containerd that is
+not killed with it."""
 
 
 class Engine(Api):
@@ -41,7 +44,7 @@ class Engine(Api):
         """kill -9."""
         raise NotImplementedError
 
-    def findings(self, *, quick: bool = False) -> list[str]:
+    def findings(self, *, quick: bool = False) -> list[str]:  # noqa: ARG002 - for engines with a check of their own
         """What it finds wrong with itself; nothing where it has no such check."""
         return []
 
@@ -106,11 +109,11 @@ class Other(Engine):
     """An engine by its start command, in a network namespace of its own. In it {data}, {run}, {socket} and {directory}
     stand for where it has to be. It runs in the foreground; what it starts beside itself is ended with it."""
 
-    def __init__(self, directory: Path, command: str, *, data: Path | None = None) -> None:
+    def __init__(self, directory: Path, command: str, *, name: str = "", data: Path | None = None) -> None:
         super().__init__(directory / "s", timeout_s=120)
         directory.mkdir(parents=True)
         self.directory, self.data = directory, data or directory / "data"
-        self.name = Path(shlex.split(command)[0]).name
+        self.name = name or Path(shlex.split(command)[0]).name
         places = {"data": self.data, "run": directory / "run", "socket": self.socket, "directory": directory}
         self._argv = shlex.split(command.format(**places))
         self._space = f"tare-torture-{os.getpid()}-{directory.name}"
@@ -174,9 +177,11 @@ class Other(Engine):
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def destroy(self) -> None:
-        if self._process is not None:
+        try:
             for entry in self.json("GET", "/containers/json?all=1"):
                 self.request("DELETE", f"/containers/{entry['Id']}?force=1&v=1")
+        except OSError:
+            pass  # it does not live: what it left is ended by force
         self.forget()
 
 
@@ -194,4 +199,6 @@ def engine(directory: Path, command: str = "", *, data: Path | None = None, argu
     """Ours, or the one of the command; not started."""
     if not command:
         return Tare(directory, data=data, arguments=arguments)
-    return Other(directory, DOCKERD if command == "dockerd" else command, data=data)
+    if command == "dockerd":
+        return Other(directory, DOCKERD, name="dockerd", data=data)
+    return Other(directory, command, data=data)

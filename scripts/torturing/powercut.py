@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import random
 import shutil
 import subprocess
@@ -53,7 +54,7 @@ class Disk:
 
     def attach(self) -> None:
         """From here on everything is recorded."""
-        program = [sys.executable, "-IS", recorder.__file__, self._fuse, self._image, self.log]
+        program: list[str | Path] = [sys.executable, "-IS", recorder.__file__, self._fuse, self._image, self.log]
         self._process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"
@@ -427,10 +428,22 @@ class Outcome:
 
 
 def torture(
-    directory: Path, base: bytes, *, command: str = "", cuts: int, work_s: float, rest_s: float, seed: int,
+    directory: Path,
+    base: bytes,
+    *,
+    command: str = "",
+    cuts: int,
+    work_s: float,
+    rest_s: float,
+    seed: int,
+    limit_s: float = math.inf,
     tell: Callable[[str], None] = lambda _: None,
-) -> Outcome:  # fmt: skip
-    """Record one run in `directory` (made and removed), cut it, look. base: the tar of a root file system."""
+) -> Outcome:
+    """Record one run in `directory` (made and removed), cut it, look. base: the tar of a root file system.
+
+    limit_s: no cut is looked at later; the last instants are left out then.
+    """
+    began = time.monotonic()
     chance = random.Random(seed)
     disk = Disk(directory)
     outcome = Outcome()
@@ -448,6 +461,8 @@ def torture(
         target, place = directory / "cut", directory / "after"
         place.mkdir()
         for at, pages in disks(disk.log, disk.base, choose(recording, disk.log, cuts, chance), chance, target):
+            if time.monotonic() - began > limit_s:
+                break
             outcome.cuts += 1
             outcome.open_cuts += pages > 0
             run("mount", "-t", "ext4", "-o", "loop", target, place)

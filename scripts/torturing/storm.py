@@ -8,6 +8,7 @@ that write numbered lines, one that echoes on a connection through a published p
 from __future__ import annotations
 
 import json
+import math
 import random
 import socket
 import statistics
@@ -44,7 +45,7 @@ class Storm:
     """What all share: the gate that is open while the engine lives, what went wrong, what was done."""
 
     api: Api
-    server: Registry
+    server: Registry | None  # None: the engine cannot reach it
     gate: threading.Event = field(default_factory=threading.Event)
     is_over: bool = False
     faults: list[str] = field(default_factory=list)
@@ -80,7 +81,7 @@ class Client:
                     time.sleep(0.005)
             except Refused as error:
                 self.storm.faults.append(f"{self.prefix}: refused: {error}")
-            except Exception as error:  # noqa: BLE001 - a client must not die silently
+            except Exception as error:
                 self.storm.faults.append(f"{self.prefix}: {type(error).__name__}: {error}")
 
     def _step(self) -> None:
@@ -106,7 +107,7 @@ class Client:
         thing.pid = json.loads(self.storm.api.call("GET", f"/containers/{name}/json"))["State"]["Pid"]
         thing.is_running = True
 
-    def _exec(self, name: str, thing: Thing) -> None:
+    def _exec(self, name: str, _: Thing) -> None:
         made = json.loads(
             self.storm.api.call(
                 "POST", f"/containers/{name}/exec", {"Cmd": ["echo", name], "AttachStdout": True, "Tty": True}
@@ -132,14 +133,15 @@ class Client:
         self.storm.api.call("DELETE", f"/containers/{name}?force=1&v=1")
         thing.is_there = False
 
-    def _commit(self, name: str, thing: Thing) -> None:
+    def _commit(self, name: str, _: Thing) -> None:
         self._image(lambda tag: self.storm.api.call("POST", f"/commit?container={name}&repo={tag}&tag=1"))
 
     def _make_image(self) -> None:
         gone = [tag for tag, thing in self.tags.items() if thing.is_there]
         if len(gone) > 3:
             return self._untag(self.random.choice(gone))
-        return self.random.choice((self._load, self._pull, self._build))()
+        makers = (self._load, self._build, self._pull) if self.storm.server is not None else (self._load, self._build)
+        return self.random.choice(makers)()
 
     def _untag(self, tag: str) -> None:
         self.tags[tag].is_there = None
@@ -161,6 +163,7 @@ class Client:
         self._image(lambda tag: self.storm.api.call("POST", "/images/load", archive_of(f"{tag}:1", layers), TAR))
 
     def _pull(self) -> None:
+        assert self.storm.server is not None
         repository = f"{self.prefix}-p{self.count}"
         self.storm.server.put_image(repository, "1", [self._bytes(), self._bytes()])
         where = f"{self.storm.server.host}/{repository}"
@@ -325,19 +328,33 @@ class Outcome:
         )
 
 
-def run(engine: Engine, base: bytes, *, rounds: int, seed: int, round_s: tuple[float, float] = (0.3, 2.5)) -> Outcome:
-    """The storm on a started engine that is otherwise empty. base: the tar of a root file system with busybox."""
+def run(
+    engine: Engine,
+    base: bytes,
+    *,
+    rounds: int,
+    seed: int,
+    round_s: tuple[float, float] = (0.3, 2.5),
+    limit_s: float = math.inf,
+) -> Outcome:
+    """The storm on a started engine that is otherwise empty. base: the tar of a root file system with busybox.
+
+    limit_s: no round begins later.
+    """
+    began = time.monotonic()
     chance = random.Random(seed)
     engine.import_image(IMAGE, base, changes=['CMD ["sh"]'])
     starts: list[float] = []
     with registry() as server:
-        storm = Storm(engine, server)
+        storm = Storm(engine, server if engine.is_ours else None)
         clients = [Client(storm, number, chance.randrange(1 << 30)) for number in range(CLIENTS)]
         witnesses = Witnesses(engine, ports=engine.is_ours)
         for client in clients:
             client.thread.start()
         try:
             for number in range(rounds):
+                if time.monotonic() - began > limit_s:
+                    break
                 witnesses.begin()
                 storm.gate.set()
                 time.sleep(chance.uniform(*round_s))
@@ -361,7 +378,7 @@ def run(engine: Engine, base: bytes, *, rounds: int, seed: int, round_s: tuple[f
         for image in engine.json("GET", "/images/json?all=1"):
             engine.request("DELETE", f"/images/{image['Id']}?force=1")
         storm.faults += [f"at the end: {fault}" for fault in engine.findings()]
-    return Outcome(rounds, storm.answered, storm.cut_off, storm.faults, starts)
+    return Outcome(len(starts), storm.answered, storm.cut_off, storm.faults, starts)
 
 
 def adoption(engine: Engine, base: bytes, *, count: int) -> float:
