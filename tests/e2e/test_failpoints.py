@@ -4,9 +4,13 @@ try works (aio/failpoints, docs/reliability.md).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -374,3 +378,29 @@ def test_nothing_of_a_container_goes_before_its_removal_is_on_record(bench: Benc
     assert not (found := findings(bench.engine)), found
     assert not bench.has(f"/containers/{bench.name}/json")
     assert bench.engine.json("GET", "/volumes")["Volumes"]  # nobody asked to remove those
+
+
+def test_a_step_of_a_build_that_ended_while_nobody_was_there_is_taken_away_at_once(bench: Bench) -> None:
+    bench.number += 1
+    context = tar_of({"Dockerfile": b"FROM busybox\nRUN sleep 1000\n"})
+
+    def build_it() -> None:
+        with contextlib.suppress(OSError, EOFError):
+            bench.engine.call("POST", "/build?networkmode=none", context, TAR)
+
+    building = threading.Thread(target=build_it)
+    building.start()
+    found: list[dict[str, Any]] = []
+    until("the step runs", lambda: bool(found.extend(bench.engine.json("GET", "/containers/json")) or found))
+    pid = bench.engine.json("GET", f"/containers/{found[0]['Id']}/json")["State"]["Pid"]
+    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    bench.engine.kill()
+    for process in (monitor, pid):
+        os.kill(process, signal.SIGKILL)
+    until("they are gone", lambda: not any(Path(f"/proc/{process}/exe").exists() for process in (monitor, pid)))
+    began = time.monotonic()
+    bench.engine.start()
+    assert time.monotonic() - began < 8  # it was ten seconds and more: until it had not ended after a SIGKILL
+    building.join()
+    assert bench.engine.json("GET", "/containers/json?all=1") == []
+    assert not (left := findings(bench.engine)), left

@@ -63,7 +63,10 @@ async def _restore(engine: Engine, slot: Slot) -> None:
     if container.build_id:  # nobody waits for this step any more
         if container.is_running and _is_alive(container):
             await _adopt(engine, slot)
-        await remove(engine, slot, force=True, volumes=True)
+        elif container.is_running:  # nobody would tell of its end again
+            await handle_exit(engine, slot, starter=None)
+        if not slot.is_being_removed:
+            await remove(engine, slot, force=True, volumes=True)
         return
     if container.is_running:
         if _is_alive(container):
