@@ -164,7 +164,7 @@ class Other(Engine):
         self.kill()
         deadline = time.monotonic() + 10
         while (left := self._left()) and time.monotonic() < deadline:
-            for pid in left:
+            for pid in [*_contained(left), *left]:
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
@@ -183,6 +183,21 @@ class Other(Engine):
         except OSError:
             pass  # it does not live: what it left is ended by force
         self.forget()
+
+
+def _contained(pids: Sequence[int]) -> list[int]:
+    """All that descends from these processes: what runs in their containers."""
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                parents[int(entry)] = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found = set(pids)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - set(pids) - {os.getpid()})
 
 
 _made = 0

@@ -44,8 +44,12 @@ class Api:
             connection.connect(str(self.socket))
             connection.sendall("\r\n".join(lines).encode() + body)
             raw = b""
-            while piece := connection.recv(1 << 20):
-                raw += piece
+            try:
+                while piece := connection.recv(1 << 20):
+                    raw += piece
+            except ConnectionResetError:  # it closed without reading what lies behind the end of a tar
+                if not raw:
+                    raise
         head, end, rest = raw.partition(b"\r\n\r\n")
         if not end:
             raise EOFError(f"{method} {path}: no answer")
