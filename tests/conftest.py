@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tare.testing import footprint
+from tare.testing.audit import findings
 from tare.testing.busybox import busybox_tar
 from tare.testing.daemon import Daemon
 
@@ -66,6 +67,8 @@ def daemon(scratch: Path, rootfs_tar: bytes) -> Iterator[Daemon]:
     try:
         engine.import_image(IMAGE, rootfs_tar, changes=['CMD ["sh"]', "ENV PATH=/usr/bin:/bin"])
         yield engine
+        engine.clear()
+        assert not (wrong := findings(engine)), "the engine finds wrong with itself:\n" + "\n".join(wrong)
     finally:
         engine.destroy()
 

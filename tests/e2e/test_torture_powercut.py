@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 from torturing import powercut, recorder
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+HAS_PARTS = os.path.exists("/dev/fuse") and os.path.exists("/dev/loop-control")
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(not HAS_PARTS, reason="this kernel has no FUSE or no loop devices"),
+]
 
 
 def test_what_was_answered_survives_and_nothing_is_damaged(scratch: Path, rootfs_tar: bytes) -> None:
