@@ -249,7 +249,7 @@ def imported(path: Path) -> set[str]:
 
 def test_only_declared_packages_are_imported() -> None:
     project = pyproject()["project"]
-    ours = {"tare", "tests"} | {path.stem for path in python_files(TESTS)} | {"conftest", "suites"}
+    ours = {"tare", "tests", "torturing"} | {path.stem for path in python_files(TESTS)} | {"conftest", "suites"}
     run = {IMPORT_NAMES.get(name, name) for name in names_of(project["dependencies"])}
     dev = run | {IMPORT_NAMES.get(name, name) for name in names_of(project["optional-dependencies"]["dev"])}
     standard = set(sys.stdlib_module_names)

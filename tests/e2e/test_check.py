@@ -1,5 +1,5 @@
-"""`tare system check` on a real engine: engine/check/facts, engine/check/contents, engine/check/mend, engine/check/check,
-engine/check/findings, api/check.
+"""`tare system check` on a real engine: engine/check/facts, engine/check/kernel, engine/check/contents, engine/check/mend,
+engine/check/check, engine/check/findings, api/check.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tare.testing.audit import findings
 from tare.testing.daemon import Daemon
 from tare.testing.registry import Registry, registry
 from tare.testing.stockclient import docker, out
@@ -213,3 +214,56 @@ def test_others_go_on_while_it_runs(own: Daemon) -> None:
             assert found == []
             rounds += 1
     assert busy.returncode == 0
+
+
+def test_what_the_kernel_has_lost_or_kept_is_found(own: Daemon) -> None:
+    out(own.host, "run", "-d", "--name", "web", "-p", "80", "busybox:latest", "sleep", "1000")
+    out(own.host, "create", "--name", "idle", "busybox:latest")
+    assert findings(own) == []
+    web, idle = (own.json("GET", f"/containers/{name}/json")["Id"] for name in ("web", "idle"))
+    root = own.exec_root / "containers" / web / "rootfs"
+    subprocess.run(["umount", "-l", root], check=True)
+    stray = own.exec_root / "containers" / idle / "rootfs"
+    stray.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", stray], check=True)
+    links = [f"tw{os.getpid()}a", f"tw{os.getpid()}b"]
+    subprocess.run(["ip", "link", "add", links[0], "type", "veth", "peer", "name", links[1]], check=True)
+    subprocess.run(["ip", "link", "set", links[0], "master", own.bridge], check=True)
+    try:
+        found, _ = check(own, "quick=1&quiet=1")
+        assert kinds(found) == ["mount-missing", "mount-orphan", "port-orphan"]
+        assert {finding["Subject"] for finding in found} == {web, idle, own.bridge}
+    finally:
+        subprocess.run(["ip", "link", "del", links[0]], check=True)
+        subprocess.run(["umount", "-l", stray], check=True)
+    out(own.host, "rm", "-f", "web", "idle")
+    assert findings(own) == []
+
+
+def test_df_is_what_du_says(own: Daemon) -> None:
+    made_by_hand(own)
+    out(own.host, "volume", "create", "data")
+    out(
+        own.host,
+        "run",
+        "--name",
+        "writer",
+        "-v",
+        "data:/d",
+        "web:1",
+        "sh",
+        "-c",
+        "yes | head -c 3000000 >/d/x; yes | head -c 500000 >/y",
+    )
+    df = own.json("GET", "/system/df")
+
+    def du(*below: Path) -> int:
+        files = [path for top in below for path in top.rglob("*") if path.is_file() and not path.is_symlink()]
+        return sum({path.stat().st_ino: path.stat().st_size for path in files}.values())
+
+    snapshots = own.data_root / "snapshots"
+    container = own.json("GET", "/containers/json?all=1&size=1")[0]
+    layers = [path / "fs" for path in snapshots.iterdir() if path.name not in ("init", container["Id"])]
+    assert df["LayersSize"] == pytest.approx(du(*layers), rel=0.01)
+    assert df["Volumes"][0]["UsageData"]["Size"] == pytest.approx(du(own.data_root / "volumes" / "data"), rel=0.01)
+    assert container["SizeRw"] == pytest.approx(du(snapshots / container["Id"] / "fs"), rel=0.01)

@@ -77,6 +77,12 @@ class SnapshotterSuite:
         with pytest.raises(NotFound):
             snapshots.view(random_id(), target)
 
+    def test_what_was_prepared_can_be_made_durable(self, snapshots: Snapshotter) -> None:
+        snapshots.prepare("a" * 64, None)
+        snapshots.persist("a" * 64)
+        with pytest.raises(NotFound):
+            snapshots.persist("b" * 64)
+
     def test_the_init_layer_is_there_and_never_a_change(self, snapshots: Snapshotter, area: Path) -> None:
         key = random_id()
         base = commit(snapshots, area / "1", None, etc__passwd="root")

@@ -1,1 +1,1 @@
-"""Tasks, threads, children and undo: the only place that starts any of them."""
+"""Tasks, threads, children, undo: the only place that starts any of them. And failpoints, for all above."""

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from tare.base.errors import TareError
-from tare.engine.check.check import Doing, Options, Summary, Told
+from tare.engine.check.check import GRACE_S, QUIET_GRACE_S, Doing, Options, Summary, Told
 from tare.engine.check.check import check as look
 from tare.engine.engine import Engine
 from tare.web.message import Answer, Request, Stream
@@ -20,7 +20,13 @@ from tare.wire.errors import text_of
 async def check(engine: Engine, request: Request) -> Answer:
     """`POST /tare/v1/check`: a line of JSON for each step, the summary last."""
     query = request.query
-    options = Options(quick=query.flag("quick"), fix=query.flag("fix"))
+    is_quiet = query.flag("quiet")
+    options = Options(
+        quick=query.flag("quick"),
+        fix=query.flag("fix"),
+        is_quiet=is_quiet,
+        grace_s=QUIET_GRACE_S if is_quiet else GRACE_S,
+    )
     steps = look(engine, options)
     first = await anext(steps)  # what refuses it at all is a status
 

@@ -208,6 +208,13 @@ class Containers:
             slot.stopped.clear()
         return self._db.submit(lambda connection: records.update(connection, container), durable=durable)
 
+    def begin_removal(self, slot: Slot) -> Future[None]:
+        """It is being removed: in memory at once; the future resolves when even a power cut does not undo that.
+
+        Nothing of it may go before: a container that has lost a part would look like a whole one.
+        """
+        return self._replace(slot, {"state": State.REMOVING}, durable=True)
+
     async def rename(self, slot: Slot, wanted: str) -> str:
         """Give it another name. Raises InvalidArgument, Conflict. Returns the old name."""
         if not wanted:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from tare.aio import failpoints
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, Unavailable
 from tare.drivers import linux
 
@@ -535,6 +536,7 @@ def remove(layout: Layout, path: str) -> None:
 
     Raises Conflict when a process is still inside.
     """
+    failpoints.hit("cgroup.remove")
     for top in directories(layout, path):
         for current, _, _ in os.walk(top, topdown=False):
             try:

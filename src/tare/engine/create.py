@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import msgspec
 from msgspec import UNSET
 
+from tare.aio import failpoints
+from tare.aio.threads import in_thread
 from tare.aio.undo import undo_on_error
 from tare.base import clock
 from tare.base.digest import hex_of
@@ -28,6 +30,7 @@ from tare.networks import ports
 from tare.networks.plan import NAMESPACE_MODE
 from tare.oci import platform as platforms
 from tare.oci.image import Platform
+from tare.store.blobs import fsync_directory
 from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, config_of
 
 _READ_ONLY_BELOW = (1, 44)  # W72: since then what is mounted below a read-only mount is read-only too
@@ -126,11 +129,21 @@ async def create_on(
         directory = directory_of(engine, container_id)
         directory.mkdir(mode=0o700)
         undo.push(trees.discard, directory)
+        failpoints.hit("create.files")
         await volumes.fill(engine, container)
+        if not build_id:  # what a step of a build made is swept after a power cut, however much of it there is
+            await in_thread(_persist, engine, container_id)
         await engine.containers.add(container)
         engine.creating.discard(container_id)
+        failpoints.passed("create.recorded")
     tell(engine, container, "create")
     return container, warnings
+
+
+def _persist(engine: Engine, container_id: ContainerId) -> None:
+    """Let the files survive a power cut before the record does: a container is absent or complete."""
+    engine.snapshots.persist(container_id)
+    fsync_directory(directory_of(engine, container_id).parent)
 
 
 def check(engine: Engine, config: ContainerConfig, host_config: HostConfig) -> list[str]:

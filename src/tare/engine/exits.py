@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 
-from tare.aio import tasks
+from tare.aio import failpoints, tasks
 from tare.base import clock
 from tare.base.errors import TareError
 from tare.containers import restart
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 LOST_EXIT_CODE = 255
 _KILLED = 137
 _DRAIN_S = 2.0
+_RELEASE_PAUSES_S = (0.1, 0.5, 0.0)
 
 
 Starter = Callable[[Engine, Slot], Awaitable[None]]
@@ -55,6 +57,7 @@ async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) ->
         code = LOST_EXIT_CODE
     await slot.hub.until_drained(_DRAIN_S)
     slot.hub.finish()
+    failpoints.passed("exit.seen")
     now = clock.now()
     ran_s = max(0, (now - container.started_at) // 1_000_000_000)
     is_oom = code == _KILLED and _was_out_of_memory(engine, container)
@@ -81,15 +84,32 @@ async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) ->
     slot.tell_exit()
     rotation.finish(engine, slot)
     try:
-        if not removes:
-            await engine.containers.save(slot)  # before the monitor's file with the exit status goes
-        await release(engine, container)
+        await _let_go(engine, slot)
     finally:
         slot.stopped.set()
     if removes:
         await remove_after_exit(engine, slot)
     elif starter is not None and slot.container.state is State.RESTARTING:  # nobody stopped it meanwhile
         schedule(engine, slot, ran_s=ran_s, starter=starter)
+
+
+async def _let_go(engine: Engine, slot: Slot) -> None:
+    """Record the end and release; again after a while where that fails: nobody else will come for it.
+
+    What stays even so goes with the container's next start, its removal, or the engine's next start.
+    """
+    container = slot.container
+    for pause_s in _RELEASE_PAUSES_S:
+        try:
+            if not container.host_config.AutoRemove:
+                await engine.containers.save(slot)  # before the monitor's file with the exit status goes
+            failpoints.hit("exit.recorded")
+            return await release(engine, container)
+        except (TareError, OSError, sqlite3.Error):
+            log.exception("cleaning up after container %s", container.name)
+        await asyncio.sleep(pause_s)
+    log.error("container %s has ended and could not be cleaned up after", container.name)
+    return None
 
 
 def schedule(engine: Engine, slot: Slot, *, ran_s: float, starter: Starter) -> None:

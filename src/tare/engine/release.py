@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 
+from tare.aio import failpoints
 from tare.base.errors import Conflict
 from tare.containers.container import Container
 from tare.drivers import cgroups
@@ -47,16 +48,50 @@ def kill_leftovers(engine: Engine, path: str) -> None:
 
 
 async def release(engine: Engine, container: Container) -> None:
-    """Undo everything start did, in any state: runtime state, cgroup, mounts, network, bundle. Idempotent."""
+    """Undo everything start did, in any state: runtime state, cgroup, network, mounts, bundle. Idempotent.
+
+    Every step is tried; the first error is raised at the end.
+    """
+    problem: Exception | None = None
+    for step in (_end_in_runtime, _end_cgroup, _end_network, _end_mounts, _end_bundle):
+        try:
+            await step(engine, container)
+        except Exception as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+
+
+async def _end_in_runtime(engine: Engine, container: Container) -> None:
+    failpoints.hit("release.runtime")
     runtime = engine.runtimes.get(container.runtime)
     if runtime is not None:
         hooks = engine.monitor.bundle(container.id) / HOOKS
         await runtime.delete(container.id, has_hooks=hooks.exists())
+
+
+async def _end_cgroup(engine: Engine, container: Container) -> None:
+    failpoints.hit("release.cgroup")
     await _remove_cgroup(engine, cgroup_path(container))
+
+
+async def _end_network(engine: Engine, container: Container) -> None:
+    failpoints.hit("release.network")
     await engine.networks.detach(container.id)
+
+
+async def _end_mounts(engine: Engine, container: Container) -> None:
+    failpoints.hit("release.mounts")
     engine.snapshots.unmount(rootfs_of(engine, container.id))
     await volumes.unmount(engine, container)
+
+
+async def _end_bundle(engine: Engine, container: Container) -> None:
+    """Last: the exit status is in it, and whoever finds the bundle knows that the rest may be left."""
+    failpoints.hit("release.bundle")
     bundle = engine.monitor.bundle(container.id)
+    if os.path.ismount(rootfs_of(engine, container.id)):
+        return  # it could not be unmounted: what is below is the container's
     shutil.rmtree(bundle, ignore_errors=True)
     exit_file = engine.monitor.exits() / container.id
     exit_file.unlink(missing_ok=True)

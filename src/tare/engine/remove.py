@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 
+from tare.aio import failpoints
 from tare.aio.threads import in_thread
 from tare.base.errors import Conflict, TareError
 from tare.containers.container import Container, State
@@ -62,13 +64,13 @@ async def _kill(engine: Engine, slot: Slot) -> None:
         raise Conflict(f"cannot remove container {slot.container.name}: it does not end after SIGKILL")
 
 
-async def remove_after_exit(engine: Engine, slot: Slot) -> None:
+async def remove_after_exit(engine: Engine, slot: Slot, *, volumes: bool = True) -> None:
     """`--rm`: called by the supervisor when the container has ended; waiters for removal are told either way."""
     if slot.is_being_removed:
         return
     slot.is_being_removed = True
     try:
-        await _clear(engine, slot, volumes=True)
+        await _clear(engine, slot, volumes=volumes)
     except TareError as error:
         slot.is_being_removed = False
         slot.tell_removed(error.message)
@@ -77,14 +79,19 @@ async def remove_after_exit(engine: Engine, slot: Slot) -> None:
 
 async def _clear(engine: Engine, slot: Slot, *, volumes: bool) -> None:
     container = slot.container
-    engine.containers.change(slot, state=State.REMOVING)
+    marked = asyncio.wrap_future(engine.containers.begin_removal(slot))
     await forward.finish(slot)
     await release(engine, container)
+    await marked
+    failpoints.hit("remove.released")
     engine.snapshots.remove(container.id)
     await engine.images.release(container.id)
     await in_thread(trees.discard, directory_of(engine, container.id))
+    failpoints.hit("remove.files")
     await volumes_of.forget(engine, container, remove_anonymous=volumes)
+    failpoints.hit("remove.volumes")
     await engine.containers.forget(slot)
+    failpoints.passed("remove.forgotten")
     engine.execs.forget(container.id)
     engine.summaries.forget(container.id)
     engine.inspections.forget(container.id)

@@ -63,9 +63,10 @@ async def _restore(engine: Engine, slot: Slot) -> None:
     if container.build_id:  # nobody waits for this step any more
         if container.is_running and _is_alive(container):
             await _adopt(engine, slot)
-        elif container.is_running:  # the engine was stopped while it removed it
+        elif container.is_running:  # nobody would tell of its end again
             await handle_exit(engine, slot, starter=None)
-        await remove(engine, slot, force=True, volumes=True)
+        if not slot.is_being_removed:
+            await remove(engine, slot, force=True, volumes=True)
         return
     if container.is_running:
         if _is_alive(container):
@@ -76,8 +77,11 @@ async def _restore(engine: Engine, slot: Slot) -> None:
             forward.watch(engine, slot)
         return
     await release(engine, container)
-    if container.state is State.REMOVING or (container.host_config.AutoRemove and container.started_at):
+    if container.host_config.AutoRemove and container.started_at:
         await remove_after_exit(engine, slot)
+        return
+    if container.state is State.REMOVING:  # nobody remembers whether its volumes were to go with it: they stay
+        await remove_after_exit(engine, slot, volumes=False)
         return
     if container.state is State.RESTARTING:
         engine.containers.change(slot, state=State.EXITED)

@@ -15,7 +15,7 @@ import os
 import time
 from pathlib import Path
 
-from tare.aio import tasks
+from tare.aio import failpoints, tasks
 from tare.aio.threads import in_thread
 from tare.base.errors import Conflict, InvalidArgument
 from tare.containers import logs
@@ -85,6 +85,7 @@ async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
                 packing = tasks.spawn(_pack(path), name=f"packing of the log of {slot.container.name}")
             if size >= limit.max_bytes:
                 logs.rotate(path)
+                failpoints.passed("log.rotated")
                 _reopen(engine, slot)
                 has_more, size = True, None
             elif size == before:

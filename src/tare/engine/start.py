@@ -11,7 +11,7 @@ import signal
 
 import msgspec
 
-from tare.aio import proc, tasks
+from tare.aio import failpoints, proc, tasks
 from tare.aio.undo import undo_on_error
 from tare.base import clock
 from tare.base.digest import Digest
@@ -103,7 +103,9 @@ async def _start(engine: Engine, slot: Slot) -> None:
         engine.snapshots.mount(container.id, target)
         engine.images.usage.note(Digest(container.image_id))
         bare = space.net_fd if space is not None else None
+        failpoints.hit("start.mounted")
         attachment = await engine.networks.attach(wish_of(engine, container, bare_namespace=bare))
+        failpoints.hit("start.attached")
         mounted = await volumes.mount(engine, container, ids=ids)
         joins = userns.spec_of(space, mapping) if space is not None and mapping is not None else None
         given = spec_input(
@@ -118,6 +120,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
         if has_hooks := cdi.edit(engine, container.host_config, config):
             (bundle / HOOKS).touch()
         (bundle / "config.json").write_bytes(msgspec.json.encode(config))
+        failpoints.hit("start.rendered")
         logs = container.host_config.LogConfig.Type != "none"
         started = await engine.monitor.create(
             container.id,
@@ -128,6 +131,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
             keep_stdin=not container.config.StdinOnce,
         )
         undo.push(_end, started)
+        failpoints.hit("start.created")
         if mapping is not None:
             userns.give_streams(started.pid, given.user, mapping)
         pid_started = start_time(started.pid)
@@ -138,6 +142,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
             engine.monitor.resize(container.id, height=slot.size[0], width=slot.size[1])
         engine.networks.handed_over(container.id, started.pid)
         await runtime.start(container.id, has_hooks=has_hooks)
+        failpoints.hit("start.going")
         await engine.containers.save(
             slot,
             state=State.RUNNING,
@@ -157,6 +162,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
             endpoints=attachment.endpoints,
             ports=attachment.ports,
         )
+    failpoints.passed("start.recorded")
     slot.started.set()
     health.watch(engine, slot, restarter=restart_unhealthy)
     rotation.watch(engine, slot)

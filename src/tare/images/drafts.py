@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from tare.aio import failpoints
 from tare.aio.tasks import settle, spawn
 from tare.aio.threads import in_thread
 from tare.base.digest import hex_of
@@ -89,6 +90,7 @@ class Drafts:
                     options = Options(blob="write", extract=False)
                     result = await self._archiver.unpack(reader, place, blob_fd=blob, options=options)
                 await in_thread(linux.syncfs, upper)
+            failpoints.hit("draft.hashed")
             parent = await below.made if below is not None else None
             return await settle(self._name(lease, ingest, name, parent, result), name="name layer")
         finally:
@@ -104,7 +106,12 @@ class Drafts:
         async with self._lock:
             known = self._layers.known.get(layer.chain_id)
             if known is None:
-                await in_thread(move)
+                try:
+                    await in_thread(move)
+                except BaseException:
+                    self._layers.forget_files(layer)
+                    raise
+                failpoints.passed("draft.named")
                 known = self._layers.known.setdefault(layer.chain_id, layer)
             return self._layers.take(lease, known)
 

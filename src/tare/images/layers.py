@@ -13,6 +13,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tare.aio import failpoints
 from tare.aio.tasks import settle
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, chain_id, hex_of
@@ -138,6 +139,7 @@ class Layers:
             with ExitStack() as opened:
                 tree = _opened(opened, self._begin(ingest, None), os.O_RDONLY | os.O_DIRECTORY)
                 result = await self._archiver.unpack(source, tree, options=Options(allow_empty=True))
+            failpoints.hit("layer.staged")
             os.link(file, ingest / "blob")
         except BaseException:
             self._snapshots.discard(ingest)
@@ -176,9 +178,21 @@ class Layers:
         async with self._lock:
             if (known := self.known.get(layer.chain_id)) is not None:
                 return self.take(lease, known)
-            await in_thread(move)
+            failpoints.hit("layer.admit")
+            try:
+                await in_thread(move)
+            except BaseException:
+                self.forget_files(layer)
+                raise
+            failpoints.passed("layer.admitted")
             self.known[layer.chain_id] = layer
             return self.take(lease, layer)
+
+    def forget_files(self, layer: Layer) -> None:
+        """Drop what a layer that never became known has on the disk. The caller has the lock."""
+        self._snapshots.remove(hex_of(layer.chain_id))
+        if all(other.blob != layer.blob for other in self.known.values()):
+            self._blobs.remove(layer.blob)
 
     def _adopt(self, ingest: Path, layer: Layer, result: Result) -> None:
         self._snapshots.mark_opaque(ingest / "snapshot", result.opaque)

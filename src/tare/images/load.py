@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from tare.aio import failpoints
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, chain_id, parse_digest, sha256
 from tare.base.errors import Conflict, DataCorrupt, InvalidArgument, NotFound
@@ -438,6 +439,7 @@ async def load(
         try:
             options = Options(whiteouts=False, devices=False, owners=False, sync=False)
             await archiver.unpack(stream, fd, options=options)
+            failpoints.hit("load.spooled")
             spool = Spool(fd)
             planned = await in_thread(read_plan, spool)
             members = await in_thread(read_members, spool)

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
+from tare.aio import failpoints
 from tare.base.digest import Digest, chain_id, parse_digest
 from tare.base.errors import Conflict, InvalidArgument, NotFound, Unauthorized
 from tare.base.ids import short_id
@@ -349,6 +350,7 @@ class Pulls:
             repository=reference.name,
             blobs=[layer.digest for layer in item.layers],
         )
+        failpoints.hit("pull.manifest")
         names = [reference.with_digest(item.digest)]
         if reference.digest is None:
             names.insert(0, reference)

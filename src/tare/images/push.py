@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from tare.aio import failpoints
 from tare.aio.tasks import spawn
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, sha256
@@ -210,6 +211,7 @@ class Pushes:
             manifest = await self._describe(image, target)
             async for progress in self._send_layers(remote, image.layers):
                 yield progress
+            failpoints.hit("push.manifest")
             await self._send_config(remote, image)
             try:
                 await remote.put_manifest(target.tag or manifest.digest, manifest.raw, manifest.media_type)
@@ -346,6 +348,7 @@ class Pushes:
                 if source:
                     return tell(f"Mounted from {source}")
             async with AsyncExitStack() as stack:
+                failpoints.hit("push.blob")
                 file = await in_thread(self._images.blobs.open, layer.blob)
                 stack.callback(os.close, file)
                 tell("Pushing", 0)

@@ -8,6 +8,7 @@ what an operation in flight stands on, and an operation that fails leaves nothin
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tare.aio import failpoints
 from tare.aio.tasks import finish, settle
 from tare.aio.threads import in_thread
 from tare.base.clock import Nanos, now, rfc3339nano
@@ -41,6 +43,7 @@ from tare.store.db import Database
 from tare.wire.changes import apply_changes
 from tare.wire.config import ContainerConfig
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -308,6 +311,7 @@ class Images:
                         layers = (*base_layers, await self.layers.unpack(lease, reader, parent, extract=False))
             finally:
                 os.close(fd)
+            failpoints.hit("commit.packed")
             created = "1970-01-01T00:00:00Z" if created_ns == 0 else rfc3339nano(created_ns or self._clock())
             words = config.Cmd if isinstance(config.Cmd, list) else [config.Cmd or ""]
             step: dict[str, Any] = {"created": created, "created_by": created_by or " ".join(words)}
@@ -403,7 +407,9 @@ class Images:
                 for reference in references:
                     records.set_tag(db, reference, image.id, at)
 
+            failpoints.hit("image.record")
             await self._db.write(write)
+            failpoints.passed("image.recorded")
             self._images[image.id] = image
             for reference in references:
                 self._set_tag(reference, image.id)
@@ -422,7 +428,9 @@ class Images:
     async def _tag_known(self, image_id: Digest, reference: Reference) -> None:
         async with self._lock:
             image = replace(self.get(image_id), tagged_at=self._clock())
+            failpoints.hit("image.tag")
             await self._db.write(lambda db: records.set_tag(db, reference, image.id, image.tagged_at))
+            failpoints.passed("image.tagged")
             self._images[image.id] = image
             self._set_tag(reference, image.id)
         self.tell("tag", image, reference.familiar())
@@ -590,9 +598,14 @@ class Images:
     async def _drop_files(self, layers: list[Layer]) -> None:
         kept = {layer.blob for layer in self.layers.known.values()}
         for layer in layers:
-            self._snapshots.remove(hex_of(layer.chain_id))
-            if layer.blob not in kept:
-                self.blobs.remove(layer.blob)
+            try:
+                failpoints.hit("layer.forgotten")
+                self._snapshots.remove(hex_of(layer.chain_id))
+                if layer.blob not in kept:
+                    failpoints.hit("blob.forgotten")
+                    self.blobs.remove(layer.blob)
+            except OSError as error:  # the record is gone, and with it the image: the next start sweeps the files
+                log.warning("files of layer %s are left: %s", layer.chain_id, error)
 
     async def sweep_unknown(self, *, blobs: Iterable[str] = (), snapshots: Iterable[str] = ()) -> None:
         """Remove blobs and snapshots that no record names. snapshots: the caller knows that no container has them."""

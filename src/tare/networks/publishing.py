@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv6Address
 
+from tare.aio import failpoints
 from tare.aio.threads import in_thread
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, TareError, Unavailable
 from tare.drivers.network.bridge import BridgeDriver
@@ -83,6 +84,7 @@ class Publisher:
                     if self._holder.has(wish.protocol, ip, number)
                 ]
             await self._map(held, place=place, present=True)
+            failpoints.hit("ports.mapped")
             await self._open_relays(held, place)
         except BaseException as error:
             self._release(held)

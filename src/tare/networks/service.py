@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
+from tare.aio import failpoints
 from tare.aio.tasks import spawn
 from tare.aio.threads import in_thread
 from tare.base.errors import Conflict, Forbidden, InternalError, InvalidArgument, NotFound, TareError
@@ -231,12 +232,14 @@ class Networks:
             )  # fmt: skip
             await self._keep(record)
             try:
+                failpoints.hit("network.recorded")
                 await self._make(record)
                 if record.bridge and self._options.iptables:
                     await in_thread(self._wiring.accept_forwarding, [record.bridge])
             except BaseException:
                 await self._erase(record)
                 raise
+            failpoints.passed("network.made")
             self._networks[record.id] = record
         self._tell("create", record)
         return record
@@ -256,6 +259,7 @@ class Networks:
     async def _erase(self, record: NetworkRecord) -> None:
         await self._database.write(lambda connection: records.delete(connection, record.id))
         self._publisher.forget(record.bridge)
+        failpoints.hit("network.forgotten")
         is_shared = any(other.parent == record.parent for other in self._networks.values() if other.id != record.id)
         await in_thread(self._wiring.remove, record, keeps_parent=is_shared)
 

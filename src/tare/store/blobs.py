@@ -15,6 +15,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from tare.aio import failpoints
 from tare.base.digest import Digest, hex_of
 from tare.base.errors import DataCorrupt, NotFound
 
@@ -97,8 +98,11 @@ class Blobs:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+        failpoints.hit("blob.written")
         os.chmod(file, 0o600)
+        failpoints.hit("blob.synced")
         os.rename(file, self.path(digest))
+        failpoints.hit("blob.renamed")
         fsync_directory(self._directory)
 
     def writer(self, *, expected: Digest | None = None, size: int | None = None) -> BlobWriter:

@@ -19,6 +19,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tare.aio import failpoints
+
 T = TypeVar("T")
 Transaction = Callable[[sqlite3.Connection], T]
 
@@ -100,6 +102,7 @@ class Database:
         outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
+            failpoints.hit("database.begun", sqlite3.OperationalError)
             for transaction, _, future in batch:
                 connection.execute("SAVEPOINT job")
                 try:
@@ -109,11 +112,13 @@ class Database:
                     connection.execute("ROLLBACK TO job")
                     connection.execute("RELEASE job")
                     outcomes.append((future, None, error))
+            failpoints.hit("database.written", sqlite3.OperationalError)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             outcomes = [(future, None, error) for _, _, future in batch]
+        failpoints.passed("database.committed")
         for future, value, failure in outcomes:
             if failure is not None:
                 future.set_exception(failure)

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
 
 from tare.drivers.network.bridge import BridgeDriver
+from tare.testing.exchange import Api
 
 _START_S = 20.0
 
 
-class Daemon:
+class Daemon(Api):
     """One engine with its own data root, exec root, socket and bridge."""
 
-    def __init__(self, directory: Path, *, bridge: str, source: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        bridge: str,
+        source: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(directory / "s")
         self.directory = directory
         self.bridge = bridge
         self.data_root = directory / "data"
         self.exec_root = directory / "run"
-        self.socket = directory / "s"
         self.log = directory / "log"
         self._source = source
         self._arguments = list(arguments)
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def host(self) -> str:
-        """For DOCKER_HOST."""
-        return f"unix://{self.socket}"
 
     @property
     def pid(self) -> int:
@@ -59,7 +60,7 @@ class Daemon:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.argv(),
-                env={**os.environ, "PYTHONPATH": str(self._source)},
+                env={**os.environ, "PYTHONPATH": str(self._source), **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -70,11 +71,17 @@ class Daemon:
             try:
                 if self.request("GET", "/_ping")[0] == 200:
                     return
-            except OSError:
+            except (OSError, EOFError):
                 pass
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.01)
+
+    def is_alive(self) -> bool:
+        """Whether it runs; one that ended by itself is forgotten."""
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+        return self._process is not None
 
     def stop(self) -> None:
         """End it as an administrator does; containers go on."""
@@ -109,50 +116,3 @@ class Daemon:
             self.request("DELETE", f"/containers/{entry['Id']}?force=1&v=1")
         self.request("POST", '/volumes/prune?filters={"all":["true"]}')
         self.request("POST", "/networks/prune")
-
-    def import_image(self, reference: str, tar: bytes, changes: Sequence[str] = ()) -> str:
-        """Make an image from a tar. Returns its id."""
-        name, _, tag = reference.partition(":")
-        query = urlencode([("fromSrc", "-"), ("repo", name), ("tag", tag), *(("changes", c) for c in changes)])
-        status, body = self.request(
-            "POST", f"/images/create?{query}", body=tar, headers={"Content-Type": "application/x-tar"}
-        )
-        assert status == 200, body
-        return str(json.loads(body.splitlines()[-1])["status"])
-
-    def json(self, method: str, path: str, body: object = None, *, expect: int = 200) -> Any:
-        """One exchange of JSON; the status must be `expect`."""
-        data = b"" if body is None else json.dumps(body).encode()
-        status, answer = self.request(method, path, body=data, headers={"Content-Type": "application/json"})
-        assert status == expect, answer
-        return json.loads(answer) if answer else None
-
-    def request(
-        self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> tuple[int, bytes]:
-        """One request on a connection of its own; the answer's body is read whole."""
-        lines = [f"{method} {quote(path, safe='/?&=:%+')} HTTP/1.1", "Host: test", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        lines += [f"Content-Length: {len(body)}", "", ""]
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(30)
-            connection.connect(str(self.socket))
-            connection.sendall("\r\n".join(lines).encode() + body)
-            raw = b""
-            while piece := connection.recv(1 << 20):
-                raw += piece
-        head, _, rest = raw.partition(b"\r\n\r\n")
-        status = int(head.split()[1])
-        return status, _unchunk(rest) if b"transfer-encoding: chunked" in head.lower() else rest
-
-
-def _unchunk(raw: bytes) -> bytes:
-    out = b""
-    while raw:
-        size, _, raw = raw.partition(b"\r\n")
-        length = int(size, 16)
-        if length == 0:
-            break
-        out += raw[:length]
-        raw = raw[length + 2 :]
-    return out

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from tare.aio import failpoints
 from tare.aio.threads import in_thread
 from tare.base import clock
 from tare.base.errors import Conflict, InvalidArgument, NotFound, TareError
@@ -63,6 +64,8 @@ class Volumes:
                 await self._adopt(driver, name, created_at)
         self._holders = {name: set(ids) for name, ids in holders.items() if ids}
         for record in self._records.values():
+            if not record.options:  # its record is durable, an empty directory need not have been
+                self._driver(record.driver).create(record.name, record.options)
             self._driver(record.driver).adopt(record.name, users.get(record.name, set()))
 
     async def _adopt(self, driver: VolumeDriver, name: str, created_at: int) -> None:
@@ -177,9 +180,17 @@ class Volumes:
             chosen = self._driver(driver or DEFAULT_DRIVER)
             check_name(name)
             chosen.check(options)
-            chosen.create(name, options)
         except TareError as error:
             raise type(error)(f"create {name}: {error.message}", hint=error.hint) from None
+        is_new = not chosen.path(name).exists()
+        try:
+            chosen.create(name, options)
+        except BaseException as error:
+            if is_new:
+                chosen.remove(name)
+            if isinstance(error, TareError):
+                raise type(error)(f"create {name}: {error.message}", hint=error.hint) from None
+            raise
         record = VolumeRecord(
             name=name,
             driver=chosen.name,
@@ -190,8 +201,10 @@ class Volumes:
         try:
             await self._db.write(partial(records.save, record=record), durable=durable)
         except BaseException:
-            chosen.remove(name)
+            if is_new:
+                chosen.remove(name)
             raise
+        failpoints.passed("volume.recorded")
         self._records[name] = record
         self._tell(record, "create")
         return record
@@ -217,8 +230,13 @@ class Volumes:
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(holders)}]")
             driver = self._driver(record.driver)
             await self._db.write(partial(records.delete, name=name))
+            try:
+                failpoints.hit("volume.forgotten")
+                await in_thread(driver.remove, name)
+            except (TareError, OSError):  # it is still there: so is its record
+                await self._db.write(partial(records.save, record=record))
+                raise
             del self._records[name]
-            await in_thread(driver.remove, name)
             self._tell(record, "destroy")
 
     async def prune(self, filters: Filters, *, include_named: bool) -> tuple[list[str], int]:

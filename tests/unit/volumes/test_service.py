@@ -114,6 +114,7 @@ def test_content_without_a_record_comes_back(run: Callable[[Story], None], tmp_p
 
     async def story(volumes: Volumes, _: list[News]) -> None:
         assert [record.name for record in volumes.select({})] == ["lost"]
+        assert not (tmp_path / "volumes" / ("e" * 64)).exists()  # nothing was in it
         assert await volumes.usage("lost") == 8
 
     run(story)

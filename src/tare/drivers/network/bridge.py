@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tare.aio import failpoints
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, TareError, Unavailable
 from tare.drivers.network import conntrack
 from tare.drivers.network.netlink import IPAddress, IPInterface, IPNetwork, Link, Netlink, Route, vlan_data
@@ -242,6 +243,7 @@ class BridgeDriver:
     def admit(self, rules: BridgeRules) -> None:
         """One bridge more in tables that are there. Raises NotFound (they are not)."""
         if self._nft is not None:
+            failpoints.hit("rules.admit")
             self._nft.admit(rules, present=True)
             self._let_in([rules.bridge])
 
@@ -268,6 +270,7 @@ class BridgeDriver:
         """Map published ports, or take them away. Raises Unavailable without nftables, NotFound (flushed rules)."""
         if self._nft is None:
             raise Unavailable("ports cannot be published with --iptables=false", hint="use --network host")
+        failpoints.hit("ports.change")
         self._nft.publish(rules, publications, present=present)
 
     def shape(self, engine: str) -> str:
@@ -319,6 +322,7 @@ class BridgeDriver:
 
     def namespace(self, *, bare: int | None = None) -> NetNamespace:
         """A new namespace with loopback only, or a `bare` one furnished as such. The caller closes it."""
+        failpoints.hit("namespace.make")
         return self._namespaces.create(bare=bare)
 
     def open_namespace(self, pid: int) -> NetNamespace:
@@ -338,8 +342,10 @@ class BridgeDriver:
             bridge = self._netlink.link(plug.bridge)
             if bridge is None:
                 raise InternalError(f"bridge {plug.bridge} is missing", hint="restart the engine to make it again")
+            failpoints.hit("veth.make")
             outside = self._create_pair(namespace, plug, bridge)
             try:
+                failpoints.hit("veth.made")
                 self._set_port(outside, plug)
                 self._configure(namespace, plug)
             except BaseException:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tare.aio import proc
+from tare.aio import failpoints, proc, tasks
 from tare.base.errors import Conflict, InternalError, NotFound
 from tare.drivers.runtime.oci import OciRuntime, translate
 
@@ -95,7 +95,13 @@ class Monitor:
                 )
             finally:
                 os.close(write_end)
-            report = await _line(read_end)
+            said = bytearray()
+            try:
+                failpoints.hit("monitor.started")
+                report = await _line(read_end, said)
+            except BaseException:
+                await tasks.settle(_abandon(child, read_end, said), name="end of a monitor")
+                raise
             words = os.pread(errors, _SYNC_LIMIT, 0).decode("utf-8", "replace")
         finally:
             os.close(read_end)
@@ -163,10 +169,21 @@ def _discard(path: Path) -> None:
         pass
 
 
-async def _line(fd: int) -> dict[str, int | str] | None:
-    """One JSON line from a pipe, None when it is closed without one."""
+async def _abandon(child: subprocess.Popen[bytes], fd: int, said: bytearray) -> None:
+    """End a monitor whose report nobody waits for any more, and the container it is just creating."""
+    report = await _line(fd, said)
+    pid = int(report.get("data", -1)) if report is not None else -1
+    if pid > 0:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    await proc.wait(child)
+
+
+async def _line(fd: int, text: bytearray) -> dict[str, int | str] | None:
+    """One JSON line from a pipe, None when it is closed without one. text: what has been read of it."""
     os.set_blocking(fd, False)
-    text = b""
     while not text.endswith(b"\n") and len(text) < _SYNC_LIMIT:
         await proc.readable(fd)
         piece = os.read(fd, 4096)

@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.aio import proc
+from tare.aio import failpoints, proc
 from tare.base.errors import InternalError, InvalidArgument, Unavailable
 
 
@@ -58,6 +58,7 @@ class OciRuntime:
 
         False when nobody waits there (the process died): crun itself finds the words for that.
         """
+        failpoints.hit("runtime.start")
         fifo = self.root / container_id / "exec.fifo"
         try:
             fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)

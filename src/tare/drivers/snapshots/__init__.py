@@ -54,6 +54,10 @@ class Snapshotter(Protocol):
         """Whether a writable snapshot can be limited in size."""
         ...
 
+    def persist(self, key: str) -> None:
+        """Let what `prepare` made survive a power cut. Waits for the disk. Raises NotFound."""
+        ...
+
     def mount(self, key: str, target: Path, *, readonly: bool = False, ids: Ids | None = None) -> None:
         """Mount the active snapshot with the init layer at the existing directory `target`. Raises NotFound."""
         ...

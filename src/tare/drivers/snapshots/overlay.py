@@ -22,6 +22,7 @@ import stat
 import threading
 from pathlib import Path
 
+from tare.aio import failpoints
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, Unavailable
 from tare.base.ids import is_full_id
 from tare.drivers import linux
@@ -84,16 +85,26 @@ class OverlaySnapshotter:
             (fresh / "work").mkdir(mode=0o700)
             make_root(fresh / "fs", self._root / parent / "fs" if parent else None)
             (fresh / "parent").write_text(parent or "")
+            failpoints.hit("snapshot.prepared")
             os.rename(fresh, self._root / key)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         self._parents[key] = parent
 
+    def persist(self, key: str) -> None:
+        """See Snapshotter. The first sync commits the journal of ext4 and xfs, with all that was made before."""
+        own = self._existing(key)
+        with open(own / "parent", "rb") as file:
+            os.fsync(file.fileno())
+        fsync_directory(own)
+        fsync_directory(self._root)
+
     def mount(self, key: str, target: Path, *, readonly: bool = False, ids: Ids | None = None) -> None:
         """See Snapshotter."""
         with self._renaming:
             own, lowers = self._existing(key), self.lowers(key)
+            failpoints.hit("snapshot.mount")
             if ids is not None:
                 self._mount_mapped(key, own, lowers, target, ids, readonly=readonly)
             else:
@@ -214,6 +225,7 @@ class OverlaySnapshotter:
     def unmount(self, target: Path) -> None:
         """See Snapshotter."""
         try:
+            failpoints.hit("snapshot.unmount")
             linux.umount(str(target), linux.MNT_DETACH)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT):
@@ -227,6 +239,7 @@ class OverlaySnapshotter:
 
     def discard(self, directory: Path) -> None:
         """See Snapshotter."""
+        failpoints.hit("snapshot.discard")
         grave = self._trash / secrets.token_hex(16)
         try:
             os.rename(directory, grave)
@@ -239,6 +252,7 @@ class OverlaySnapshotter:
         self._check_name(name)
         own = self._existing(key)
         self._parents[name] = self._parent_of(key)
+        failpoints.hit("snapshot.seal")
         os.rename(own, self._root / name)
         self._parents.pop(key, None)
         self.discard(self._root / name / "work")
@@ -295,7 +309,9 @@ class OverlaySnapshotter:
             file.flush()
             os.fsync(file.fileno())
         fsync_directory(directory)
+        failpoints.hit("snapshot.noted")
         os.rename(directory, self._root / name)
+        failpoints.hit("snapshot.renamed")
         fsync_directory(self._root)
         self._parents[name] = parent
         return True

@@ -73,7 +73,10 @@ class VolumeDriver(Protocol):
         ...
 
     def lost(self, known: Collection[str]) -> dict[str, int]:
-        """Volumes with something in them that are not in `known`: name to time of making (nanoseconds)."""
+        """Volumes with something in them that are not in `known`: name to time of making (nanoseconds).
+
+        Those without anything in them, which a crash left before they were recorded, are removed.
+        """
         ...
 
 

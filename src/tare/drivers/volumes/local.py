@@ -5,7 +5,7 @@
     <data-root>/volumes/.removed-<random>  removed, deleted in the background and at start
 
 Options are those of dockerd's driver of this name: `type`, `device` and `o` as for mount(8). An empty directory needs
-no sync: `mount` makes it again if a power cut took it.
+no sync: it is made again at start, and by `mount`, if a power cut took it.
 Source: moby volume/local/local_unix.go (options, texts); mount(2), nfs(5).
 """
 
@@ -18,6 +18,7 @@ import socket
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from tare.aio import failpoints
 from tare.base.errors import InvalidArgument, TareError, Unavailable
 from tare.drivers import linux, trees
 from tare.drivers.volumes import Options
@@ -135,6 +136,7 @@ class LocalVolumes:
         """See VolumeDriver."""
         self.check(options)
         self._make(name)
+        failpoints.hit("volume.made")
 
     def _make(self, name: str) -> None:
         directory = self._root / name
@@ -152,6 +154,7 @@ class LocalVolumes:
         directory = self._root / name
         self._unmount(name)
         self._users.pop(name, None)
+        failpoints.hit("volume.discard")
         grave = self._root / f"{_REMOVED}{secrets.token_hex(16)}"
         try:
             os.rename(directory, grave)
@@ -246,8 +249,13 @@ class LocalVolumes:
             if name.startswith(".") or name in known or not directory.is_dir() or directory.is_symlink():
                 continue
             try:
-                if os.listdir(directory / _DATA) and not self._is_mounted(name):
+                if self._is_mounted(name):
+                    continue
+                if os.listdir(directory / _DATA):
                     found[name] = os.stat(directory).st_ctime_ns
+                else:  # a crash came before the record
+                    (directory / _DATA).rmdir()
+                    directory.rmdir()
             except (FileNotFoundError, NotADirectoryError):
                 continue
         return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from tare.aio import failpoints
 from tare.aio.tasks import spawn
 from tare.base.clock import NEVER, Nanos, rfc3339nano
 from tare.base.digest import Digest, parse_digest
@@ -402,6 +403,7 @@ class _Stage:
             layer = await draft.made if draft is not None else None
             if layer is not None:
                 await engine.images.keep_layers(layer)
+            failpoints.hit("build.step")
             await engine.build_cache.add(
                 Record(
                     key=key,

@@ -19,6 +19,7 @@ from tare.engine.engine import Engine
 from tare.images.records import Layer
 
 GRACE_S = 3600.0
+QUIET_GRACE_S = 0.001  # nothing is in flight; what downloads and uploads left is kept for its days all the same
 _RUNNING = "check"
 
 

@@ -18,6 +18,9 @@ from pathlib import Path
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, sha256
 from tare.base.ids import is_full_id
+from tare.containers.container import State
+from tare.containers.service import Slot
+from tare.engine.check.kernel import Kernel, look
 from tare.engine.engine import Engine
 from tare.images.records import Image, Inventory, Layer
 from tare.registry.downloads import KEPT_S
@@ -44,13 +47,16 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerFacts:
-    """A container as far as a check cares. is_moving: a verb works at it."""
+    """A container as far as a check cares. is_moving: a verb works at it; is_going: its removal began, and is repeated
+    at the next start where it failed. addresses: network id and address of each of its endpoints."""
 
     id: str
     name: str
     image_id: str
     is_running: bool
     is_moving: bool
+    is_going: bool = False
+    addresses: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,9 @@ class World:
     volumes: frozenset[str] = frozenset()
     believed: frozenset[str] = frozenset()  # layers' snapshots that the engine takes for being there
     cache: Mapping[str, str] = field(default_factory=dict)
+    kernel_before: Kernel = field(default_factory=Kernel)
+    kernel_after: Kernel = field(default_factory=Kernel)
+    bridges: Mapping[str, int] = field(default_factory=dict)  # to the number of containers plugged in
     is_quiet: bool = False
 
     @property
@@ -92,7 +101,7 @@ class World:
 
 async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> World:
     """Look at everything but contents. grace_s: how old a file of an operation must be to count as left over."""
-    before = await in_thread(_list, engine, grace_s)
+    before, kernel_before = await in_thread(_list, engine, grace_s), await in_thread(look, engine)
     inventory = await engine.images.inventory()
     rows = await engine.db.read(_rows)
     containers: dict[str, ContainerFacts] = {
@@ -101,7 +110,14 @@ async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> W
             name=slot.container.name,
             image_id=slot.container.image_id,
             is_running=slot.container.is_running,
-            is_moving=slot.lock.locked() or slot.is_being_removed or slot.restarting is not None,
+            is_moving=_is_moving(slot),
+            addresses=tuple(
+                (endpoint.NetworkID, str(ip_address(text)))
+                for endpoint in slot.container.endpoints.values()
+                for text in (endpoint.IPAddress, endpoint.GlobalIPv6Address)
+                if text and slot.container.is_running
+            ),
+            is_going=slot.container.state is State.REMOVING,
         )
         for slot in engine.containers
     }
@@ -111,7 +127,10 @@ async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> W
     )
     creating = frozenset(engine.creating)
     cache = {record.key: record.chain for record in engine.build_cache.records() if record.chain is not None}
-    after = await in_thread(_list, engine, grace_s)
+    bridges = {
+        network.bridge: len(engine.networks.members(network.id)) for network in engine.networks.list() if network.bridge
+    }
+    after, kernel_after = await in_thread(_list, engine, grace_s), await in_thread(look, engine)
     return World(
         before=before,
         after=after,
@@ -122,8 +141,17 @@ async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> W
         volumes=volumes,
         believed=believed,
         cache=cache,
+        kernel_before=kernel_before,
+        kernel_after=kernel_after,
+        bridges=bridges,
         is_quiet=is_quiet,
     )
+
+
+def _is_moving(slot: Slot) -> bool:
+    """A verb works at it, or its end is being dealt with."""
+    is_ending = not slot.container.is_running and not slot.stopped.is_set()
+    return slot.lock.locked() or slot.is_being_removed or slot.restarting is not None or is_ending
 
 
 def _rows(db: sqlite3.Connection) -> Rows:

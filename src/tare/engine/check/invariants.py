@@ -171,6 +171,8 @@ def containers_have_files(world: World) -> Iterator[Finding]:
     directories = world.before.container_directories | world.after.container_directories
     drafts = world.inventory.drafts
     for facts in world.containers.values():
+        if facts.is_going:
+            continue
         if facts.id not in snapshots:
             yield Finding(
                 kind=kinds.CONTAINER_SNAPSHOT, subject=facts.id, text=f"{facts.name}: its writable layer is not there"
@@ -233,6 +235,59 @@ def addresses_have_containers(world: World) -> Iterator[Finding]:
             )
 
 
+def what_runs_is_in_the_kernel(world: World) -> Iterator[Finding]:
+    """A container that runs has its first process, its monitor, its mount and its control group; another has none."""
+    before, after = world.kernel_before, world.kernel_after
+    things = (
+        ("its first process", before.processes | after.processes, None, kinds.PROCESS_MISSING, ""),
+        ("a monitor", before.monitors | after.monitors, before.monitors & after.monitors, kinds.MONITOR_MISSING, kinds.MONITOR_ORPHAN),
+        ("its root mounted", before.mounts | after.mounts, before.mounts & after.mounts, kinds.MOUNT_MISSING, kinds.MOUNT_ORPHAN),
+        ("a control group", before.cgroups | after.cgroups, before.cgroups & after.cgroups, kinds.CGROUP_MISSING, kinds.CGROUP_ORPHAN),
+    )  # fmt: skip
+    for what, ever, always, missing, orphan in things:
+        for facts in world.containers.values():
+            if facts.is_running and not facts.is_moving and facts.id not in ever:
+                yield Finding(kind=missing, subject=facts.id, text=f"{facts.name} runs and has not {what}")
+        for name in sorted(always or ()):
+            known = world.containers.get(name)
+            if known is None and name not in world.creating:
+                yield Finding(kind=orphan, subject=name, text=f"a container that is unknown has {what}")
+            elif known is not None and not (known.is_running or known.is_moving):
+                yield Finding(kind=orphan, subject=name, text=f"{known.name} does not run and has {what}")
+
+
+def bridges_have_their_ports(world: World) -> Iterator[Finding]:
+    """Every network's bridge is there with an interface for each container that is plugged in.
+
+    The kernel removes those of ended containers by itself, later: only in quiet are there no more than that.
+    """
+    if any(facts.is_moving for facts in world.containers.values()):
+        return
+    for bridge, members in world.bridges.items():
+        found = (world.kernel_before.ports.get(bridge), world.kernel_after.ports.get(bridge))
+        counts = [count for count in found if count is not None]
+        if not counts:
+            yield Finding(kind=kinds.BRIDGE_MISSING, subject=bridge, text="the bridge of a network is not there")
+        elif max(counts) < members:
+            text = f"{max(counts)} interfaces for {members} containers"
+            yield Finding(kind=kinds.PORT_MISSING, subject=bridge, text=text)
+        elif min(counts) > members and world.is_quiet:
+            text = f"{min(counts)} interfaces for {members} containers"
+            yield Finding(kind=kinds.PORT_ORPHAN, subject=bridge, text=text)
+
+
+def what_runs_has_its_addresses(world: World) -> Iterator[Finding]:
+    """The addresses of a container that runs are leased to it, so that nobody else gets them."""
+    leased = {(network, address, container) for network, address, container in world.rows.addresses}
+    for facts in world.containers.values():
+        if facts.is_moving:
+            continue
+        for network, address in facts.addresses:
+            if (network, address, facts.id) not in leased:
+                text = f"{facts.name} has {address}, which is not leased to it"
+                yield Finding(kind=kinds.ADDRESS_MISSING, subject=facts.id, text=text)
+
+
 def nothing_is_left_over(world: World) -> Iterator[Finding]:
     """Half-done downloads, uploads, unpackings and removals belong to somebody, or are young."""
     for path in sorted(world.before.leftovers & world.after.leftovers):
@@ -263,6 +318,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     files_have_containers,
     volumes_have_directories,
     addresses_have_containers,
+    what_runs_has_its_addresses,
+    what_runs_is_in_the_kernel,
+    bridges_have_their_ports,
     nothing_is_left_over,
 )
 

@@ -13,6 +13,7 @@ from tare.base.reference import parse_reference
 from tare.engine.check import findings as kinds
 from tare.engine.check.facts import ContainerFacts, Listing, Rows, World
 from tare.engine.check.invariants import broken
+from tare.engine.check.kernel import Kernel, mounted
 from tare.images.records import Image, Inventory, Layer, Loaded
 from tare.oci.image import parse_config
 from tare.wire.config import ContainerConfig
@@ -35,6 +36,10 @@ LISTING = Listing(
     volumes=frozenset({"data"}),
     leftovers=frozenset(),
 )
+
+
+ONE = frozenset({CONTAINER})
+KERNEL = Kernel(processes=ONE, monitors=ONE, mounts=ONE, cgroups=ONE, ports={"br": 1})
 
 
 def world(listing: dict[str, Any] | None = None, inventory: dict[str, Any] | None = None, **changes: Any) -> World:
@@ -65,12 +70,28 @@ def world(listing: dict[str, Any] | None = None, inventory: dict[str, Any] | Non
             complaints=(),
         ),
         containers={
-            CONTAINER: ContainerFacts(id=CONTAINER, name="web", image_id=IMAGE, is_running=True, is_moving=False)
+            CONTAINER: ContainerFacts(
+                id=CONTAINER,
+                name="web",
+                image_id=IMAGE,
+                is_running=True,
+                is_moving=False,
+                addresses=(("n", "10.0.0.2"),),
+            )
         },
         volumes=frozenset({"data"}),
+        kernel_before=KERNEL,
+        kernel_after=KERNEL,
+        bridges={"br": 1},
         is_quiet=True,
     )
     return replace(made, **changes)
+
+
+def kernel(**changes: Any) -> dict[str, Kernel]:
+    """The same at both looks."""
+    seen = replace(KERNEL, **changes)
+    return {"kernel_before": seen, "kernel_after": seen}
 
 
 def told(made: World) -> list[tuple[str, str]]:
@@ -79,6 +100,12 @@ def told(made: World) -> list[tuple[str, str]]:
 
 def test_a_world_in_order_breaks_nothing() -> None:
     assert broken(world()) == []
+
+
+def test_a_container_whose_removal_failed_half_way_may_have_lost_its_files() -> None:
+    going = replace(world().containers[CONTAINER], is_running=False, is_moving=True, is_going=True)
+    nothing = {"snapshots": {name: below for name, below in LISTING.snapshots.items() if name != CONTAINER}}
+    assert told(world({**nothing, "container_directories": frozenset()}, containers={CONTAINER: going})) == []
 
 
 def rows(**changes: Any) -> Rows:
@@ -104,7 +131,22 @@ BROKEN: list[tuple[World, str, str]] = [
     (world({"volumes": frozenset()}), kinds.VOLUME_MISSING, kinds.MAKE),
     (world({"volumes": frozenset({"data", "more"})}), kinds.VOLUME_ORPHAN, ""),
     (world({"leftovers": frozenset({"ingest/x"})}), kinds.LEFTOVER, kinds.REMOVE),
-    (world(rows=rows(addresses=(("n", "10.0.0.2", OTHER),))), kinds.ADDRESS_ORPHAN, kinds.FORGET),
+    (
+        world(rows=rows(addresses=(("n", "10.0.0.2", CONTAINER), ("n", "10.0.0.3", OTHER)))),
+        kinds.ADDRESS_ORPHAN,
+        kinds.FORGET,
+    ),
+    (world(rows=rows(addresses=())), kinds.ADDRESS_MISSING, ""),
+    (world(**kernel(processes=frozenset())), kinds.PROCESS_MISSING, ""),
+    (world(**kernel(monitors=frozenset())), kinds.MONITOR_MISSING, ""),
+    (world(**kernel(monitors=frozenset({CONTAINER, OTHER}))), kinds.MONITOR_ORPHAN, ""),
+    (world(**kernel(mounts=frozenset())), kinds.MOUNT_MISSING, ""),
+    (world(**kernel(mounts=frozenset({CONTAINER, OTHER}))), kinds.MOUNT_ORPHAN, ""),
+    (world(**kernel(cgroups=frozenset())), kinds.CGROUP_MISSING, ""),
+    (world(**kernel(cgroups=frozenset({CONTAINER, OTHER}))), kinds.CGROUP_ORPHAN, ""),
+    (world(**kernel(ports={"br": None})), kinds.BRIDGE_MISSING, ""),
+    (world(**kernel(ports={"br": 0})), kinds.PORT_MISSING, ""),
+    (world(**kernel(ports={"br": 2})), kinds.PORT_ORPHAN, ""),
     (world(rows=rows(networks=frozenset())), kinds.ADDRESS_NETWORK, kinds.FORGET),
     (world(rows=rows(bad_manifests=(BLOB,))), kinds.MANIFEST_DAMAGED, kinds.FORGET),
     (world(rows=rows(complaints=("row 3 missing",))), kinds.DATABASE_DAMAGED, ""),
@@ -150,3 +192,28 @@ def test_every_kind_is_documented() -> None:
     assert [kind for kind in kinds.KINDS if f"| `{kind}` |" not in page] == []
     assert {kind for _, kind, _ in BROKEN} <= kinds.KINDS
     assert Digest(BLOB) == BLOB
+
+
+def test_what_was_seen_once_is_not_missing_and_what_moves_is_left_alone() -> None:
+    nothing = Kernel(ports={"br": 1})
+    assert told(world(kernel_before=nothing)) == []
+    assert told(world(kernel_after=nothing)) == []
+    moving = replace(world().containers[CONTAINER], is_moving=True)
+    assert (
+        told(world(containers={CONTAINER: moving}, **kernel(**{name: frozenset() for name in ("processes", "mounts")})))
+        == []
+    )
+    stopped = replace(world().containers[CONTAINER], is_running=False, addresses=())
+    seen = told(world(containers={CONTAINER: stopped}))
+    assert [kind for kind, _ in seen] == [
+        kinds.ADDRESS_ORPHAN,
+        kinds.MONITOR_ORPHAN,
+        kinds.MOUNT_ORPHAN,
+        kinds.CGROUP_ORPHAN,
+    ]
+
+
+def test_mounts_are_found_by_their_place() -> None:
+    line = "36 35 0:70 / {} rw,relatime shared:1 - overlay overlay rw"
+    text = "\n".join(line.format(p) for p in ("/run/a\\040b/containers/x1/rootfs", "/run/a\\040b/other/rootfs", "/"))
+    assert mounted(text, Path("/run/a b/containers")) == {"x1"}
