@@ -22,7 +22,6 @@ from tare.engine import links, listing, logs, prune, remove, rename, rotation, s
 from tare.engine import restart as restart_verb
 from tare.engine.engine import Engine
 from tare.images.naming import time_ns
-from tare.web import websocket
 from tare.web.message import Answer, Query, Request, Response, Stream, Upgrade, json_response, no_content
 from tare.wire.config import ContainerConfig, CreateBody
 from tare.wire.containers import Change, CreateResponse, WaitError, WaitResponse
@@ -220,6 +219,8 @@ def _streams(query: Query, *, is_raw: bool = False) -> attach_verb.Streams:
 
 async def attach_websocket(engine: Engine, request: Request) -> Answer:
     """`GET /containers/{id}/attach/ws` (W34)."""
+    from tare.web import websocket  # few ask for it
+
     slot = engine.containers.find(request.params["id"])
     websocket.accept_key(request.headers)  # before anything is registered for it
     streams = _streams(request.query, is_raw=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import TypeVar
 
 import msgspec
@@ -14,6 +15,43 @@ from tare.wire.decode import decode
 
 Handler = Callable[[Engine, Request], Response | Awaitable[Answer]]
 """A plain function where the answer is known at once (it only looks, and asks nothing of disk or kernel)."""
+
+
+class Later:
+    """The handlers of a module that is loaded at the first request for one of them: an engine that starts has no time.
+
+    `build = Later("tare.api.build")`, then `build.cancel` in a row.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Handler:
+        return _Deferred(self._module, name)
+
+
+class _Deferred:
+    """A handler by name."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+        self._handler: Handler | None = None
+
+    def __call__(self, engine: Engine, request: Request) -> Response | Awaitable[Answer]:
+        return self.resolve()(engine, request)
+
+    def resolve(self) -> Handler:
+        """The handler itself. Raises AttributeError when there is none of that name."""
+        if self._handler is None:
+            found: Handler = getattr(import_module(self._module), self._name)
+            self._handler = found
+        return self._handler
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self.resolve().__doc__
+
+
 _FOR_EVER = 2**63 - 1  # nanoseconds: the year 2262, and as far as the database counts
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -44,4 +82,4 @@ def seconds_to_nanos(text: str) -> int:
     return min(seconds * 1_000_000_000 + nanos, _FOR_EVER)
 
 
-__all__ = ["Handler", "read_json", "seconds_to_nanos"]
+__all__ = ["Handler", "Later", "read_json", "seconds_to_nanos"]

@@ -18,7 +18,7 @@ from tare.base.reference import Reference, parse_reference
 from tare.engine import cleanup, imagemount, platforms
 from tare.engine.engine import Engine, image_uses
 from tare.images import load as loading
-from tare.images import naming, sources
+from tare.images import naming
 from tare.images.cleanup import parse_policy
 from tare.images.platforms import Member
 from tare.images.records import Image
@@ -240,6 +240,8 @@ async def _import_url(engine: Engine, work: _Import, source: str) -> AsyncIterat
     url = source if "://" in source else f"http://{source}"
     options = engine.images.options
     yield message(f"Downloading from {url}")
+    from tare.images import sources  # http.client: few ask for it
+
     response = await in_thread(sources.open_url, url, allow_private=options.allow_private_sources)
     chunks = sources.url_chunks(response, max_bytes=options.max_source_bytes, max_seconds=options.max_source_seconds)
     if not work.message:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from tare.api import (
-    absent,
-    archive,
-    autobuilds,
-    build,
-    check,
-    containers,
-    execs,
-    images,
-    moving,
-    networks,
-    registries,
-    system,
-    usage,
-    versions,
-    volumes,
-)
-from tare.api.handler import Handler
+from tare.api import absent, containers, execs, images, networks, registries, system, usage, volumes
+from tare.api.handler import Handler, Later
 from tare.web.router import Route
+
+archive, autobuilds, build = Later("tare.api.archive"), Later("tare.api.autobuilds"), Later("tare.api.build")
+check, moving, versions = Later("tare.api.check"), Later("tare.api.moving"), Later("tare.api.versions")
 
 
 def _swarm_rows() -> list[Route[Handler]]:

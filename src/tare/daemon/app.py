@@ -52,7 +52,7 @@ from tare.drivers.snapshots.overlay import OverlaySnapshotter
 from tare.drivers.volumes.local import LocalVolumes
 from tare.engine.autobuilds.restore import restore as restore_autobuilds
 from tare.engine.autobuilds.watch import watch as watch_autobuilds
-from tare.engine.builds.build import sweep as sweep_builds
+from tare.engine.builds.sweep import sweep as sweep_builds
 from tare.engine.cleanup import watch as watch_images
 from tare.engine.engine import Engine, Settings
 from tare.engine.events import SCHEMA as EVENTS_SCHEMA

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tare.api.handler import seconds_to_nanos
+from tare.api.handler import Later, seconds_to_nanos
 from tare.base.errors import InvalidArgument
 
 
@@ -30,3 +30,10 @@ def test_seconds_to_nanos(text: str, nanos: int | None) -> None:
             seconds_to_nanos(text)
     else:
         assert seconds_to_nanos(text) == nanos
+
+
+def test_a_handler_is_loaded_at_its_first_request() -> None:
+    module = Later("tare.api.absent")
+    assert (module.plugins.__doc__ or "").startswith("`GET /plugins`")
+    with pytest.raises(AttributeError, match="nosuch"):
+        assert module.nosuch.__doc__

@@ -8,7 +8,6 @@ from tare.aio.tasks import spawn
 from tare.base import clock
 from tare.base.clock import NEVER
 from tare.build.autobuild import choose, wakes_at
-from tare.engine.autobuilds.run import run
 from tare.engine.engine import Engine
 
 _LONGEST_S = 3600.0  # a clock that is set, or a machine that slept, is noticed by then
@@ -21,6 +20,8 @@ async def watch(engine: Engine) -> None:
     while True:
         table.changed.clear()
         for item in choose(table.items(), now=clock.now(), running=table.live, slots=slots):
+            from tare.engine.autobuilds.run import run  # builds are loaded when there is one
+
             live = table.start(item)
             live.task = spawn(run(engine, item, live), name=f"autobuild {item.name}")
         wait_s = _LONGEST_S

@@ -487,20 +487,4 @@ async def _all(tasks: list[asyncio.Task[Standing]]) -> None:
             raise error
 
 
-def sweep(engine: Engine) -> None:
-    """At start: what builds of a daemon that is gone left behind."""
-    for directory in (engine.settings.data_root / "builds", engine.settings.exec_root / "builds"):
-        if not directory.is_dir():
-            continue
-        for path in directory.iterdir():
-            engine.snapshots.unmount(path)
-            for place in path.iterdir() if path.is_dir() else ():
-                engine.snapshots.unmount(place)
-            trees.discard(path)
-    known: set[str] = {image.id for image in engine.images.list_images({}, include_all=True)}
-    provenance.sweep(engine.settings.data_root, known)
-    if not (engine.settings.data_root / "builds").is_dir():
-        (engine.settings.data_root / "builds").mkdir(mode=0o700)
-
-
-__all__ = ["BuildStream", "begin", "cancel", "check", "sweep"]
+__all__ = ["BuildStream", "begin", "cancel", "check"]

@@ -115,12 +115,4 @@ def forget(data_root: Path, image_id: Digest) -> None:
     _place(data_root, image_id).unlink(missing_ok=True)
 
 
-def sweep(data_root: Path, known: set[str]) -> None:
-    """At start: drop the statements about images that are not here."""
-    directory = data_root / "provenance"
-    for path in directory.iterdir() if directory.is_dir() else ():
-        if f"sha256:{path.name.removesuffix('.json')}" not in known:
-            path.unlink()
-
-
-__all__ = ["MODES", "Told", "forget", "read", "statement", "sweep", "write"]
+__all__ = ["MODES", "Told", "forget", "read", "statement", "write"]
