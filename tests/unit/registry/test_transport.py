@@ -181,7 +181,8 @@ def test_a_server_that_wants_to_know_its_clients(tmp_path: Path) -> None:
 
         async def story(transport: Transport) -> None:
             endpoint = Endpoint(scheme="https", host=server.host, is_verified=False)
-            with pytest.raises(Unreachable, match="certificate required"):
+            # after the handshake: the refusal is read, or the request was written into a closed connection already
+            with pytest.raises(Unreachable, match="certificate required|the connection was cut"):
                 async with transport.send("GET", f"https://{server.host}/v2/", endpoint=endpoint):
                     pass
 
