@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from benching.bench import IMAGE, Bench, Result, below
-from benching.engines import MIB, Engine, Missing, request
+from benching.engines import MIB, PYTHON, Engine, Missing, request, run
 from benching.samples import Sample, Samples, config_of, member, upload, write_archive
 
 
@@ -152,8 +152,9 @@ def load_and_remove(bench: Bench, layers: int = 6) -> tuple[Result, Result]:
     )
 
 
-def image_list(bench: Bench) -> Result:
-    """Of images that share a layer and are otherwise their own. On the wire: the command line needs longer than either."""
+@contextmanager
+def many_images(bench: Bench) -> Iterator[int]:
+    """Images that share a layer and are otherwise their own; how many."""
     layer = gzip.compress(member("one", b"1\n") + bytes(1024), 6, mtime=0)
     diff_id = f"sha256:{hashlib.sha256(gzip.decompress(layer)).hexdigest()}"
     names = [f"bench-list:{number}" for number in range(bench.size.containers)]
@@ -162,10 +163,32 @@ def image_list(bench: Bench) -> Result:
     for engine in bench.engines:
         engine.docker("load", "-q", "-i", archive)
     archive.unlink()
-    values = bench.interleaved(lambda engine: request(engine.socket, "/v1.41/images/json"))
+    yield len(names)
     for engine in bench.engines:
         engine.docker("rmi", *names)
-    return Result(f"list of {len(names)} images (GET /images/json)", "ms", values, "≤ 0.5", below(0.5))
+
+
+def image_list(bench: Bench) -> Result:
+    with many_images(bench) as count:
+        values = bench.interleaved(lambda engine: request(engine.socket, "/v1.41/images/json"))
+    return Result(f"GET /images/json, {count} images", "ms", values, "≤ 0.5", below(0.5))
+
+
+def image_ls(bench: Bench) -> Result:
+    """As typed: each engine by its own command line."""
+    program = {"tare": [PYTHON.with_name("tare")], "dockerd": ["docker"]}
+    with many_images(bench) as count:
+        values = bench.interleaved(
+            lambda engine: run(*program[engine.name], "-H", f"unix://{engine.socket}", "image", "ls")
+        )
+    return Result(f"`tare image ls` beside `docker image ls`, {count} images", "ms", values, "≤ 0.5", below(0.5))
+
+
+def image_ls_stock(bench: Bench) -> Result:
+    """The same program to both engines: most of what is left is its own."""
+    with many_images(bench) as count:
+        values = bench.interleaved(lambda engine: engine.docker("image", "ls"))
+    return Result(f"`docker image ls` to both, {count} images", "ms", values, "≤ 0.5", below(0.5))
 
 
 def push(bench: Bench) -> Result:

@@ -7,6 +7,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tare.base.digest import Digest
 from tare.base.errors import InvalidArgument, NotFound
@@ -62,6 +63,7 @@ def created_ns(image: Image) -> int:
     return time_ns(image.created)
 
 
+@lru_cache(maxsize=4096)  # lists sort by it, again and again
 def time_ns(text: str) -> int:
     """An RFC 3339 time in ns since the epoch; 0 for anything else or before."""
     match = re.match(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)\Z", text)
