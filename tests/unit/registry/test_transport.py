@@ -182,7 +182,7 @@ def test_a_server_that_wants_to_know_its_clients(tmp_path: Path) -> None:
         async def story(transport: Transport) -> None:
             endpoint = Endpoint(scheme="https", host=server.host, is_verified=False)
             # after the handshake: the refusal is read, or the request was written into a closed connection already
-            with pytest.raises(Unreachable, match="certificate required|the connection was cut"):
+            with pytest.raises(Unreachable, match=r"certificate required|the connection was cut"):
                 async with transport.send("GET", f"https://{server.host}/v2/", endpoint=endpoint):
                     pass
 
