@@ -34,7 +34,7 @@ from tare.containers import capabilities, records
 from tare.containers.execs import Execs
 from tare.containers.service import Containers
 from tare.containers.view import InspectCache, SummaryCache
-from tare.daemon import logs
+from tare.daemon import activation, logs
 from tare.daemon.exposure import bind, context_of, guard_of, listeners
 from tare.daemon.options import Options, load
 from tare.drivers import cgroups, host, trees, userns
@@ -121,6 +121,7 @@ async def serve(options: Options) -> None:
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, log.info, "options are read at start only: restart to change them")
     _prepare_process()
+    sockets = _passed(options.hosts)
     lock = _claim(options)
     server: Server | None = None
     engine: Engine | None = None
@@ -131,6 +132,9 @@ async def serve(options: Options) -> None:
             if address.startswith("tcp://"):
                 guard, tls = guard_of(address, options.exposure), context_of(options.exposure)
                 await server.listen(bind(address, options.exposure), guard=guard, tls=tls)
+            elif address.startswith(activation.SCHEME):
+                for passed in sockets[address]:
+                    await server.listen(passed)
             else:
                 await server.listen(_bind(address, options.group))
         tasks.spawn(watch_autobuilds(engine), name="autobuilds")
@@ -140,7 +144,9 @@ async def serve(options: Options) -> None:
         gc.freeze()
         ctypes.CDLL(None).malloc_trim(0)  # what only the start needed: libnftables reads every rule of the host
         log.info("tare %s is ready: %s", __version__, ", ".join(options.hosts))
+        activation.tell("READY=1", os.environ)
         await stopping.wait()
+        activation.tell("STOPPING=1", os.environ)
         if options.live_restore:
             log.info("stopping; containers go on")
         else:
@@ -158,6 +164,15 @@ async def serve(options: Options) -> None:
         if options.pidfile is not None:
             options.pidfile.unlink(missing_ok=True)
         os.close(lock)
+
+
+def _passed(hosts: Sequence[str]) -> dict[str, list[socket.socket]]:
+    """By address, the sockets that a service manager has made. Raises InvalidArgument."""
+    return {
+        host: [activation.adopt(number) for number in activation.numbers(host, os.environ, pid=os.getpid())]
+        for host in hosts
+        if host.startswith(activation.SCHEME)
+    }
 
 
 def _prepare_process() -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from tare.base.errors import InvalidArgument
 from tare.base.sizes import parse_bytes
 from tare.containers import cdi, logoptions
+from tare.daemon.activation import SCHEME
 from tare.daemon.exposure import Exposure
 from tare.daemon.exposure import resolve as resolve_exposure
 from tare.daemon.logs import FORMATS
@@ -459,11 +460,9 @@ def _check_cidr6(text: str) -> None:
 
 
 def check_host(host: str) -> None:
-    """Only unix and TCP sockets are served. Raises InvalidArgument with what to write instead."""
-    if host.startswith(("unix:///", "tcp://")):
+    """Unix and TCP sockets, and those that were passed. Raises InvalidArgument with what to write instead."""
+    if host.startswith(("unix:///", "tcp://", SCHEME)):
         return
-    if host.startswith("fd://"):
-        raise InvalidArgument(f"--host {host}: socket activation is not served yet", hint="use unix:///path")
     raise InvalidArgument(f"invalid bind address ({host})", hint="use unix:///absolute/path")
 
 
