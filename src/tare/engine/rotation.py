@@ -67,13 +67,14 @@ def finish(engine: Engine, slot: Slot) -> None:
     if limit is not None:
         path = log_path(engine, slot.container)
         logs.trim(path, limit.max_files - path.exists())
+        if limit.compress:
+            _pack(path)
 
 
 async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
     path = log_path(engine, slot.container)
     before, at, pause_s = 0, time.monotonic(), QUICKEST_S / 2
     await in_thread(logs.trim, path, limit.max_files - 1)
-    packing: asyncio.Task[None] | None = None
     has_more = False  # files than are to be kept; they go when the new one is there, so that readers have something
     while True:
         size, now = _size(path), time.monotonic()
@@ -81,8 +82,8 @@ async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
             if has_more:
                 await in_thread(logs.trim, path, limit.max_files - 1)
                 has_more = False
-            if limit.compress and (packing is None or packing.done()) and logs.unpacked_files(path):
-                packing = tasks.spawn(_pack(path), name=f"packing of the log of {slot.container.name}")
+            if limit.compress:
+                _pack(path)
             if size >= limit.max_bytes:
                 logs.rotate(path)
                 failpoints.passed("log.rotated")
@@ -98,18 +99,31 @@ async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
         await asyncio.sleep(QUICKEST_S if has_more else max(pause_s, QUICKEST_S))
 
 
-async def _pack(path: Path) -> None:
-    """Replace the older files by their packed forms; the oldest first, as it has the longest to stay."""
-    for old in logs.unpacked_files(path):
+_packing: set[Path] = set()
+"""Logs whose older files are being packed, by one task each."""
+
+
+def _pack(path: Path) -> None:
+    """See that the older files become packed ones. Costs a look at the directory."""
+    if path not in _packing and logs.unpacked_files(path):
+        _packing.add(path)
+        tasks.spawn(_pack_all(path), name=f"packing of {path}").add_done_callback(lambda _: _packing.discard(path))
+
+
+async def _pack_all(path: Path) -> None:
+    """The oldest first, as it has the longest to stay, until none is left. The newest of them is the monitor's until it
+    has made another file.
+    """
+    while path.exists() and (waiting := logs.unpacked_files(path)):
         try:
-            packing = logs.Packing(path, old)
+            packing = logs.Packing(path, waiting[0])
         except FileNotFoundError:
-            continue  # renamed by a rotation meanwhile: its turn comes with the next look
+            continue  # trimmed meanwhile
         try:
             await in_thread(packing.write)
             packing.replace()
         except OSError as error:
-            log.warning("%s stays as it is: %s", old, error)
+            log.warning("%s stays as it is: %s", waiting[0], error)
             return
         finally:
             packing.close()
