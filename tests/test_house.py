@@ -167,7 +167,7 @@ def test_nothing_names_a_machine_or_a_mirror() -> None:
 
 
 TOP = {
-    ".ci", ".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "docs", "packaging",
+    ".ci", ".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "docs", "examples", "packaging",
     "pyproject.toml", "quickstart", "requirements-ansible.lock", "requirements-dev.lock", "requirements.lock", "scripts",
     "src", "tests",
 }  # fmt: skip

@@ -255,6 +255,13 @@ def test_a_client_that_leaves_ends_its_build(own: Daemon) -> None:
         ("FROM busybox\nRUN --security=insecure true\n", 200, "security.insecure is not allowed"),
         ("FROM busybox\nRUN --network=host true\n", 200, "network.host is not allowed"),
         ("FROM busybox\nCOPY --chown=nobodyhere a /\n", 200, "nobodyhere"),
+        ("FROM busybox AS own\nCOPY --from=0 /bin/sh /\n", 200, "circular dependency detected on stage: own"),
+        ("FROM busybox AS own\nRUN --mount=type=bind,from=own,target=/x ls\n", 200, "circular dependency"),
+        (
+            "FROM busybox AS x\nCOPY --from=y /bin/sh /\nFROM busybox AS y\nCOPY --from=x /bin/sh /\n",
+            200,
+            "circular dependency detected on stage: ",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(own: Daemon, dockerfile: str, status: int, said: str) -> None:

@@ -367,7 +367,7 @@ def test_a_secret_is_no_part_of_the_key_of_its_step(own: Daemon, tmp_path: Path)
     assert b"-secret" not in own.log.read_bytes() + done.stdout + (tmp_path / "t").read_bytes()
 
 
-@pytest.mark.parametrize("after", ["Step 2/4", "Running in"])
+@pytest.mark.parametrize("after", ["Step 1/4", "Step 2/4", "Running in"])
 def test_a_build_that_is_cancelled_leaves_nothing(own: Daemon, tmp_path: Path, after: str) -> None:
     before = images(own)
     text = "FROM busybox\nCOPY a /a\nRUN while :; do sleep 1; done\nCOPY a /b\n"
@@ -400,6 +400,30 @@ def test_a_client_that_leaves_while_git_waits_leaves_nothing(own: Daemon) -> Non
             while connection.recv(4096):  # what git asks for, and then its end
                 pass
     assert gone(own.data_root / "builds")
+
+
+def test_a_client_that_leaves_while_a_base_is_pulled_leaves_nothing(own: Daemon) -> None:
+    before = images(own)
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(own.socket))
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            text = f"FROM 127.0.0.1:{silent.getsockname()[1]}/never\nRUN true\n".encode()
+            info = tarfile.TarInfo("Dockerfile")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text))
+        head = f"POST /build HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-tar\r\nContent-Length: {len(out.getvalue())}"
+        client.sendall(f"{head}\r\n\r\n".encode() + out.getvalue())
+        silent.settimeout(20)
+        connection, _ = silent.accept()
+        with connection:
+            connection.settimeout(20)
+            assert os.listdir(own.data_root / "builds")
+            client.close()
+            while connection.recv(4096):  # what it asks the registry for, and then its end
+                pass
+    assert gone(own.data_root / "builds")
+    assert images(own) == before
 
 
 def gone(directory: Path) -> bool:

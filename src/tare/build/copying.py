@@ -22,7 +22,10 @@ _BITS = {"r": 4, "w": 2, "x": 1}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What an image has at a path: where links led (absolute), and its attributes; `kind` as in tar."""
+    """What an image has at a path: where links led (absolute), and its attributes; `kind` as in tar.
+
+    kind "": links lead there, but nothing is there.
+    """
 
     path: str
     kind: str
@@ -176,6 +179,7 @@ class Layout:
         """The same layer, for sources whose owner is another."""
         other = Layout(replace(self._wish, owner=owner), self._look)
         other._items, other._fresh, other._places = self._items, self._fresh, self._places
+        other._sources = self._sources
         return other
 
     def add_directory(self, path: str) -> None:
@@ -210,6 +214,8 @@ class Layout:
         is_directory = is_directory or self._wish.many or self._wish.target.endswith(("/", "/."))
         place = self._look(target)
         if place is not None:
+            if not place.kind:
+                return place.path.rstrip("/") + "/" if is_directory else place.path
             if place.kind == DIR:
                 return place.path.rstrip("/") + "/"
             if is_directory:
@@ -290,7 +296,7 @@ class Layout:
         above = self._enter(posixpath.dirname(clean))
         here = f"{above}/{posixpath.basename(clean)}" if above else posixpath.basename(clean)
         place = None if above in self._fresh else self._look("/" + here)
-        if place is not None and place.kind == DIR:
+        if place is not None and place.kind in (DIR, ""):
             resolved = place.path.strip("/")
             if resolved != here:
                 here = self._enter("/" + resolved)

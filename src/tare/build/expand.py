@@ -11,8 +11,8 @@ from functools import lru_cache
 
 from tare.base.errors import InvalidArgument
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SPECIAL = "@*#0123456789"
+_NAME = re.compile(r"[^\W\d]\w*|\d+|[-@*#?$!]")
+"""Letters of any script; positional and special parameters are names as well, of variables that nobody can set."""
 _MAX_DEPTH = 32
 _MAX_RESULT = 1024 * 1024
 _MAX_PATTERN = 4096
@@ -175,9 +175,6 @@ class _Expander:
         if match := _NAME.match(text, self._at):
             self._at = match.end()
             return self._value(match[0]) or ""
-        if char in _SPECIAL:
-            self._at += 1
-            return self._value(char) or ""
         return "$"
 
     def _value(self, name: str, *, tells: bool = True) -> str | None:
@@ -193,9 +190,6 @@ class _Expander:
         if match := _NAME.match(text, self._at):
             name = match[0]
             self._at = match.end()
-        elif self._at < len(text) and text[self._at] in _SPECIAL:
-            name = text[self._at]
-            self._at += 1
         else:
             self._at = len(text)
             raise ExpansionError(f"bad substitution: ${text[start:][:40]}")

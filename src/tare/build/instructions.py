@@ -360,8 +360,9 @@ def needed(program: Program, target: str, bases: Sequence[str], *, replaced: Col
             continue
         wanted.add(number)
         stage = program.stages[number]
-        for name in (bases[number], *sources_of(stage)):
-            found = program.find(name, before=number) if name.lower() not in replaced else None
-            if found is not None and not (name == bases[number] and name.isdecimal()):
-                pending.append(found.number)
+        # FROM means a stage above, never by its number; COPY --from may mean one further down
+        base = program.find(bases[number], before=number) if not bases[number].isdecimal() else None
+        names = [name for name in sources_of(stage) if name.lower() not in replaced]
+        found = [base if bases[number].lower() not in replaced else None, *map(program.find, names)]
+        pending += [stage.number for stage in found if stage is not None]
     return sorted(wanted)

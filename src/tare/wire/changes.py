@@ -39,6 +39,8 @@ INSTRUCTIONS = frozenset(
     ]
 )
 _DEFAULT_SHELL = ["/bin/sh", "-c"]
+_OUTSIDE = re.compile(r"(?:(?:(?:[0-9.]{7,15}|\[?[0-9a-fA-F:.]*\]?):)?(?:\d{1,5}(?:-\d{1,5})?)?)?\Z")
+"""What may stand before the port where somebody meant to publish it: an address and a port of the host."""
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?\Z", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNIT_NANOS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -185,10 +187,11 @@ def _label(config: Config, rest: str) -> Config:
 
 
 def expose(config: Config, words: Sequence[str]) -> Config:
-    """Name ports: `80`, `80-90/udp`. Raises InvalidArgument."""
+    """Name ports: `80`, `80-90/udp`. Of `127.0.0.1:8080:80`, as one writes it to publish, 80 counts. Raises InvalidArgument."""
     ports = dict(config.ExposedPorts) if config.ExposedPorts is not UNSET else {}
     for word in words:
-        match = _PORT.match(word)
+        outside, _, inside = word.rpartition(":")
+        match = _PORT.match(inside) if _OUTSIDE.match(outside) else None
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not match or not 0 < first <= last <= 65535:
             raise InvalidArgument(f"invalid containerPort: {word}")

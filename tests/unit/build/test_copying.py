@@ -139,6 +139,7 @@ IMAGE = {
     "/link": Place(path="/etc", kind="5", mode=0o751, uid=3, gid=4, mtime_ns=5),
     "/file": Place(path="/file", kind="0"),
     "/flink": Place(path="/file", kind="0"),
+    "/dangling": Place(path="/gone/away", kind=""),
 }
 
 
@@ -170,6 +171,10 @@ FILE = ("0", 0o755, 0)
         ("/link/x", "f", {"etc": ETC, "etc/x": FILE}),
         ("/file", "f", {"file": FILE}),
         ("/flink", "f", {"file": FILE}),
+        ("/dangling", "f", {"gone": NEW, "gone/away": FILE}),
+        ("/dangling/", "f", {"gone": NEW, "gone/away": NEW, "gone/away/f": FILE}),
+        ("/dangling/x", "f", {"gone": NEW, "gone/away": NEW, "gone/away/x": FILE}),
+        ("/dangling", "d/s", {"gone": NEW, "gone/away": ("5", 0o711, 0), "gone/away/b": ("0", 0o640, 0)}),
         ("/etc", "d/s", {"etc": ETC, "etc/b": ("0", 0o640, 0)}),
         ("/link", "d/s", {"etc": ETC, "etc/b": ("0", 0o640, 0)}),
         ("/x", "d/s", {"x": ("5", 0o711, 0), "x/b": ("0", 0o640, 0)}),
@@ -220,6 +225,17 @@ def test_a_hard_link_is_a_copy_where_its_file_was_replaced() -> None:
     assert [(item.place, item.member.sha256 if item.member else "") for item in layout.items()][1:] == [
         ("x/a", "other"),
         ("x/b", "aa"),
+    ]
+
+
+def test_hard_links_of_an_archive_keep_their_owner_and_stay_links() -> None:
+    tree = Tree([member("in"), member("in2", "1", "in")])
+    layout = Layout(Wish(target="/x/"), IMAGE.get)
+    for group in choose(tree, ["."]):
+        layout.with_owner(None).add_group(tree, group)
+    assert [(item.place, item.kind, item.linkname) for item in layout.items() if item.place != "x"] == [
+        ("x/in", "0", ""),
+        ("x/in2", "1", "x/in"),
     ]
 
 

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from tare.build.expand import ExpansionError, expand, expand_raw, expand_words
 
-VARIABLES = {"v": "value", "e": "", "path": "/a/b/c.tar.gz", "s": "a b  c", "star": "a*b", "1": "one", "_x9": "y"}
+VARIABLES = {
+    "v": "value",
+    "e": "",
+    "path": "/a/b/c.tar.gz",
+    "s": "a b  c",
+    "star": "a*b",
+    "1": "one",
+    "_x9": "y",
+    "größe": "42",
+}
 
 
 @pytest.mark.parametrize(
@@ -26,7 +35,9 @@ VARIABLES = {"v": "value", "e": "", "path": "/a/b/c.tar.gz", "s": "a b  c", "sta
         ("$1 ${1} $2", "one one "),
         ("$", "$"),
         ("a$", "a$"),
-        ("$ $- $.", "$ $- $."),
+        ("$ $. $", "$ $. $"),
+        ("a$$b $? $-x $12 $!", "ab  x  "),
+        ("$größe", "42"),
         ("\\$v", "$v"),
         ("\\${v}", "${v}"),
         ("'$v'", "$v"),

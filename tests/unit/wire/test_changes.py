@@ -26,6 +26,11 @@ from tare.wire.config import ContainerConfig
         (['ENTRYPOINT ["a"]'], "Entrypoint", ["a"]),
         (["ENV A=1 B='x y' C=a\\ b", "ENV A=2"], "Env", ["A=2", "B=x y", "C=a b"]),
         (["ENV A some words"], "Env", ["A=some words"]),
+        (
+            ["EXPOSE 8080:80 127.0.0.1:53:54/udp [::1]::90-91 1-2:3"],
+            "ExposedPorts",
+            {"80/tcp": {}, "54/udp": {}, "90/tcp": {}, "91/tcp": {}, "3/tcp": {}},
+        ),
         (["EXPOSE 80 53/udp 90-91"], "ExposedPorts", {"80/tcp": {}, "53/udp": {}, "90/tcp": {}, "91/tcp": {}}),
         (['LABEL a=b "c d"="e"'], "Labels", {"a": "b", "c d": "e"}),
         (["ONBUILD RUN x"], "OnBuild", ["RUN x"]),
@@ -55,6 +60,8 @@ def test_applied(changes: list[str], field: str, value: object) -> None:
         ("ENV A", "ENV must have two arguments"),
         ("ENV =b", "ENV names can not be blank"),
         ("LABEL a=b c", "can't find ="),
+        ("EXPOSE a:80", "invalid containerPort: a:80"),
+        ("EXPOSE 80:", "invalid containerPort: 80:"),
         ("EXPOSE x", "invalid containerPort: x"),
         ("EXPOSE 70000", "invalid containerPort"),
         ("ONBUILD ONBUILD RUN x", "Chaining ONBUILD"),
@@ -98,7 +105,7 @@ def test_ports_are_added() -> None:
     assert msgspec.to_builtins(config)["ExposedPorts"] == {"80/tcp": {}, "90/udp": {}, "91/udp": {}}
 
 
-@pytest.mark.parametrize("word", ["", "0", "65536", "90-80", "80/icmp", "a", "80:80", "80/", "-80"])
+@pytest.mark.parametrize("word", ["", "0", "65536", "90-80", "80/icmp", "a", "80:a", "80/", "-80"])
 def test_ports_refused(word: str) -> None:
     with pytest.raises(InvalidArgument, match="invalid containerPort"):
         expose(ContainerConfig(), [word])

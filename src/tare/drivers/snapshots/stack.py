@@ -34,6 +34,13 @@ class Stack:
 
     def look(self, path: str) -> Found | None:
         """What the absolute `path` leads to, None if nowhere."""
+        return self._follow(path)[1]
+
+    def lead(self, path: str) -> str:
+        """Where the absolute `path` leads when its links are followed, whether something is there or not."""
+        return self._follow(path)[0]
+
+    def _follow(self, path: str) -> tuple[str, Found | None]:
         parts = [part for part in path.split("/") if part not in ("", ".")][::-1]
         here, links = "/", 0
         found = self._at("/")
@@ -45,21 +52,21 @@ class Stack:
                 continue
             step = posixpath.join(here, part)
             found = self._at(step)
-            if found is None:
-                return None
+            if found is None or (
+                parts and not stat.S_ISDIR(found.info.st_mode) and not stat.S_ISLNK(found.info.st_mode)
+            ):
+                return posixpath.normpath(posixpath.join(step, *parts[::-1])), None
             if stat.S_ISLNK(found.info.st_mode):
                 links += 1
                 if links > _MAX_LINKS:
-                    return None
+                    return posixpath.normpath(path), None
                 target = os.readlink(found.file)
                 here = "/" if target.startswith("/") else here
                 parts += [piece for piece in target.split("/") if piece not in ("", ".")][::-1]
                 found = self._at(here)
                 continue
-            if parts and not stat.S_ISDIR(found.info.st_mode):
-                return None
             here = step
-        return found
+        return here, found
 
     def read(self, path: str, *, limit: int) -> bytes | None:
         """The bytes of a regular file, None if there is none or it is larger than `limit`."""

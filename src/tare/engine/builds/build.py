@@ -311,10 +311,9 @@ class _Work:
         plan = self.plan
         stood_on: set[int] = set()
         for number in plan.stages:
-            for name in (plan.bases[number], *sources_of(plan.program.stages[number])):
-                found = plan.program.find(name, before=number)
-                if found is not None:
-                    stood_on.add(found.number)
+            sources = map(plan.program.find, sources_of(plan.program.stages[number]))
+            found = [plan.program.find(plan.bases[number], before=number), *sources]
+            stood_on.update(stage.number for stage in found if stage is not None)
         return Build(
             engine=self.engine,
             wanted=self.wanted,

@@ -232,7 +232,8 @@ def _look(stack: Stack) -> Callable[[str], Place | None]:
     def look(path: str) -> Place | None:
         found = stack.look(path)
         if found is None:
-            return None
+            lead = stack.lead(path)
+            return Place(path=lead, kind="") if lead != posixpath.normpath(path) else None
         info = found.info
         kind = kind_of(info.st_mode) or b"0"
         return Place(

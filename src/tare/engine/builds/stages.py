@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -35,6 +36,7 @@ from tare.wire.jsonmessage import message
 
 COMMENT = "tare.dockerfile.v1"
 Make = Callable[[], Awaitable[Draft | None]]
+_RUNNING: ContextVar[int] = ContextVar("the number of the stage whose task this is")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class Stages(sandbox.Sources):
         self._build = build
         self._tasks: dict[int, asyncio.Task[Standing]] = {}
         self._images: dict[str, asyncio.Task[Standing]] = {}
+        self._waits: dict[int, set[int]] = {}  # stage: those it has waited for
 
     def stage(self, number: int) -> asyncio.Task[Standing]:
         """The task that builds a stage; started once."""
@@ -70,6 +73,20 @@ class Stages(sandbox.Sources):
             work = _Stage(self, build, build.program.stages[number]).run()
             task = self._tasks[number] = spawn(work, name=f"build stage {number}", is_awaited=True)
         return task
+
+    async def reach(self, number: int) -> Standing:
+        """The end of another stage, for the stage whose task this is. Raises InvalidArgument where each would wait for the other.
+
+        What triggers of a base image take is known only now, so circles are found here and not when the file is read.
+        """
+        waiting = _RUNNING.get()
+        if self._leads(number, waiting):
+            raise InvalidArgument(f"circular dependency detected on stage: {self._build.program.stages[waiting].name}")
+        self._waits.setdefault(waiting, set()).add(number)
+        return await asyncio.shield(self.stage(number))
+
+    def _leads(self, number: int, goal: int) -> bool:
+        return number == goal or any(self._leads(each, goal) for each in self._waits.get(number, ()))
 
     async def stop(self) -> None:
         """End what still runs and wait until it has cleaned up after itself."""
@@ -147,7 +164,7 @@ class Stages(sandbox.Sources):
             return Standing(state=evaluate.begin(ContainerConfig()))
         found = build.program.find(name) if name.lower() not in build.wanted.named else None
         if found is not None:
-            return await asyncio.shield(self.stage(found.number))
+            return await self.reach(found.number)
         return await self.image(build.wanted.contexts.get(name, name))
 
     async def draft_of(self, name: str) -> Draft | None:
@@ -182,6 +199,7 @@ class _Stage:
 
     async def run(self) -> Standing:
         build, stage = self._build, self._stage
+        _RUNNING.set(stage.number)
         name, platform = build.bases[stage.number], ""
         _, platform = evaluate.base_of(build.program, stage.number, build.arguments, build.given)
         if build.named(name) is not None:
@@ -189,7 +207,7 @@ class _Stage:
         is_stage = not name.isdecimal() and name.lower() not in build.wanted.named
         before = build.program.find(name, before=stage.number) if is_stage else None
         if before is not None:
-            here = await asyncio.shield(self._stages.stage(before.number))
+            here = await self._stages.reach(before.number)
             triggers = here.state.config.OnBuild or []
             state = evaluate.begin(here.state.config, author=here.state.author)
             here = replace(here, state=replace(state, arguments=here.state.arguments))

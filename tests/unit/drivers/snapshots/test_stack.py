@@ -21,6 +21,7 @@ def stack(tmp_path: Path) -> Stack:
     (high / "usr/y").write_text("high")
     (high / "was.txt").symlink_to("/../../new/../etc/passwd")
     (high / "loop").symlink_to("loop")
+    (high / "nowhere").symlink_to("lib/none")
     (high / "etc").mkdir()
     (high / "etc/group").write_text("g")
     return Stack([high, low])
@@ -42,6 +43,23 @@ def stack(tmp_path: Path) -> Stack:
 def test_links_lead_inside(stack: Stack, path: str, found: str | None) -> None:
     place = stack.look(path)
     assert (place.path if place else None) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "lead"),
+    [
+        ("/", "/"),
+        ("/lib/x", "/usr/lib/x"),
+        ("/none/at/all", "/none/at/all"),
+        ("/nowhere", "/usr/lib/none"),
+        ("/nowhere/a/../b", "/usr/lib/none/b"),
+        ("/lib/none", "/usr/lib/none"),
+        ("/usr/y/z", "/usr/y/z"),
+        ("/loop", "/loop"),
+    ],
+)
+def test_where_links_lead_though_nothing_is_there(stack: Stack, path: str, lead: str) -> None:
+    assert stack.lead(path) == lead
 
 
 def test_a_file_above_hides_the_directory_below(tmp_path: Path) -> None:
