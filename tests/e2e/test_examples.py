@@ -64,13 +64,18 @@ def engine(scratch: Path) -> Iterator[Daemon]:
             pytest.skip(f"{program} is not installed")
     mirror = mirror_of_debian()
     root = scratch / "debian"
-    done = subprocess.run(
-        ["debootstrap", "--variant=minbase", "bookworm", root, mirror], capture_output=True, text=True, check=False
-    )
+    for _ in range(3):  # a mirror may stumble
+        done = subprocess.run(
+            ["debootstrap", "--variant=minbase", "bookworm", root, mirror], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            break
+        shutil.rmtree(root, ignore_errors=True)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr
+    (root / "etc/apt/apt.conf.d/80retries").write_text('Acquire::Retries "5";\n')
     for package in (root / "var/cache/apt/archives").glob("*.deb"):
         package.unlink()
-    own = Daemon(scratch / "examples", bridge="ttexa0", source=REPOSITORY / "src")
+    own = Daemon(scratch / "examples", bridge=f"tx{os.getpid() % 10**6}e", source=REPOSITORY / "src")
     own.start()
     try:
         with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
