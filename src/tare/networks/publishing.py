@@ -153,6 +153,15 @@ class Publisher:
             except NotFound:  # somebody flushed our rules a moment ago, or this is the first bridge
                 await self._make_again()
 
+    @property
+    def is_relayed(self) -> bool:
+        """Whether the packet filter translates nothing."""
+        return self._is_relayed
+
+    def held(self) -> frozenset[tuple[str, IPAddress, int]]:
+        """Protocol, address and number of every port of the host that is held."""
+        return self._holder.held()
+
     def forget(self, bridge: str) -> None:
         """A bridge less."""
         self._known.pop(bridge, None)
@@ -174,14 +183,8 @@ class Publisher:
         if self._is_relayed:
             return
         async with self._lock:
-            for version, (rules, address) in place.by_version.items():
-                chosen = [
-                    _publication(entry, address)
-                    for entry in published
-                    if entry.host_ip.version == version and entry.host_ip != _LOOPBACK6
-                ]
-                if chosen:
-                    await self._tell(rules, chosen, present=present)
+            for rules, chosen in publications(published, place):
+                await self._tell(rules, chosen, present=present)
             ports = {entry.host_port for entry in published if entry.protocol == "udp"}
             if ports and is_new:
                 await in_thread(self._driver.flush_flows, ports)
@@ -239,6 +242,17 @@ def _needs_relay(entry: Published, place: Place) -> bool:
         return False
     is_loopback = entry.host_ip in (_LOOPBACK6, ANY[1])
     return is_loopback or entry.host_ip.version not in place.by_version
+
+
+def publications(published: Iterable[Published], place: Place) -> list[tuple[BridgeRules, list[Publication]]]:
+    """What the packet filter translates of it, by bridge; the rest is for relays."""
+    entries = [entry for entry in published if entry.host_ip != _LOOPBACK6]
+    found = []
+    for version, (rules, address) in place.by_version.items():
+        chosen = [_publication(entry, address) for entry in entries if entry.host_ip.version == version]
+        if chosen:
+            found.append((rules, chosen))
+    return found
 
 
 def _publication(entry: Published, address: IPAddress) -> Publication:

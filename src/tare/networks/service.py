@@ -37,6 +37,7 @@ from tare.networks.attachment import Member as Member
 from tare.networks.attachment import NetworkOptions as NetworkOptions
 from tare.networks.attachment import RunningContainer as RunningContainer
 from tare.networks.attachment import Wish as Wish
+from tare.networks.auditing import Auditor
 from tare.networks.directory import Directory
 from tare.networks.exposing import Exposer
 from tare.networks.holding import Held
@@ -78,6 +79,8 @@ class Networks:
         self._exposer = Exposer(self._publisher, self._wiring, self._networks)
         self._directory = Directory(self.members)
         self._watcher = Watcher(self._wiring, self._publisher, self._networks, self._held)
+        tables = self._networks, self._held
+        self.audit = Auditor(self._wiring, self._exposer, self._publisher, *tables, self._changing)
 
     def __repr__(self) -> str:
         return f"<Networks {len(self._networks)} networks, {len(self._held)} containers, bridge {self._options.bridge}>"
