@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 LINES = 6000
+PATIENCE_S = 15  # the kernel takes namespaces apart one after the other, those of everybody on the machine
 NOBODY = {"X-Registry-Auth": "e30="}
 
 
@@ -232,7 +233,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "volume.discard": ("volume rm",),
     "network.recorded": ("network create",),
     "network.made": ("network create",),
-    "network.forgotten": ("network rm",),
+    "network.unmade": ("network rm",),
     "rules.admit": ("network create",),
     "create.files": ("create",),
     "create.recorded": ("create",),
@@ -336,11 +337,11 @@ def test_an_error_is_told_leaves_nothing_and_the_next_try_works(bench: Bench, po
         until("what was answered", lambda: case.holds(bench))
     if operation == "rmi" and not refusal:  # files that cannot be deleted now are for the next start, or for this
         assert bench.engine.request("POST", "/tare/v1/check?fix=1&quick=1")[0] == 200
-    assert not (found := findings(bench.engine, patience_s=1.5)), found
+    assert not (found := findings(bench.engine, patience_s=PATIENCE_S)), found
     if refusal and not case.holds(bench):
         case.act(bench)
     assert case.holds(bench)
-    assert not (found := findings(bench.engine, quick=True, patience_s=1.5)), found
+    assert not (found := findings(bench.engine, quick=True, patience_s=PATIENCE_S)), found
 
 
 @pytest.mark.parametrize(("point", "operation"), EVERY)
@@ -357,13 +358,13 @@ def test_after_a_kill_all_that_was_answered_is_there_and_nothing_half(bench: Ben
         pass
     until(f"{operation} does not pass {point}", lambda: not bench.engine.is_alive())
     bench.engine.start()
-    assert not (found := findings(bench.engine, patience_s=1.5)), found
+    assert not (found := findings(bench.engine, patience_s=PATIENCE_S)), found
     if was_answered:
         assert case.holds(bench)
     elif not case.holds(bench):
         case.act(bench)
         assert case.holds(bench)
-    assert not (found := findings(bench.engine, quick=True, patience_s=1.5)), found
+    assert not (found := findings(bench.engine, quick=True, patience_s=PATIENCE_S)), found
 
 
 def test_nothing_of_a_container_goes_before_its_removal_is_on_record(bench: Bench) -> None:

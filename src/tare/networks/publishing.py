@@ -70,6 +70,7 @@ class Publisher:
         Raises InternalError in the words in which Docker's clients know a port that is taken.
         """
         held: list[Published] = []
+        is_mapped = False
         try:
             for wish in wishes:
                 if self._is_relayed and wish.protocol == "sctp":
@@ -83,11 +84,15 @@ class Publisher:
                     for ip in ips
                     if self._holder.has(wish.protocol, ip, number)
                 ]
+            is_mapped = True  # of one family perhaps, if that of the other fails
             await self._map(held, place=place, present=True)
             failpoints.hit("ports.mapped")
             await self._open_relays(held, place)
         except BaseException as error:
-            self._release(held)
+            if is_mapped:
+                await self.withdraw(held, place=place)
+            else:
+                self._release(held)
             if isinstance(error, Conflict | InvalidArgument | Unavailable):
                 raise InternalError(
                     f"driver failed programming external connectivity on endpoint {who}: {error.message}",
@@ -126,11 +131,11 @@ class Publisher:
         raise problem
 
     async def withdraw(self, published: Sequence[Published], *, place: Place) -> None:
-        """Unmap and let go. Rules somebody flushed are as good as unmapped."""
+        """Unmap and let go, in any case."""
         try:
             await self._map(published, place=place, present=False)
-        except (NotFound, Unavailable) as error:
-            log.info("ports were not mapped any more: %s", error.message)
+        except Unavailable as error:
+            log.info("ports were not mapped: %s", error.message)
         finally:
             self._release(published)
 
@@ -196,7 +201,11 @@ class Publisher:
                 mapped.pop(publication, None)
             if not mapped:
                 self._mapped.pop(rules.bridge, None)
-            await in_thread(partial(self._driver.publish, rules, publications, present=False))
+            try:
+                await in_thread(partial(self._driver.publish, rules, publications, present=False))
+            except (NotFound, InternalError, OSError) as error:  # then none of them went, though one was missing only
+                log.info("the rules are made again: %s", error)
+                await self._make_again()
             return
         try:
             await in_thread(partial(self._driver.publish, rules, publications, present=True))
