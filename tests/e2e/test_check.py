@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from tare.testing.audit import findings
+from tare.testing.audit import findings, until
 from tare.testing.daemon import Daemon
+from tare.testing.exchange import TAR, tar_of
 from tare.testing.registry import Registry, registry
 from tare.testing.stockclient import docker, out
 
@@ -238,6 +240,90 @@ def test_what_the_kernel_has_lost_or_kept_is_found(own: Daemon) -> None:
         subprocess.run(["umount", "-l", stray], check=True)
     out(own.host, "rm", "-f", "web", "idle")
     assert findings(own) == []
+
+
+def test_rules_and_ports_are_compared_with_the_records(own: Daemon) -> None:
+    """Whatever nft calls things: networks of every kind and ports of every kind are as they must be."""
+    options = ([], ["--internal"], ["--ipv6"], ["-o", "com.docker.network.bridge.enable_icc=false"])
+    for number, given in enumerate(options):
+        out(own.host, "network", "create", *given, f"n{number}")
+    ports = ("80", "127.0.0.1::81", "82/udp", "127.0.0.1::83/udp", "[::1]::85")
+    published = [word for port in ports for word in ("-p", port)]
+    for number in (0, 2):
+        out(
+            own.host,
+            "run",
+            "-d",
+            "--network",
+            f"n{number}",
+            "--name",
+            f"c{number}",
+            *published,
+            "busybox:latest",
+            "sleep",
+            "1000",
+        )
+    out(own.host, "run", "-d", "--network", "n1", "--name", "c1", "busybox:latest", "sleep", "1000")
+    assert findings(own) == []
+    own.kill()
+    own.start()
+    assert findings(own) == []
+    web = own.json("GET", "/containers/c0/json")
+    address = web["NetworkSettings"]["Networks"]["n0"]["IPAddress"]
+    number = web["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"]
+    table = f"ip tare-{own.bridge}"
+    lost = f"published {{ tcp . {number} : {address} . 80 }}"
+    strays = f"published {{ tcp . 1 : {address} . 80 }}", 'bridges { "stray" }'
+    for command in (f"delete element {table} {lost}", *(f"add element {table} {stray}" for stray in strays)):
+        subprocess.run(["nft", command], check=True)
+    subprocess.run(["nft", f'delete element {table} bridges {{ "{own.bridge}" }}'], check=True)
+    found, _ = check(own, "quick=1")
+    assert [(finding["Kind"], finding["Subject"]) for finding in found] == [
+        ("rule-missing", own.bridge),
+        ("published-missing", web["Id"]),
+        ("rule-orphan", "ip bridges stray"),
+        ("published-orphan", f"ip published tcp . 1 : {address} . 80"),
+    ]
+    own.kill()
+    own.start()  # the advice of docs/check.md
+    assert findings(own) == []
+
+
+def test_mounts_that_nobody_has_are_found(own: Daemon, tmp_path: Path) -> None:
+    place = tmp_path / "looked-at"
+    place.mkdir()
+    own.call("POST", "/tare/v1/mounts", {"Image": "busybox:latest", "Target": str(place)})
+    assert findings(own) == []
+    subprocess.run(["umount", place], check=True)
+    stray = own.exec_root / "images" / "stray"
+    stray.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", stray], check=True)
+    found, _ = check(own, "quick=1")
+    assert [(finding["Kind"], finding["Subject"]) for finding in found] == [
+        ("image-mount-missing", str(place)),
+        ("mount-orphan", "run/images/stray"),
+    ]
+    own.kill()
+    own.start()
+    assert findings(own) == []
+
+
+def test_what_an_export_had_mounted_goes_with_the_next_start(own: Daemon) -> None:
+    out(own.host, "create", "--name", "one", "busybox:latest", "true")
+    own.call("PUT", "/containers/one/archive?path=/", tar_of({"big": bytes(1 << 24)}), TAR)
+
+    def mounted() -> list[Path]:
+        return [path for path in own.exec_root.glob("export-*") if path.is_mount()]
+
+    with socket.socket(socket.AF_UNIX) as client:  # reads nothing, so that the export goes on
+        client.connect(own.host.removeprefix("unix://"))
+        client.sendall(b"GET /containers/one/export HTTP/1.1\r\nHost: x\r\n\r\n")
+        until("the export has begun", lambda: bool(mounted()))
+        own.kill()
+    assert mounted()
+    own.start()
+    assert findings(own) == []
+    assert not list(own.exec_root.glob("export-*"))
 
 
 def test_df_is_what_du_says(own: Daemon) -> None:

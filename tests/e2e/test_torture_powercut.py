@@ -6,13 +6,18 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torturing import powercut, recorder
+from torturing.engines import Tare
 
 HAS_PARTS = os.path.exists("/dev/fuse") and os.path.exists("/dev/loop-control")
+NETWORK = ("--bip", "10.242.7.1/24")  # others may have used up the common pools
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
@@ -28,6 +33,50 @@ def test_what_was_answered_survives_and_nothing_is_damaged(scratch: Path, rootfs
     assert outcome.faults == [], f"seed {seed}"
     assert outcome.acts > 20
     assert outcome.open_cuts > 0
+
+
+class _Worst(random.Random):
+    """Nothing is on the disk that was not flushed."""
+
+    def choice(self, seq: Sequence[Any]) -> Any:
+        return seq[0]
+
+
+def test_a_container_that_was_answered_has_its_files(scratch: Path, rootfs_tar: bytes) -> None:
+    """The record was durable before the directories: SQLite's log is synced without a commit of the journal."""
+    disk = powercut.Disk(scratch / "one")
+    answered: dict[int, str] = {}
+    try:
+        disk.attach()
+        made = Tare(scratch / "made", data=disk.place / "data", arguments=NETWORK)
+        try:
+            made.start()
+            made.import_image("busybox:latest", rootfs_tar)
+            for number in range(8):
+                made.call("POST", f"/containers/create?name=c{number}", {"Image": "busybox", "Cmd": ["true"]})
+                answered[time.monotonic_ns()] = f"c{number}"
+            last = max(answered)
+            made.call("POST", "/images/busybox/tag?repo=later")
+        finally:
+            made.destroy()
+            disk.detach()
+        target, place = scratch / "one" / "cut", scratch / "one" / "after"
+        place.mkdir()
+        for at, _ in powercut.disks(disk.log, disk.base, [*sorted(answered)[::3], last], _Worst(), target):
+            powercut.run("mount", "-t", "ext4", "-o", "loop", target, place)
+            after = Tare(scratch / "again", data=place / "data", arguments=NETWORK)
+            try:
+                after.start()
+                assert after.findings() == []
+                names = {name for entry in after.json("GET", "/containers/json?all=1") for name in entry["Names"]}
+                assert {f"/{name}" for when, name in answered.items() if when <= at} <= names
+                after.call("POST", f"/containers/{answered[at]}/start")
+            finally:
+                after.forget()
+                powercut.run("umount", "-R", place)
+    finally:
+        disk.detach()
+        shutil.rmtree(scratch / "one")
 
 
 def test_a_cut_has_what_was_flushed_and_any_part_of_the_rest(tmp_path: Path) -> None:

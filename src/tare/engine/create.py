@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass, replace
 
@@ -30,7 +31,7 @@ from tare.networks import ports
 from tare.networks.plan import NAMESPACE_MODE
 from tare.oci import platform as platforms
 from tare.oci.image import Platform
-from tare.store.blobs import fsync_directory
+from tare.store.blobs import fsync
 from tare.wire.config import ContainerConfig, CreateBody, EndpointSettings, HostConfig, config_of
 
 _READ_ONLY_BELOW = (1, 44)  # W72: since then what is mounted below a read-only mount is read-only too
@@ -132,7 +133,7 @@ async def create_on(
         failpoints.hit("create.files")
         await volumes.fill(engine, container)
         if not build_id:  # what a step of a build made is swept after a power cut, however much of it there is
-            await in_thread(_persist, engine, container_id)
+            await _persist(engine, container_id)
         await engine.containers.add(container)
         engine.creating.discard(container_id)
         failpoints.passed("create.recorded")
@@ -140,10 +141,14 @@ async def create_on(
     return container, warnings
 
 
-def _persist(engine: Engine, container_id: ContainerId) -> None:
-    """Let the files survive a power cut before the record does: a container is absent or complete."""
-    engine.snapshots.persist(container_id)
-    fsync_directory(directory_of(engine, container_id).parent)
+async def _persist(engine: Engine, container_id: ContainerId) -> None:
+    """Let the files survive a power cut before the record does: a container is absent or complete.
+
+    All at once: they wait for the same commit of the file system's journal. One after the other each asks the disk to
+    empty its cache, four times as long.
+    """
+    places = [*engine.snapshots.syncs(container_id), directory_of(engine, container_id).parent]
+    await asyncio.gather(*(in_thread(fsync, place) for place in places))
 
 
 def check(engine: Engine, config: ContainerConfig, host_config: HostConfig) -> list[str]:

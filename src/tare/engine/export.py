@@ -11,13 +11,15 @@ from tare.containers.service import Slot
 from tare.drivers import userns
 from tare.engine.engine import Engine, rootfs_of
 
+_PREFIX = "export-"
+
 
 async def export(engine: Engine, slot: Slot) -> AsyncIterator[bytes]:
     """The whole file system as the container sees it, without mounts inside it. Works in every state."""
     container = slot.container
     own = not container.is_running
     target = (
-        Path(tempfile.mkdtemp(prefix="export-", dir=engine.settings.exec_root))
+        Path(tempfile.mkdtemp(prefix=_PREFIX, dir=engine.settings.exec_root))
         if own
         else rootfs_of(engine, container.id)
     )
@@ -39,3 +41,10 @@ async def export(engine: Engine, slot: Slot) -> AsyncIterator[bytes]:
         if own:
             engine.snapshots.unmount(target)
             target.rmdir()
+
+
+def sweep(engine: Engine) -> None:
+    """At start: what an export that a crash cut short has mounted."""
+    for target in engine.settings.exec_root.glob(f"{_PREFIX}*"):
+        engine.snapshots.unmount(target)
+        target.rmdir()

@@ -18,7 +18,7 @@ from tare.containers.service import Slot
 from tare.containers.wishes import boot_waves
 from tare.drivers import trees
 from tare.drivers.runtime import monitor
-from tare.engine import forward, health, imagemount, rotation, volumes
+from tare.engine import export, forward, health, imagemount, rotation, volumes
 from tare.engine.engine import Engine
 from tare.engine.exits import handle_exit, supervise
 from tare.engine.prepare import wish_of
@@ -34,6 +34,7 @@ async def restore(engine: Engine) -> None:
     """Bring every record in line with the kernel. One container that cannot be restored does not stop the others."""
     await volumes.restore(engine)
     imagemount.restore(engine)
+    export.sweep(engine)
     alive = [slot for slot in engine.containers if slot.container.is_running and _is_alive(slot.container)]
     await engine.networks.restore([_running(engine, slot.container) for slot in alive])
     for slot in list(engine.containers):

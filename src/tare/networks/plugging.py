@@ -10,8 +10,9 @@ from typing import Any
 from msgspec import UNSET
 
 from tare.base.errors import InvalidArgument
-from tare.drivers.network.bridge import Plug
+from tare.drivers.network.bridge import Plug, mac_for, random_mac
 from tare.networks import parents
+from tare.networks.plan import EndpointPlan
 from tare.networks.records import NetworkRecord
 from tare.wire.config import EndpointSettings
 
@@ -85,3 +86,10 @@ def plug(
         isolated=child is None and not network.icc,
         reflects=reflects and child is None,
     )
+
+
+def mac(endpoint: EndpointPlan, address: IPv4Address | None) -> str:
+    """The address of its link. An ipvlan has its parent's."""
+    if endpoint.network.driver == "ipvlan":
+        return ""
+    return endpoint.mac or (mac_for(address) if address is not None else random_mac())

@@ -70,6 +70,7 @@ class Publisher:
         Raises InternalError in the words in which Docker's clients know a port that is taken.
         """
         held: list[Published] = []
+        is_mapped = False
         try:
             for wish in wishes:
                 if self._is_relayed and wish.protocol == "sctp":
@@ -83,11 +84,15 @@ class Publisher:
                     for ip in ips
                     if self._holder.has(wish.protocol, ip, number)
                 ]
+            is_mapped = True  # of one family perhaps, if that of the other fails
             await self._map(held, place=place, present=True)
             failpoints.hit("ports.mapped")
             await self._open_relays(held, place)
         except BaseException as error:
-            self._release(held)
+            if is_mapped:
+                await self.withdraw(held, place=place)
+            else:
+                self._release(held)
             if isinstance(error, Conflict | InvalidArgument | Unavailable):
                 raise InternalError(
                     f"driver failed programming external connectivity on endpoint {who}: {error.message}",
@@ -126,11 +131,11 @@ class Publisher:
         raise problem
 
     async def withdraw(self, published: Sequence[Published], *, place: Place) -> None:
-        """Unmap and let go. Rules somebody flushed are as good as unmapped."""
+        """Unmap and let go, in any case."""
         try:
             await self._map(published, place=place, present=False)
-        except (NotFound, Unavailable) as error:
-            log.info("ports were not mapped any more: %s", error.message)
+        except Unavailable as error:
+            log.info("ports were not mapped: %s", error.message)
         finally:
             self._release(published)
 
@@ -153,6 +158,15 @@ class Publisher:
             except NotFound:  # somebody flushed our rules a moment ago, or this is the first bridge
                 await self._make_again()
 
+    @property
+    def is_relayed(self) -> bool:
+        """Whether the packet filter translates nothing."""
+        return self._is_relayed
+
+    def held(self) -> frozenset[tuple[str, IPAddress, int]]:
+        """Protocol, address and number of every port of the host that is held."""
+        return self._holder.held()
+
     def forget(self, bridge: str) -> None:
         """A bridge less."""
         self._known.pop(bridge, None)
@@ -174,14 +188,8 @@ class Publisher:
         if self._is_relayed:
             return
         async with self._lock:
-            for version, (rules, address) in place.by_version.items():
-                chosen = [
-                    _publication(entry, address)
-                    for entry in published
-                    if entry.host_ip.version == version and entry.host_ip != _LOOPBACK6
-                ]
-                if chosen:
-                    await self._tell(rules, chosen, present=present)
+            for rules, chosen in publications(published, place):
+                await self._tell(rules, chosen, present=present)
             ports = {entry.host_port for entry in published if entry.protocol == "udp"}
             if ports and is_new:
                 await in_thread(self._driver.flush_flows, ports)
@@ -193,7 +201,11 @@ class Publisher:
                 mapped.pop(publication, None)
             if not mapped:
                 self._mapped.pop(rules.bridge, None)
-            await in_thread(partial(self._driver.publish, rules, publications, present=False))
+            try:
+                await in_thread(partial(self._driver.publish, rules, publications, present=False))
+            except (NotFound, InternalError, OSError) as error:  # then none of them went, though one was missing only
+                log.info("the rules are made again: %s", error)
+                await self._make_again()
             return
         try:
             await in_thread(partial(self._driver.publish, rules, publications, present=True))
@@ -239,6 +251,17 @@ def _needs_relay(entry: Published, place: Place) -> bool:
         return False
     is_loopback = entry.host_ip in (_LOOPBACK6, ANY[1])
     return is_loopback or entry.host_ip.version not in place.by_version
+
+
+def publications(published: Iterable[Published], place: Place) -> list[tuple[BridgeRules, list[Publication]]]:
+    """What the packet filter translates of it, by bridge; the rest is for relays."""
+    entries = [entry for entry in published if entry.host_ip != _LOOPBACK6]
+    found = []
+    for version, (rules, address) in place.by_version.items():
+        chosen = [_publication(entry, address) for entry in entries if entry.host_ip.version == version]
+        if chosen:
+            found.append((rules, chosen))
+    return found
 
 
 def _publication(entry: Published, address: IPAddress) -> Publication:

@@ -25,7 +25,7 @@ from tare.aio.threads import in_thread
 from tare.base.errors import Conflict, Forbidden, InternalError, InvalidArgument, NotFound, TareError
 from tare.base.ids import random_id
 from tare.base.news import News, Publish
-from tare.drivers.network.bridge import NAME_SERVER, BridgeDriver, Plug, mac_for, random_mac
+from tare.drivers.network.bridge import NAME_SERVER, BridgeDriver, Plug
 from tare.drivers.network.netns import NetNamespace, check_network_namespace
 from tare.drivers.network.nft import BridgeRules
 from tare.drivers.network.watch import Losses
@@ -37,6 +37,7 @@ from tare.networks.attachment import Member as Member
 from tare.networks.attachment import NetworkOptions as NetworkOptions
 from tare.networks.attachment import RunningContainer as RunningContainer
 from tare.networks.attachment import Wish as Wish
+from tare.networks.auditing import Auditor
 from tare.networks.directory import Directory
 from tare.networks.exposing import Exposer
 from tare.networks.holding import Held
@@ -78,6 +79,8 @@ class Networks:
         self._exposer = Exposer(self._publisher, self._wiring, self._networks)
         self._directory = Directory(self.members)
         self._watcher = Watcher(self._wiring, self._publisher, self._networks, self._held)
+        tables = self._networks, self._held
+        self.audit = Auditor(self._wiring, self._exposer, self._publisher, *tables, self._changing)
 
     def __repr__(self) -> str:
         return f"<Networks {len(self._networks)} networks, {len(self._held)} containers, bridge {self._options.bridge}>"
@@ -253,15 +256,21 @@ class Networks:
         async with self._changing:
             record = self.check_removable(name)
             del self._networks[record.id]
-            await self._erase(record)
+            try:
+                await self._erase(record)
+            except BaseException:
+                self._networks[record.id] = record
+                await self._make(record)
+                raise
         self._tell("destroy", record)
 
     async def _erase(self, record: NetworkRecord) -> None:
-        await self._database.write(lambda connection: records.delete(connection, record.id))
+        """What it is made of goes first: after a crash in between the next start makes a whole network of the record."""
         self._publisher.forget(record.bridge)
-        failpoints.hit("network.forgotten")
         is_shared = any(other.parent == record.parent for other in self._networks.values() if other.id != record.id)
         await in_thread(self._wiring.remove, record, keeps_parent=is_shared)
+        failpoints.hit("network.unmade")
+        await self._database.write(lambda connection: records.delete(connection, record.id))
 
     # --- attaching
 
@@ -386,7 +395,7 @@ class Networks:
             asked,
             **identity,
             **plugging.addresses(network, address, address6),
-            MacAddress=_mac(endpoint, address),
+            MacAddress=plugging.mac(endpoint, address),
             DNSNames=None if network.is_predefined else names,
         )
         reflects = bool(wish.host.PortBindings) or wish.host.PublishAllPorts
@@ -688,10 +697,3 @@ class Networks:
             f"Chain {chain} drops forwarded packets: its owner has to let {self._options.bridge} through"
             for chain in self._driver.forward_drops()
         ]
-
-
-def _mac(endpoint: EndpointPlan, address: IPv4Address | None) -> str:
-    """An ipvlan has its parent's."""
-    if endpoint.network.driver == "ipvlan":
-        return ""
-    return endpoint.mac or (mac_for(address) if address is not None else random_mac())

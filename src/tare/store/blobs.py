@@ -24,7 +24,12 @@ _READ = 1024 * 1024
 
 def fsync_directory(path: Path) -> None:
     """Make the names in a directory survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fsync(path, os.O_DIRECTORY)
+
+
+def fsync(path: Path, flags: int = 0) -> None:
+    """Make the bytes of a file, or the names in a directory, survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(fd)
     finally:

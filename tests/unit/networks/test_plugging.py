@@ -6,6 +6,7 @@ import pytest
 
 from tare.base.errors import InvalidArgument
 from tare.networks import plugging
+from tare.networks.plan import EndpointPlan
 from tare.networks.records import NetworkRecord, Pool
 from tare.wire.config import EndpointIPAM, EndpointSettings
 
@@ -52,3 +53,13 @@ def test_link_local_addresses_come_after_the_networks_own():
     assert [str(address) for address in plug.addresses] == ["10.9.0.2/24", "169.254.1.2/16", "fe80::7/64"]
     with pytest.raises(InvalidArgument, match="nonsense"):
         plugging.link_local(EndpointSettings(IPAMConfig=EndpointIPAM(LinkLocalIPs=["nonsense"])))
+
+
+def test_the_address_of_a_link():
+    def given(driver, mac=None):
+        return EndpointPlan(network=network(driver), settings=EndpointSettings(), interface="eth0", mac=mac)
+
+    assert plugging.mac(given("bridge"), IPv4Address("10.9.0.2")) == "02:42:0a:09:00:02"
+    assert plugging.mac(given("bridge", "02:00:00:00:00:01"), IPv4Address("10.9.0.2")) == "02:00:00:00:00:01"
+    assert plugging.mac(given("macvlan"), None).startswith("02:42:")
+    assert plugging.mac(given("ipvlan"), IPv4Address("10.9.0.2")) == ""

@@ -88,3 +88,41 @@ def test_rules_that_were_flushed_are_made_again_with_all_ports():
         publisher.close()
 
     asyncio.run(main())
+
+
+def test_nothing_stays_mapped_when_publishing_fails_later(monkeypatch):
+    """Found by the checker: the element stayed, and led to whoever got the address next."""
+
+    async def main():
+        table = Filter()
+        publisher = Publisher(table)
+
+        async def fail(*_):
+            raise OSError("no relay")
+
+        monkeypatch.setattr(publisher, "_open_relays", fail)
+        with pytest.raises(OSError, match="no relay"):
+            await publish(publisher, PortWish(protocol="tcp", port=80))
+        assert (table.mapped, publisher.held()) == (set(), frozenset())
+        await publisher.restore([RULES])
+        assert table.mapped == set()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [NotFound("one element is gone"), OSError(5, "busy")])
+def test_what_cannot_be_unmapped_goes_with_the_rules(error):
+    """One element that somebody deleted kept all others of its container: they go all or none."""
+
+    async def main():
+        table = Filter()
+        publisher = Publisher(table)
+        await publisher.restore([RULES])
+        both = await publish(publisher, PortWish(protocol="tcp", port=80), PortWish(protocol="tcp", port=81))
+        [other] = await publish(publisher, PortWish(protocol="tcp", port=82))
+        table.error = error
+        await publisher.withdraw(both, place=PLACE)
+        assert table.mapped == {(LOOPBACK, other.host_port, 82)}
+        publisher.close()
+
+    asyncio.run(main())

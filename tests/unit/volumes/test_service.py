@@ -131,3 +131,26 @@ def test_users_come_and_go(run: Callable[[Story], None]) -> None:
             await volumes.mount("gone", "a")
 
     run(story)
+
+
+def test_a_volume_that_could_not_be_deleted_is_still_there(
+    run: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lost its record, and came back without its labels at the next start."""
+
+    async def fail(volumes: Volumes, _: list[News]) -> None:
+        await volumes.create("one", labels={"a": "b"})
+        with monkeypatch.context() as broken:
+            broken.setattr(LocalVolumes, "remove", lambda *_: linux.umount("/nowhere", 0))
+            with pytest.raises(OSError, match="not a mount point"):
+                await volumes.remove("one")
+        assert volumes.get("one").labels == {"a": "b"}
+
+    async def again(volumes: Volumes, _: list[News]) -> None:
+        assert volumes.get("one").labels == {"a": "b"}
+        await volumes.remove("one")
+        with pytest.raises(NotFound):
+            volumes.get("one")
+
+    run(fail)
+    run(again)

@@ -282,6 +282,15 @@ class BridgeDriver:
         except NotFound:
             return ""
 
+    def said(self, engine: str) -> frozenset[str] | None:
+        """Every entry of an engine's sets and maps (`Nft.said`); none where they are gone, None without nftables."""
+        if self._nft is None:
+            return None
+        try:
+            return self._nft.said(engine)
+        except NotFound:
+            return frozenset()
+
     def forward_drops(self) -> list[str]:
         """Chains of others that stop forwarded packets, as `family table chain`; empty without nftables."""
         return [drop.chain for drop in self._nft.forward_drops()] if self._nft is not None else []

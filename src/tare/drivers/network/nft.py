@@ -15,6 +15,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 
@@ -82,6 +83,14 @@ class Publication:
     port: int
     host_ip: IPAddress | None = None
 
+    @property
+    def said(self) -> str:
+        """How `Nft.said` tells it."""
+        where = [str(self.host_ip)] if self.host_ip is not None else []
+        name = "published_on" if where else "published"
+        key = [*where, self.protocol, str(self.host_port)]
+        return _said(self.address.version, name, key, [str(self.address), str(self.port)])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -98,6 +107,11 @@ class Entry:
         verdict = f" : {self.verdict}" if self.verdict else ""
         return f"add element {FAMILIES[self.version]} {table} {self.name} {{ {fields}{verdict} }}\n"
 
+    @property
+    def said(self) -> str:
+        """How `Nft.said` tells it."""
+        return _said(self.version, self.name, [_bare(str(field)) for field in self.key], [self.verdict])
+
     def elements(self, table: str) -> list[Element]:
         """The same for the kernel itself. A subnet alone is an interval: where it starts and where the next begins."""
         first = cells(*(link_name(field) if isinstance(field, str) else field[0] for field in self.key))
@@ -111,6 +125,17 @@ class Entry:
         if int(last[-1]) + 1 >> last.max_prefixlen:
             return [element]
         return [element, replace(element, key=cells(last[-1] + 1), is_end=True)]
+
+
+def _said(version: int, name: str, key: Sequence[str], value: Sequence[str]) -> str:
+    """`ip published tcp . 80 : 10.0.0.2 . 8080`: one element of a set or map of ours in words, always the same ones."""
+    data = " . ".join(value)
+    return f"{FAMILIES[version]} {name} {' . '.join(key)}{f' : {data}' if data else ''}"
+
+
+def _bare(text: str) -> str:
+    """A subnet of one address as nft writes it."""
+    return text.removesuffix("/32" if "." in text else "/128")
 
 
 def entries(rules: BridgeRules) -> list[Entry]:
@@ -384,6 +409,20 @@ class Nft:
         table = PREFIX + check_bridge_name(engine)
         return "".join(self.run(f"list table {family} {table}\n", flags=_SHAPE) for family in FAMILIES.values())
 
+    def said(self, engine: str) -> frozenset[str]:
+        """Every element of the sets and maps in our tables, in the words of `Entry.said` and `Publication.said`.
+
+        Raises NotFound (flushed rules).
+        """
+        table = PREFIX + check_bridge_name(engine)
+        found: set[str] = set()
+        for version, family in FAMILIES.items():
+            for item in _Listing.parse(self.run(f"list table {family} {table}\n", json=True)).sets:
+                for element in item.elem:
+                    key, value = element if item.map else (element, "")
+                    found.add(_said(version, item.name, _fields(key), _fields(value)))
+        return frozenset(found)
+
     def remove(self, engine: str) -> None:
         """Delete our tables; none is as good."""
         table = PREFIX + check_bridge_name(engine)
@@ -450,9 +489,29 @@ def _forward_drop(where: str, chain: _Chain, rules: Sequence[_Rule]) -> ForwardD
     return ForwardDrop(chain=where, ours=ours) if chain.policy == "drop" else None
 
 
+def _fields(value: Any) -> list[str]:
+    """The parts of a key or a value in nft's JSON. Source: libnftables-json(5), "EXPRESSIONS"."""
+    match value:
+        case {"concat": parts}:
+            return [field for part in parts for field in _fields(part)]
+        case {"prefix": {"addr": address, "len": length}}:
+            return [f"{address}/{length}"]
+        case {"range": [first, last]}:
+            return [f"{first}-{last}"]
+        case {"elem": {"val": inner}}:
+            return _fields(inner)
+        case {"accept": _}:
+            return ["accept"]
+        case {"drop": _}:
+            return ["drop"]
+        case _:
+            return [str(value)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Listing:
     tables: list[str]
+    sets: list[_Set]
     forwards: list[_Chain]
     rules: list[_Rule]
 
@@ -462,6 +521,7 @@ class _Listing:
         chains = [item.chain for item in items if item.chain is not None]
         return _Listing(
             tables=[item.table.name for item in items if item.table is not None],
+            sets=[found for item in items if (found := item.set or item.map) is not None],
             forwards=[
                 chain
                 for chain in chains
@@ -491,8 +551,18 @@ class _Rule(msgspec.Struct):
     expr: list[dict[str, msgspec.Raw]] = []
 
 
+class _Set(msgspec.Struct):
+    """A set, or a map: then `map` names its values and each element is a pair."""
+
+    name: str = ""
+    map: str | list[str] = ""
+    elem: list[Any] = []
+
+
 class _Item(msgspec.Struct):
     table: _Table | None = None
+    set: _Set | None = None
+    map: _Set | None = None
     chain: _Chain | None = None
     rule: _Rule | None = None
 

@@ -76,6 +76,10 @@ class PortHolder:
         """Whether we hold it."""
         return (protocol, host_ip, port) in self._held
 
+    def held(self) -> frozenset[tuple[str, IPAddress, int]]:
+        """All of them."""
+        return frozenset(self._held)
+
     def descriptor(self, protocol: str, host_ip: IPAddress, port: int) -> socket.socket:
         """A second descriptor of the socket that holds a port, which is the caller's to close. Raises KeyError."""
         return self._held[protocol, host_ip, port].dup()

@@ -54,8 +54,8 @@ class Snapshotter(Protocol):
         """Whether a writable snapshot can be limited in size."""
         ...
 
-    def persist(self, key: str) -> None:
-        """Let what `prepare` made survive a power cut. Waits for the disk. Raises NotFound."""
+    def syncs(self, key: str) -> list[Path]:
+        """What must be synced for a prepared snapshot to survive a power cut, in any order. Raises NotFound."""
         ...
 
     def mount(self, key: str, target: Path, *, readonly: bool = False, ids: Ids | None = None) -> None:

@@ -23,6 +23,7 @@ from tare.containers.service import Slot
 from tare.engine.check.kernel import Kernel, look
 from tare.engine.engine import Engine
 from tare.images.records import Image, Inventory, Layer
+from tare.networks.auditing import Due
 from tare.registry.downloads import KEPT_S
 
 _INIT = "init"
@@ -48,7 +49,8 @@ class Listing:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerFacts:
     """A container as far as a check cares. is_moving: a verb works at it; is_going: its removal began, and is repeated
-    at the next start where it failed. addresses: network id and address of each of its endpoints."""
+    at the next start where it failed. addresses: network id and address of each of its endpoints; volumes: those it has
+    mounted."""
 
     id: str
     name: str
@@ -57,6 +59,7 @@ class ContainerFacts:
     is_moving: bool
     is_going: bool = False
     addresses: tuple[tuple[str, str], ...] = ()
+    volumes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,8 @@ class World:
     kernel_before: Kernel = field(default_factory=Kernel)
     kernel_after: Kernel = field(default_factory=Kernel)
     bridges: Mapping[str, int] = field(default_factory=dict)  # to the number of containers plugged in
+    due: Due = field(default_factory=Due)
+    image_mounts: Mapping[str, str] = field(default_factory=dict)  # on the host: target to key
     is_quiet: bool = False
 
     @property
@@ -117,6 +122,9 @@ async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> W
                 for text in (endpoint.IPAddress, endpoint.GlobalIPv6Address)
                 if text and slot.container.is_running
             ),
+            volumes=frozenset(
+                point.name for point in slot.container.mounts if point.type == "volume" and slot.container.is_running
+            ),
             is_going=slot.container.state is State.REMOVING,
         )
         for slot in engine.containers
@@ -130,6 +138,10 @@ async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> W
     bridges = {
         network.bridge: len(engine.networks.members(network.id)) for network in engine.networks.list() if network.bridge
     }
+    due = engine.networks.audit.due(
+        {slot.container.id: slot.container.ports for slot in engine.containers if slot.container.is_running}
+    )
+    image_mounts = {record.target: record.key for record in engine.image_mounts.values()}
     after, kernel_after = await in_thread(_list, engine, grace_s), await in_thread(look, engine)
     return World(
         before=before,
@@ -144,6 +156,8 @@ async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> W
         kernel_before=kernel_before,
         kernel_after=kernel_after,
         bridges=bridges,
+        due=due,
+        image_mounts=image_mounts,
         is_quiet=is_quiet,
     )
 

@@ -11,6 +11,7 @@ from tare.base.digest import Digest, hex_of, sha256
 from tare.engine.check import findings as kinds
 from tare.engine.check.facts import World
 from tare.engine.check.findings import FETCH, FORGET, MAKE, REMOVE, UNPACK, Finding
+from tare.networks.plan import Mode
 
 Invariant = Callable[[World], Iterator[Finding]]
 
@@ -276,6 +277,106 @@ def bridges_have_their_ports(world: World) -> Iterator[Finding]:
             yield Finding(kind=kinds.PORT_ORPHAN, subject=bridge, text=text)
 
 
+def rules_are_those_of_networks_and_ports(world: World) -> Iterator[Finding]:
+    """The packet filter says of each bridge and each published port what it must, and nothing of anything else."""
+    before, after = world.kernel_before.rules, world.kernel_after.rules
+    if before is None or after is None:
+        return
+    known: set[str] = set()
+    for owner, wanted in world.due.rules.items():
+        known |= wanted
+        facts = world.containers.get(owner)
+        if facts is not None and facts.is_moving:
+            continue
+        for rule in sorted(wanted - before - after):
+            if facts is None:
+                text = f"the packet filter lacks `{rule}`"
+                yield Finding(kind=kinds.RULE_MISSING, subject=owner, text=text)
+            else:
+                text = f"{facts.name}: the packet filter lacks `{rule}`"
+                yield Finding(kind=kinds.PUBLISHED_MISSING, subject=facts.id, text=text)
+    if world.due.is_changing or _something_moves(world):
+        return
+    for rule in sorted((before & after) - known):
+        name = rule.split()[1]
+        kind = kinds.PUBLISHED_ORPHAN if name.startswith("published") else kinds.RULE_ORPHAN
+        yield Finding(kind=kind, subject=rule, text="the packet filter has it for nobody")
+
+
+def ports_of_the_host_are_held(world: World) -> Iterator[Finding]:
+    """A published port is held on the host, so that nobody else takes it; no other is."""
+    for owner, places in world.due.unheld.items():
+        facts = world.containers.get(owner)
+        if facts is not None and not facts.is_moving:
+            for place in sorted(places):
+                text = f"{facts.name}: {place} is published and not held"
+                yield Finding(kind=kinds.PUBLISHED_MISSING, subject=owner, text=text)
+    if not _something_moves(world):
+        for place in sorted(world.due.held):
+            yield Finding(kind=kinds.PUBLISHED_ORPHAN, subject=place, text="held, and no container publishes it")
+
+
+def _something_moves(world: World) -> bool:
+    return bool(world.creating) or any(facts.is_moving for facts in world.containers.values())
+
+
+def what_runs_is_in_its_network_namespace(world: World) -> Iterator[Finding]:
+    """A container has the host's namespace if it asked for that, else one of its own; the engine keeps none for nobody."""
+    before, after = world.kernel_before, world.kernel_after
+    taken: dict[str, str] = {}
+    for facts in world.containers.values():
+        found, mode = before.networks.get(facts.id), world.due.modes.get(facts.id)
+        if found is None or found != after.networks.get(facts.id) or not facts.is_running or facts.is_moving:
+            continue
+        text = ""
+        if mode is Mode.HOST and found != after.home:
+            text = "runs in a network namespace that is not the host's"
+        elif mode is Mode.OWN and found == after.home:
+            text = "runs in the network namespace of the host"
+        elif mode is Mode.OWN and (other := taken.setdefault(found, facts.name)) != facts.name:
+            text = f"runs in the network namespace of {other}"
+        if text:
+            yield Finding(kind=kinds.NAMESPACE_WRONG, subject=facts.id, text=f"{facts.name} {text}")
+    if world.is_quiet and not _something_moves(world):
+        for name in sorted(before.kept & after.kept):
+            yield Finding(kind=kinds.NAMESPACE_ORPHAN, subject=name, text="kept by the engine for no container")
+
+
+def images_are_where_they_are_mounted(world: World) -> Iterator[Finding]:
+    """An image that is mounted on the host is."""
+    for target in sorted(world.image_mounts.keys() - world.kernel_before.elsewhere - world.kernel_after.elsewhere):
+        yield Finding(kind=kinds.IMAGE_MOUNT_MISSING, subject=target, text="the image is not mounted there any more")
+
+
+def mounts_have_owners(world: World) -> Iterator[Finding]:
+    """What is mounted below the roots is an image's, or something of a container that runs.
+
+    The roots of containers are looked at elsewhere. What builds, exports and looks into containers mount belongs to
+    operations: in quiet there is none.
+    """
+    keys = set(world.image_mounts.values())
+    volumes = {name for facts in world.containers.values() for name in facts.volumes}
+    for place in sorted(world.kernel_before.places & world.kernel_after.places):
+        text = ""
+        match place.split("/"):
+            case ["run", "images", key] if key not in keys:
+                text = "an image is mounted that is on no list"
+            case ["run", "mounts", owner, *_]:
+                facts = world.containers.get(owner)
+                if facts is None and owner not in world.creating:
+                    text = "mounted for a container that is unknown"
+                elif facts is not None and not (facts.is_running or facts.is_moving):
+                    text = f"mounted for {facts.name}, which does not run"
+            case ["data", "volumes", name, "_data"] if name not in volumes and world.is_quiet:
+                text = "" if _something_moves(world) else "the volume is mounted, and no container uses it"
+            case ["data", "builds", *_] | ["run", "builds" | "view", *_] if world.is_quiet:
+                text = "mounted by an operation that is over"
+            case ["run", name, *_] if name.startswith("export-") and world.is_quiet:
+                text = "mounted by an export that is over"
+        if text:
+            yield Finding(kind=kinds.MOUNT_ORPHAN, subject=place, text=text)
+
+
 def what_runs_has_its_addresses(world: World) -> Iterator[Finding]:
     """The addresses of a container that runs are leased to it, so that nobody else gets them."""
     leased = {(network, address, container) for network, address, container in world.rows.addresses}
@@ -321,6 +422,11 @@ INVARIANTS: tuple[Invariant, ...] = (
     what_runs_has_its_addresses,
     what_runs_is_in_the_kernel,
     bridges_have_their_ports,
+    rules_are_those_of_networks_and_ports,
+    ports_of_the_host_are_held,
+    what_runs_is_in_its_network_namespace,
+    images_are_where_they_are_mounted,
+    mounts_have_owners,
     nothing_is_left_over,
 )
 

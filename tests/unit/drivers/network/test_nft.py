@@ -85,3 +85,15 @@ def test_a_port_is_one_element():
 def test_names_that_could_mean_something_else_are_refused(name):
     with pytest.raises(InvalidArgument):
         nft.ruleset((BridgeRules(bridge=name, subnet=RULES.subnet), ()))
+
+
+def test_elements_have_one_wording_whoever_names_them():
+    """What nft's JSON says (libnftables-json(5)) and what is wanted are compared as text."""
+    wanted = {entry.said for entry in nft.entries(RULES)}
+    assert "ip within br0 . br0 : accept" in wanted
+    assert "ip homes 10.1.0.0/24 . br0" in wanted
+    one = Publication(protocol="tcp", host_port=80, address=IPv4Address("10.1.0.2"), port=8080)
+    assert one.said == "ip published tcp . 80 : 10.1.0.2 . 8080"
+    on = replace(one, host_ip=IPv4Address("127.0.0.1"))
+    assert on.said == "ip published_on 127.0.0.1 . tcp . 80 : 10.1.0.2 . 8080"
+    assert Entry(version=4, name="outbound", key=(IPv4Network("10.0.0.1/32"),)).said == "ip outbound 10.0.0.1"

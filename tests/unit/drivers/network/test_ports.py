@@ -38,6 +38,13 @@ def test_ours_and_others_are_told_apart(holder, protocol):
         assert not isinstance(caught.value, AlreadyAllocated)
 
 
+def test_what_is_held_is_told(holder):
+    port = holder.hold("tcp", LOOPBACK, 0, 0)
+    assert holder.held() == {("tcp", LOOPBACK, port)}
+    holder.release("tcp", LOOPBACK, port)
+    assert holder.held() == frozenset()
+
+
 def test_the_first_free_one_of_a_range(holder):
     first = holder.hold("tcp", LOOPBACK, 0, 0)
     assert holder.hold("tcp", LOOPBACK, first, min(first + 50, 65535)) > first

@@ -189,3 +189,20 @@ def test_a_process_is_told_from_another_of_its_pid() -> None:
 def test_this_boot_has_one_name() -> None:
     assert monitor.boot_id() == monitor.boot_id()
     assert len(monitor.boot_id()) == 36
+
+
+def test_a_container_that_is_being_made_ends_with_its_start(
+    tmp_path: Path, runtime: OciRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start broke while conmon was busy: it went on, and there was a container that nobody knew."""
+    script = f'sleep 1000 & echo $! >{tmp_path}/first; echo "{{\\"data\\": $!}}" >/proc/self/fd/$_OCI_SYNCPIPE; wait'
+    made = make(tmp_path, script)
+
+    def break_(name: str, _error: type[Exception] = OSError) -> None:
+        assert name == "monitor.started"
+        raise OSError("broken")
+
+    monkeypatch.setattr(monitor.failpoints, "hit", break_)
+    with pytest.raises(OSError, match="broken"):
+        create(made, runtime)
+    assert monitor.start_time(int((tmp_path / "first").read_text())) is None

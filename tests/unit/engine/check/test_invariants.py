@@ -13,8 +13,10 @@ from tare.base.reference import parse_reference
 from tare.engine.check import findings as kinds
 from tare.engine.check.facts import ContainerFacts, Listing, Rows, World
 from tare.engine.check.invariants import broken
-from tare.engine.check.kernel import Kernel, mounted
+from tare.engine.check.kernel import Kernel
 from tare.images.records import Image, Inventory, Layer, Loaded
+from tare.networks.auditing import Due
+from tare.networks.plan import Mode
 from tare.oci.image import parse_config
 from tare.wire.config import ContainerConfig
 
@@ -39,7 +41,19 @@ LISTING = Listing(
 
 
 ONE = frozenset({CONTAINER})
-KERNEL = Kernel(processes=ONE, monitors=ONE, mounts=ONE, cgroups=ONE, ports={"br": 1})
+PORT, STRAY = "ip published tcp . 80 : 10.0.0.2 . 80", "ip bridges br-gone"
+DUE = Due(rules={"br": frozenset({"ip bridges br"}), CONTAINER: frozenset({PORT})}, modes={CONTAINER: Mode.OWN})
+KERNEL = Kernel(
+    processes=ONE,
+    monitors=ONE,
+    mounts=ONE,
+    cgroups=ONE,
+    ports={"br": 1},
+    elsewhere=frozenset({"/mnt"}),
+    rules=frozenset({"ip bridges br", PORT}),
+    networks={CONTAINER: "net:[2]"},
+    home="net:[1]",
+)
 
 
 def world(listing: dict[str, Any] | None = None, inventory: dict[str, Any] | None = None, **changes: Any) -> World:
@@ -77,12 +91,15 @@ def world(listing: dict[str, Any] | None = None, inventory: dict[str, Any] | Non
                 is_running=True,
                 is_moving=False,
                 addresses=(("n", "10.0.0.2"),),
+                volumes=frozenset({"data"}),
             )
         },
         volumes=frozenset({"data"}),
         kernel_before=KERNEL,
         kernel_after=KERNEL,
         bridges={"br": 1},
+        due=DUE,
+        image_mounts={"/mnt": "k1"},
         is_quiet=True,
     )
     return replace(made, **changes)
@@ -147,6 +164,16 @@ BROKEN: list[tuple[World, str, str]] = [
     (world(**kernel(ports={"br": None})), kinds.BRIDGE_MISSING, ""),
     (world(**kernel(ports={"br": 0})), kinds.PORT_MISSING, ""),
     (world(**kernel(ports={"br": 2})), kinds.PORT_ORPHAN, ""),
+    (world(**kernel(rules=frozenset({PORT}))), kinds.RULE_MISSING, ""),
+    (world(**kernel(rules=KERNEL.rules | {STRAY})), kinds.RULE_ORPHAN, ""),
+    (world(**kernel(rules=frozenset({"ip bridges br"}))), kinds.PUBLISHED_MISSING, ""),
+    (world(due=replace(DUE, unheld={CONTAINER: frozenset({"tcp 0.0.0.0:80"})})), kinds.PUBLISHED_MISSING, ""),
+    (world(**kernel(rules=KERNEL.rules | {PORT.replace("80", "81")})), kinds.PUBLISHED_ORPHAN, ""),
+    (world(due=replace(DUE, held=frozenset({"tcp 0.0.0.0:81"}))), kinds.PUBLISHED_ORPHAN, ""),
+    (world(**kernel(networks={CONTAINER: "net:[1]"})), kinds.NAMESPACE_WRONG, ""),
+    (world(**kernel(kept=frozenset({"net:[3]"}))), kinds.NAMESPACE_ORPHAN, ""),
+    (world(**kernel(elsewhere=frozenset())), kinds.IMAGE_MOUNT_MISSING, ""),
+    (world(**kernel(places=frozenset({"run/images/k2"}))), kinds.MOUNT_ORPHAN, ""),
     (world(rows=rows(networks=frozenset())), kinds.ADDRESS_NETWORK, kinds.FORGET),
     (world(rows=rows(bad_manifests=(BLOB,))), kinds.MANIFEST_DAMAGED, kinds.FORGET),
     (world(rows=rows(complaints=("row 3 missing",))), kinds.DATABASE_DAMAGED, ""),
@@ -195,7 +222,7 @@ def test_every_kind_is_documented() -> None:
 
 
 def test_what_was_seen_once_is_not_missing_and_what_moves_is_left_alone() -> None:
-    nothing = Kernel(ports={"br": 1})
+    nothing = Kernel(ports={"br": 1}, rules=frozenset())
     assert told(world(kernel_before=nothing)) == []
     assert told(world(kernel_after=nothing)) == []
     moving = replace(world().containers[CONTAINER], is_moving=True)
@@ -213,7 +240,49 @@ def test_what_was_seen_once_is_not_missing_and_what_moves_is_left_alone() -> Non
     ]
 
 
-def test_mounts_are_found_by_their_place() -> None:
-    line = "36 35 0:70 / {} rw,relatime shared:1 - overlay overlay rw"
-    text = "\n".join(line.format(p) for p in ("/run/a\\040b/containers/x1/rootfs", "/run/a\\040b/other/rootfs", "/"))
-    assert mounted(text, Path("/run/a b/containers")) == {"x1"}
+def test_what_moves_has_its_rules_and_ports_in_between() -> None:
+    moving = {CONTAINER: replace(world().containers[CONTAINER], is_moving=True)}
+    due = replace(DUE, unheld={CONTAINER: frozenset({"tcp 0.0.0.0:80"})}, held=frozenset({"tcp 0.0.0.0:81"}))
+    assert broken(world(containers=moving, due=due, **kernel(rules=frozenset({"ip bridges br", STRAY})))) == []
+    assert broken(world(due=replace(DUE, is_changing=True), **kernel(rules=KERNEL.rules | {STRAY}))) == []
+    assert broken(world(kernel_before=replace(KERNEL, rules=KERNEL.rules | {STRAY}))) == []
+    assert broken(world(due=Due(), kernel_before=replace(KERNEL, rules=None))) == []  # no packet filter
+
+
+def test_who_asked_for_the_network_of_the_host_has_it() -> None:
+    in_hosts = replace(DUE, modes={CONTAINER: Mode.HOST})
+    assert told(world(due=in_hosts)) == [(kinds.NAMESPACE_WRONG, "")]
+    assert broken(world(due=in_hosts, **kernel(networks={CONTAINER: "net:[1]"}))) == []
+
+
+def test_two_containers_do_not_share_a_network_unasked() -> None:
+    one = world().containers[CONTAINER]
+    both = {CONTAINER: one, OTHER: replace(one, id=OTHER, name="db", addresses=())}
+    two = frozenset({CONTAINER, OTHER})
+    made = world(
+        {"snapshots": {**LISTING.snapshots, OTHER: hex_of(UPPER)}, "container_directories": two},
+        containers=both,
+        rows=rows(containers=two),
+        due=replace(DUE, modes={CONTAINER: Mode.OWN, OTHER: Mode.OWN}),
+        **kernel(processes=two, monitors=two, mounts=two, cgroups=two, networks=dict.fromkeys(two, "net:[2]")),
+    )
+    assert [finding.text for finding in broken(made)] == ["db runs in the network namespace of web"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "run/images/k2", f"run/mounts/{OTHER}/0", f"run/mounts/{CONTAINER}/0", "data/volumes/data/_data",
+        "data/builds/b/f", "run/view/x", "run/export-x",
+    ],
+)  # fmt: skip
+def test_a_mount_below_the_roots_has_an_owner(place: str) -> None:
+    stopped = replace(world().containers[CONTAINER], is_running=False, addresses=(), volumes=frozenset())
+    rest = kernel(processes=frozenset(), monitors=frozenset(), mounts=frozenset(), cgroups=frozenset(), ports={"br": 0})
+    idle = {key: replace(seen, places=frozenset({place}), kept=frozenset()) for key, seen in rest.items()}
+    made = world(containers={CONTAINER: stopped}, rows=rows(addresses=()), bridges={"br": 0}, **idle)
+    assert [(finding.kind, finding.subject) for finding in broken(made)] == [(kinds.MOUNT_ORPHAN, place)]
+    running = {"places": frozenset({"run/images/k1", f"run/mounts/{CONTAINER}/0", "data/volumes/data/_data", "run/x"})}
+    assert broken(world(**kernel(**running))) == []
+    if place.startswith(("data/builds", "run/view", "run/export")):
+        assert broken(replace(made, is_quiet=False)) == []
