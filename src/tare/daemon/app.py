@@ -10,6 +10,7 @@ import grp
 import ipaddress
 import logging
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -23,6 +24,7 @@ import uvloop
 
 from tare import __version__
 from tare.aio import tasks
+from tare.aio.threads import in_thread
 from tare.api.app import server_options
 from tare.base import clock
 from tare.base.errors import InvalidArgument, TareError, Unavailable
@@ -69,6 +71,7 @@ from tare.registry.transport import Transport
 from tare.registry.uploads import Uploads
 from tare.store.blobs import Blobs
 from tare.store.db import Database
+from tare.store.reserve import Reserve
 from tare.volumes import records as volume_records
 from tare.volumes.service import Volumes
 from tare.web.server import Server, unix_socket
@@ -86,6 +89,8 @@ _LEVELS = {
 _PR_SET_CHILD_SUBREAPER = 36
 _INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit")  # static ones: they run on any image
 _OOM_SCORE = -500
+_DESCRIPTORS = 65536
+_RESERVE_EVERY_S = 1.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -128,6 +133,7 @@ async def serve(options: Options) -> None:
                 await server.listen(bind(address, options.exposure), guard=guard, tls=tls)
             else:
                 await server.listen(_bind(address, options.group))
+        tasks.spawn(keep_reserve(engine.reserve), name="keep room in reserve")
         if options.image_gc:
             tasks.spawn(watch_images(engine, options.image_gc), name="clean up images")
         gc.collect()
@@ -155,9 +161,14 @@ async def serve(options: Options) -> None:
 
 
 def _prepare_process() -> None:
-    """Orphans of ours (monitors) come back to us; the kernel spares us when memory is short; files are private."""
+    """Orphans of ours (monitors) come back to us; the kernel spares us when memory is short; files are private.
+
+    Shells give 1,024 descriptors, which is meant for programs with select(2); containers get what they are given (`checks.py`).
+    """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.umask(0o022)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _DESCRIPTORS)), hard))
     try:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
     except PermissionError:
@@ -213,6 +224,8 @@ def _bind(address: str, group: str) -> socket.socket:
 
 async def build(options: Options) -> Engine:
     """Every service, in the order in which they need each other."""
+    reserve = Reserve(options.data_root)
+    reserve.make_room()
     db = Database(
         options.data_root / "state.db",
         (
@@ -225,6 +238,7 @@ async def build(options: Options) -> Engine:
             BUILD_SCHEMA,
             _SCHEMA,
         ),
+        make_room=reserve.make_room,
     )
     events = Events(db)
     await events.load()
@@ -297,6 +311,7 @@ async def build(options: Options) -> Engine:
         cgroups=layout,
         migration=Migration(layout),
         db=db,
+        reserve=reserve,
         archiver=archiver,
         images=images,
         snapshots=snapshots,
@@ -424,6 +439,14 @@ async def _engine_id(db: Database) -> str:
         return row[0]
 
     return await db.write(read)
+
+
+async def keep_reserve(reserve: Reserve) -> None:
+    """Make again what was given up, as soon as there is room."""
+    while True:
+        if not reserve.is_whole:
+            await in_thread(reserve.refill)
+        await asyncio.sleep(_RESERVE_EVERY_S)
 
 
 async def _close(engine: Engine) -> None:

@@ -37,6 +37,7 @@ from tare.images.service import Images
 from tare.networks.service import Networks
 from tare.registry.transport import Transport
 from tare.store.db import Database
+from tare.store.reserve import Reserve
 from tare.volumes.service import Volumes
 from tare.wire.config import Ulimit
 
@@ -76,6 +77,7 @@ class Engine:
     cgroups: Layout
     migration: Migration
     db: Database
+    reserve: Reserve
     archiver: Archiver
     images: Images
     snapshots: Snapshotter

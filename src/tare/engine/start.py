@@ -92,6 +92,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
     runtime = engine.runtimes.get(container.runtime)
     if runtime is None:
         raise InvalidArgument(f"Unknown runtime specified {container.runtime}")
+    engine.reserve.make_room()
     await forward.prepare(engine, container)
     mapping = userns.mapping_of(engine, container.host_config)
     async with userns.provided(engine, container) as space, undo_on_error("start") as undo:
