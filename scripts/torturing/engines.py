@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tare.drivers.network.bridge import BridgeDriver
@@ -63,12 +63,37 @@ class Tare(Engine):
     name = "tare"
     is_ours = True
 
-    def __init__(self, directory: Path, *, data: Path | None = None, arguments: Sequence[str] = ()) -> None:
-        self._daemon = Daemon(directory, bridge=_bridge(), source=ROOT / "src", arguments=arguments)
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        data: Path | None = None,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        self._daemon = Daemon(
+            directory,
+            bridge=_bridge(),
+            source=ROOT / "src",
+            arguments=arguments,
+            environment=environment,
+            prefix=prefix,
+        )
         if data is not None:
             self._daemon.data_root = data
         super().__init__(self._daemon.socket)
         self.directory, self.data = directory, self._daemon.data_root
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._daemon.pid
+
+    @property
+    def exec_root(self) -> Path:
+        """What does not survive a reboot."""
+        return self._daemon.exec_root
 
     @property
     def log(self) -> Path:

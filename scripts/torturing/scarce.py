@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -223,3 +224,120 @@ def on_small_disk(directory: Path, kind: str, make: Callable[[Path], Engine], ba
 
 
 KINDS: dict[str, tuple[Callable[[Path], None], int]] = {"bytes": (use_up_bytes, 0), "inodes": (use_up_inodes, _INODES)}
+
+
+_FEW = 200
+
+
+def descriptors(make: Callable[[list[str]], Engine], base: bytes, *, rounds: int = _LASTS) -> Outcome:
+    """An engine that may open 200 descriptors, while clients want all of them: silent ones, half requests, streams."""
+    outcome = Outcome()
+    engine = make(["prlimit", f"--nofile={_FEW}:{_FEW}"])
+    engine.start()
+    try:
+        furnish(engine, base)
+        for number in range(rounds):
+            with contextlib.ExitStack() as stack:
+                held = [stack.enter_context(connected(engine, text)) for text in _hungry(number) for _ in range(_FEW)]
+                until("none is in the queue", lambda: engine.request("GET", "/_ping")[0] in (200, 503))
+                go_on(engine, outcome, number)
+                try_in_vain(engine, outcome, number, words=("too many open files",))
+                outcome.refused += sum(was_refused(connection) for connection in held)
+            outcome.faults += [f"round {number}: {fault}" for fault in engine.findings(quick=True)]
+        outcome.must("all come back", lambda: _all_served(engine))
+        outcome.faults += engine.findings()
+    finally:
+        engine.destroy()
+    return outcome
+
+
+def _hungry(number: int) -> list[bytes]:
+    """What the clients say; each round ends with others."""
+    words = [
+        b"",
+        b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{",
+    ]
+    return [*words[number % 3 :], *words[: number % 3]]
+
+
+@contextlib.contextmanager
+def connected(engine: Engine, text: bytes) -> Iterator[socket.socket]:
+    """A client that says `text` and reads nothing."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(engine.socket))
+        with contextlib.suppress(OSError):  # it was dropped
+            connection.sendall(text)
+        yield connection
+
+
+def was_refused(connection: socket.socket) -> bool:
+    """Whether it was turned away or dropped by now."""
+    connection.setblocking(False)
+    try:
+        return (said := connection.recv(100)) == b"" or b" 503 " in said
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _all_served(engine: Engine) -> None:
+    for _ in range(3 * _FEW):
+        assert engine.request("GET", "/containers/json")[0] == 200
+
+
+@contextlib.contextmanager
+def memory_group(limit_bytes: int) -> Iterator[Path]:
+    """A control group of our own (v1 or v2) with that bound and without swap where there is a bound for it."""
+    is_v1 = Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists()
+    group = Path("/sys/fs/cgroup", *(["memory"] if is_v1 else []), f"tare-torture-{os.getpid()}")
+    group.mkdir()
+    try:
+        (group / ("memory.limit_in_bytes" if is_v1 else "memory.max")).write_text(str(limit_bytes))
+        yield group
+    finally:
+        until("its last process has gone", lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
+
+
+def killed_for_memory(group: Path) -> int:
+    """How often."""
+    for name in ("memory.oom_control", "memory.events"):
+        if (group / name).exists():
+            return int(dict(line.split() for line in (group / name).read_text().splitlines()).get("oom_kill", 0))
+    raise AssertionError(f"{group} does not count")
+
+
+_BOUND = 160 * 1024 * 1024
+
+
+def memory(make: Callable[[list[str]], Engine], base: bytes, *, rounds: int = _LASTS) -> Outcome:
+    """An engine that has 160 MiB with its monitors, under images larger than that and clients that never read."""
+    outcome = Outcome()
+    with memory_group(_BOUND) as group:
+        engine = make(["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(group / "cgroup.procs")])
+        engine.start()
+        try:
+            furnish(engine, base)
+            big = tar_of({f"f{number}": os.urandom(64 << 20) for number in range(3)})
+            for number in range(rounds):
+                with contextlib.ExitStack() as stack:
+                    for text in (
+                        b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n",
+                        b"GET /images/json HTTP/1.1\r\nHost: x\r\n\r\n" * 400,
+                    ):
+                        for _ in range(100):
+                            stack.enter_context(connected(engine, text))
+                    outcome.must("load", lambda: engine.call("POST", "/images/load", archive_of("big:1", [big]), TAR))
+                    outcome.must("save", lambda: engine.call("GET", "/images/big:1/get"))
+                    outcome.must("remove the image", lambda: engine.call("DELETE", "/images/big:1"))
+                    go_on(engine, outcome, number)
+                    try_in_vain(engine, outcome, number, words=("cannot allocate memory",))
+            outcome.faults += engine.findings()
+        finally:
+            engine.destroy()
+        if killed := killed_for_memory(group):
+            outcome.faults.append(f"{killed} processes were killed for memory")
+    return outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,12 @@ def test_a_disk_without_room(scratch: Path, rootfs_tar: bytes, kind: str) -> Non
     print(outcome.row())
     assert outcome.faults == []
     assert outcome.refused > 5
+
+
+@pytest.mark.parametrize("scenario", [scarce.descriptors, scarce.memory])
+def test_an_engine_that_may_not_have_more(
+    scratch: Path, rootfs_tar: bytes, scenario: Callable[..., scarce.Outcome]
+) -> None:
+    outcome = scenario(lambda prefix: Tare(scratch / "bound", prefix=prefix), rootfs_tar, rounds=1)
+    print(outcome.row())
+    assert outcome.faults == []

@@ -30,7 +30,7 @@ from typing import cast
 import httptools
 
 from tare.aio import tasks
-from tare.base.errors import ClientGone, Forbidden, InvalidArgument, TareError
+from tare.base.errors import ClientGone, Forbidden, InvalidArgument, TareError, Unavailable
 from tare.web.guard import Guard
 from tare.web.heads import Head, HeadReader
 from tare.web.message import JSON, Answer, Peer, Request, Response, Stream, Upgrade
@@ -55,7 +55,8 @@ _SIOCOUTQ = 0x5411
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _AT_ONCE = 64  # requests of one client answered before others have their turn
 _KEPT_BACK = 64  # descriptors that are for the engine's own work, whoever wants to connect
-_LAST_KEPT_BACK = 16  # those that not even a client who takes the place of idle ones gets
+_LAST_KEPT_BACK = 16  # those that nobody gets
+_BRIEF = 48  # clients more than allowed, for one short request each: somebody has to be able to put things in order
 _DROPPED_AT_ONCE = 64
 
 
@@ -259,6 +260,7 @@ class Connection(asyncio.Protocol):
         self._hup: select.epoll | None = None
         self._user = ""
         self._is_short_of_body = False
+        self.is_brief = False  # it gets one answer, and no stream
         self.since = time.monotonic()  # start of the current wait, for the sweep
 
     # --- transport callbacks
@@ -396,7 +398,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, head: Head) -> None:
         body = self._body = _RequestBody(self)
-        self._keep_alive = head.keeps_alive
+        self._keep_alive = head.keeps_alive and not self.is_brief
         self._expect_continue = head.expects_continue
         self._remaining = head.length
         self._chunked = _ChunkedBody() if head.is_chunked else None
@@ -457,6 +459,8 @@ class Connection(asyncio.Protocol):
                 return
             except Exception as error:
                 answer = self._server.options.error(error)
+            if self.is_brief and (isinstance(answer, Upgrade) or (isinstance(answer, Stream) and answer.is_endless)):
+                answer = self._server.options.error(Unavailable("too many connections", hint="end some, then repeat"))
             if isinstance(answer, Response):
                 self._write_response(answer, head_only=request.method == "HEAD")
                 if self._write_paused:
@@ -700,6 +704,7 @@ class Server:
         self.options = options
         self._connections: set[Connection] = set()
         self._tcp = 0  # of them
+        self._most = options.max_connections + _BRIEF
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
@@ -747,7 +752,7 @@ class Server:
     def admit(self, connection: Connection) -> bool:
         """Count a new connection; False when there are too many, or when descriptors run out.
 
-        Before a client is turned away, those are dropped that have waited longest without a request.
+        Before that those are dropped that have waited longest without a request, and then clients get one short answer.
         """
         descriptor = connection.descriptor
         has_room = (
@@ -755,10 +760,11 @@ class Server:
             and descriptor < self._descriptors - _KEPT_BACK
             and (not connection.is_tcp or self._tcp < self.options.max_tcp_connections)
         )
-        if not has_room and (
-            descriptor >= self._descriptors - _LAST_KEPT_BACK or not self._drop_idle(connection.is_tcp)
-        ):
-            return False
+        if not has_room and not self._drop_idle(connection.is_tcp):
+            is_last = descriptor >= self._descriptors - _LAST_KEPT_BACK or len(self._connections) >= self._most
+            if is_last or connection.is_tcp:
+                return False
+            connection.is_brief = True
         self._connections.add(connection)
         self._tcp += connection.is_tcp
         return True

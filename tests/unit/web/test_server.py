@@ -292,22 +292,33 @@ def test_a_body_that_breaks_off_reaches_the_handler(tmp_path: Path) -> None:
     assert seen == [ClientGone]
 
 
-def test_too_many_connections_are_turned_away(tmp_path: Path) -> None:
-    busy, done = asyncio.Event(), asyncio.Event()
+@pytest.mark.parametrize("spare", [0, 9])
+def test_too_many_connections_are_turned_away_but_for_short_requests(
+    tmp_path: Path, spare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_BRIEF", spare)
 
-    async def handler(_: Request) -> Answer:
-        busy.set()
-        await done.wait()
-        return Response()
+    async def handler(request: Request) -> Answer:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"begun"
+            await asyncio.Event().wait()
+
+        return Stream(chunks(), is_endless=True) if request.path == "/events" else Response(body=b"short")
+
+    async def ask(path: str) -> tuple[int, str]:
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(b"GET %b HTTP/1.1\r\n\r\n" % path.encode())
+        status, headers = await head(reader)
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read()  # to the end: it is closed
+        writer.close()
+        return status, headers["Connection"]
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
-        await busy.wait()
-        other, its_writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
-        assert (await head(other))[0] == 503
-        its_writer.close()
-        done.set()
-        assert (await head(reader))[0] == 200
+        writer.write(b"GET /events HTTP/1.1\r\n\r\n")
+        await reader.readuntil(b"begun")
+        assert await ask("/events") == (503, "close")
+        assert await ask("/x") == (200 if spare else 503, "close")
 
     serve(tmp_path, handler, talk, max_connections=1)
 
