@@ -91,6 +91,11 @@ class Tare(Engine):
         return self._daemon.pid
 
     @property
+    def bridge(self) -> str:
+        """The default network's."""
+        return self._daemon.bridge
+
+    @property
     def exec_root(self) -> Path:
         """What does not survive a reboot."""
         return self._daemon.exec_root

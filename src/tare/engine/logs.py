@@ -97,7 +97,9 @@ async def _first_words(engine: Engine, slot: Slot, path: Path) -> None:
 
     Scripts ask for the log right after a start. With an engine that takes long to start it is there by then.
     """
-    left = _FIRST_WORDS_S - (clock.now() - slot.container.started_at) / 1e9
+    left = _FIRST_WORDS_S - max(
+        0.0, (clock.now() - slot.container.started_at) / 1e9
+    )  # the clock may have been set back
     for patience in (left, min(left, _REST_S)):  # the first write, then what follows at once
         if patience <= 0 or not slot.container.is_running or not path.exists() or path.stat().st_size > _SHORT:
             return
