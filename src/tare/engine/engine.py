@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,9 @@ class Engine:
     counters: Counters = field(default_factory=Counters)
     creating: set[str] = field(default_factory=set)  # ids of containers whose files come before their record
     pruning: set[str] = field(default_factory=set)  # kinds being pruned now (W77)
+    translating: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(1)
+    )  # of logs: see `logs.read_logs`
     image_mounts: dict[str, ImageMount] = field(default_factory=dict)  # on the host, by target
 
 

@@ -12,7 +12,7 @@ from tare.aio.threads import in_thread
 from tare.base import clock
 from tare.containers import logtag
 from tare.containers.container import Container
-from tare.containers.logs import Wanted, open_all, seek_tail
+from tare.containers.logs import LogFile, Wanted, open_all, seek_tail
 from tare.containers.service import Slot
 from tare.drivers.inotify import Alarm
 from tare.engine.engine import Engine, log_path
@@ -69,7 +69,7 @@ async def read_logs(
             # Asked before the rest is read: when there is a newer one, the monitor is done with this one.
             if follow and len(files) == 1 and (newer := log.open_newer()) is not None:
                 files.append(newer)
-            while piece := await in_thread(log.next_piece, wanted):
+            while piece := await _next_piece(engine, log, wanted):
                 yield piece
             if log.is_past_until:
                 return
@@ -90,6 +90,12 @@ async def read_logs(
             file.close()
         if alarm is not None:
             alarm.close()
+
+
+async def _next_piece(engine: Engine, log: LogFile, wanted: Wanted) -> bytes:
+    """One reader at a time: they would hold the interpreter in turn, and the loop would have to wait for all of them."""
+    async with engine.translating:
+        return await in_thread(log.next_piece, wanted)
 
 
 async def _first_words(engine: Engine, slot: Slot, path: Path) -> None:
