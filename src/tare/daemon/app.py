@@ -8,6 +8,7 @@ import fcntl
 import gc
 import grp
 import ipaddress
+import itertools
 import logging
 import os
 import resource
@@ -91,7 +92,7 @@ _INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit")  # static ones: the
 _OOM_SCORE = -500
 _M_ARENA_MAX = -8  # mallopt(3)
 _DESCRIPTORS = 65536
-_RESERVE_EVERY_S = 1.0
+_TRIM_EVERY_S = 30
 
 
 def main(argv: Sequence[str]) -> int:
@@ -134,7 +135,7 @@ async def serve(options: Options) -> None:
                 await server.listen(bind(address, options.exposure), guard=guard, tls=tls)
             else:
                 await server.listen(_bind(address, options.group))
-        tasks.spawn(keep_reserve(engine.reserve), name="keep room in reserve")
+        tasks.spawn(keep_house(engine.reserve), name="keep house")
         if options.image_gc:
             tasks.spawn(watch_images(engine, options.image_gc), name="clean up images")
         gc.collect()
@@ -444,12 +445,15 @@ async def _engine_id(db: Database) -> str:
     return await db.write(read)
 
 
-async def keep_reserve(reserve: Reserve) -> None:
-    """Make again what was given up, as soon as there is room."""
-    while True:
+async def keep_house(reserve: Reserve) -> None:
+    """What was given up of the reserve is made again as soon as there is room; memory of a busy minute goes back to the kernel."""
+    libc = ctypes.CDLL(None)
+    for second in itertools.count(1):
         if not reserve.is_whole:
             await in_thread(reserve.refill)
-        await asyncio.sleep(_RESERVE_EVERY_S)
+        if second % _TRIM_EVERY_S == 0:
+            await in_thread(libc.malloc_trim, 0)
+        await asyncio.sleep(1)
 
 
 async def _close(engine: Engine) -> None:
