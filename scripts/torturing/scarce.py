@@ -22,7 +22,7 @@ from torturing.engines import Engine
 IMAGE = "base:1"
 _SIZE = 160 * 1024 * 1024
 _INODES = 2048
-_LASTS = 4  # containers that only come to their end, or begin, while nothing is left
+ROUNDS = 4  # containers that only come to their end, or begin, while nothing is left
 
 
 @contextlib.contextmanager
@@ -117,7 +117,7 @@ def furnish(engine: Engine, base: bytes) -> None:
     """What is there before anything is short: an image, containers (r runs, c was created, x has ended), spare things."""
     engine.import_image(IMAGE, base, changes=['CMD ["sh"]'])
     engine.import_image("spare:1", tar_of({"f": os.urandom(3000)}))
-    for number in range(_LASTS):
+    for number in range(ROUNDS):
         for kind in "rcx":
             engine.call("POST", f"/containers/create?name={kind}{number}", _BODY)
         for kind in "rx":
@@ -180,7 +180,7 @@ def _names(engine: Engine) -> set[str]:
     return found | {f"network {network['Name']}" for network in engine.json("GET", "/networks")}
 
 
-def disk(engine: Engine, place: Path, base: bytes, *, use_up: Callable[[Path], None], rounds: int = _LASTS) -> Outcome:
+def disk(engine: Engine, place: Path, base: bytes, *, use_up: Callable[[Path], None], rounds: int = ROUNDS) -> Outcome:
     """A started engine whose data root is on `place`, with nothing left on that; it is killed and started twice so."""
     outcome = Outcome()
     words = ("no space left", "disk is full", "disk quota")
@@ -229,7 +229,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], int]] = {"bytes": (use_up_bytes, 
 _FEW = 200
 
 
-def descriptors(make: Callable[[list[str]], Engine], base: bytes, *, rounds: int = _LASTS) -> Outcome:
+def descriptors(make: Callable[[list[str]], Engine], base: bytes, *, rounds: int = ROUNDS) -> Outcome:
     """An engine that may open 200 descriptors, while clients want all of them: silent ones, half requests, streams."""
     outcome = Outcome()
     engine = make(["prlimit", f"--nofile={_FEW}:{_FEW}"])
@@ -313,7 +313,7 @@ def killed_for_memory(group: Path) -> int:
 _BOUND = 160 * 1024 * 1024
 
 
-def memory(make: Callable[[list[str]], Engine], base: bytes, *, rounds: int = _LASTS) -> Outcome:
+def memory(make: Callable[[list[str]], Engine], base: bytes, *, rounds: int = ROUNDS) -> Outcome:
     """An engine that has 160 MiB with its monitors, under images larger than that and clients that never read."""
     outcome = Outcome()
     with memory_group(_BOUND) as group:
@@ -321,7 +321,7 @@ def memory(make: Callable[[list[str]], Engine], base: bytes, *, rounds: int = _L
         engine.start()
         try:
             furnish(engine, base)
-            big = tar_of({f"f{number}": os.urandom(64 << 20) for number in range(3)})
+            big = tar_of({f"f{number}": os.urandom(64 << 20) for number in range(2)})
             for number in range(rounds):
                 with contextlib.ExitStack() as stack:
                     for text in (
