@@ -58,6 +58,7 @@ _KEPT_BACK = 64  # descriptors that are for the engine's own work, whoever wants
 _LAST_KEPT_BACK = 16  # those that nobody gets
 _BRIEF = 48  # clients more than allowed, for one short request each: somebody has to be able to put things in order
 _DROPPED_AT_ONCE = 64
+_BACKLOG = 4096  # unix(7): a connect that does not wait fails at once when it is full
 
 
 class _ChunkedBody:
@@ -719,7 +720,7 @@ class Server:
         """Serve on a bound socket (listening is done here). A TCP socket needs a guard."""
         loop = asyncio.get_running_loop()
         if sock.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(lambda: Connection(self), sock=sock, backlog=1024)
+            server = await loop.create_unix_server(lambda: Connection(self), sock=sock, backlog=_BACKLOG)
         else:
             assert guard is not None
 
@@ -730,7 +731,7 @@ class Server:
                 assert tls is not None
                 return TlsLayer(tls, plain, others=self._secured, limit=self.options.max_tcp_connections)
 
-            server = await loop.create_server(plain if tls is None else secured, sock=sock, backlog=1024)
+            server = await loop.create_server(plain if tls is None else secured, sock=sock, backlog=_BACKLOG)
         self._servers.append(server)
         if self._sweeper is None:
             self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
