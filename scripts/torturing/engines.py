@@ -76,7 +76,7 @@ class Tare(Engine):
             directory,
             bridge=_bridge(),
             source=ROOT / "src",
-            arguments=arguments,
+            arguments=[*arguments, "--default-address-pool", _pool()],
             environment=environment,
             prefix=prefix,
         )
@@ -238,6 +238,11 @@ def _bridge() -> str:
     global _made
     _made += 1
     return f"tq{os.getpid()}x{_made}"
+
+
+def _pool() -> str:
+    """Addresses that engines with the usual ones do not use up: a machine has 31 networks of those."""
+    return f"base=10.{64 + os.getpid() % 128}.0.0/16,size=24"
 
 
 def engine(directory: Path, command: str = "", *, data: Path | None = None, arguments: Sequence[str] = ()) -> Engine:
