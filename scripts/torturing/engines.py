@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tare.drivers.network.bridge import BridgeDriver
@@ -63,12 +63,42 @@ class Tare(Engine):
     name = "tare"
     is_ours = True
 
-    def __init__(self, directory: Path, *, data: Path | None = None, arguments: Sequence[str] = ()) -> None:
-        self._daemon = Daemon(directory, bridge=_bridge(), source=ROOT / "src", arguments=arguments)
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        data: Path | None = None,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        self._daemon = Daemon(
+            directory,
+            bridge=_bridge(),
+            source=ROOT / "src",
+            arguments=[*arguments, "--default-address-pool", _pool()],
+            environment=environment,
+            prefix=prefix,
+        )
         if data is not None:
             self._daemon.data_root = data
         super().__init__(self._daemon.socket)
         self.directory, self.data = directory, self._daemon.data_root
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._daemon.pid
+
+    @property
+    def bridge(self) -> str:
+        """The default network's."""
+        return self._daemon.bridge
+
+    @property
+    def exec_root(self) -> Path:
+        """What does not survive a reboot."""
+        return self._daemon.exec_root
 
     @property
     def log(self) -> Path:
@@ -208,6 +238,11 @@ def _bridge() -> str:
     global _made
     _made += 1
     return f"tq{os.getpid()}x{_made}"
+
+
+def _pool() -> str:
+    """Addresses that engines with the usual ones do not use up: a machine has 31 networks of those."""
+    return f"base=10.{64 + os.getpid() % 128}.0.0/16,size=24"
 
 
 def engine(directory: Path, command: str = "", *, data: Path | None = None, arguments: Sequence[str] = ()) -> Engine:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torturing import powercut, storm
-from torturing.engines import ROOT, Engine, engine
+from torturing import outside, powercut, rude, scarce, soak, storm
+from torturing.engines import ROOT, Engine, Tare, engine
 
 _ROUNDS, _CUTS = 100, 200
+_CHURN, _CROWD, _SOAK_S = 10_000, 4000, 1800.0
 _WORK_S, _REST_S = 20.0, 30.0
 _HEAD = re.compile(r"^\| scenario \| tare \|.*$", re.MULTILINE)
 
@@ -94,11 +96,94 @@ def _powercut(world: World) -> Verdict:
     return Verdict(outcome.row(), outcome.faults)
 
 
+def _disk(kind: str) -> Callable[[World], Verdict]:
+    def run(world: World) -> Verdict:
+        world.directory.mkdir()
+        outcome = scarce.on_small_disk(
+            world.directory / "disk",
+            kind,
+            lambda data: engine(world.directory / "engine", world.command, data=data),
+            world.base,
+            rounds=scarce.ROUNDS,
+        )
+        world.directory.rmdir()
+        return Verdict(outcome.row(), outcome.faults)
+
+    return run
+
+
+def _bound(scenario: Callable[..., scarce.Outcome]) -> Callable[[World], Verdict]:
+    def run(world: World) -> Verdict:
+        outcome = scenario(lambda prefix: Tare(world.directory, prefix=prefix), world.base)
+        return Verdict(outcome.row(), outcome.faults)
+
+    return run
+
+
+def _rude(world: World) -> Verdict:
+    made = world.engine()
+    try:
+        outcome = rude.run(made, world.base, crowd=_CROWD, seed=world.seed)
+    finally:
+        made.destroy()
+    return Verdict(outcome.row(), outcome.faults)
+
+
+def _outside(world: World) -> Verdict:
+    told, faults = [], []
+    world.directory.mkdir()
+    for what, act in {
+        "by hand": lambda made, _: outside.run(made, world.base, rounds=5),
+        "clock": lambda made, fake: outside.clock_jumps(made, world.base, fake, rounds=3),
+        "reboot": lambda made, fake: outside.reboot(made, world.base, fake),
+    }.items():
+        fake = outside.Fake(world.directory / "fake")
+        made = Tare(world.directory / "engine", environment=fake.environment())
+        made.start()
+        try:
+            outcome = act(made, fake)
+        finally:
+            made.destroy()
+            shutil.rmtree(fake.directory)
+        told.append(f"{what}: {outcome.row()}")
+        faults += outcome.faults
+    world.directory.rmdir()
+    return Verdict("; ".join(told), faults)
+
+
+def _churn(world: World) -> Verdict:
+    made = world.engine()
+    try:
+        outcome = soak.churn(made, world.base, rounds=_CHURN, limit_s=world.limit_s)
+    finally:
+        made.destroy()
+    return Verdict(outcome.row(), outcome.faults)
+
+
+def _soak(world: World) -> Verdict:
+    made = world.engine()
+    try:
+        outcome = soak.soak(made, world.base, seconds=min(_SOAK_S, world.limit_s))
+    finally:
+        made.destroy()
+    return Verdict(outcome.row(), outcome.faults)
+
+
 SCENARIOS: Mapping[str, Scenario] = {
     "failpoints": Scenario(what="an error or a kill at every step", run=_failpoints, is_ours_alone=True),
     "storm": Scenario(what="kill -9 at random instants under eight clients", run=_storm),
     "adoption": Scenario(what="from kill -9 to an engine that has all containers again", run=_adoption),
     "powercut": Scenario(what="what is there after the power was cut at random instants", run=_powercut),
+    "bytes": Scenario(what="a disk without a block left", run=_disk("bytes")),
+    "inodes": Scenario(what="a disk without an inode left", run=_disk("inodes")),
+    "descriptors": Scenario(
+        what="clients that take every descriptor", run=_bound(scarce.descriptors), is_ours_alone=True
+    ),
+    "memory": Scenario(what="an engine that may have 160 MiB", run=_bound(scarce.memory), is_ours_alone=True),
+    "rude": Scenario(what="clients that never read, send halves, come by the thousand, vanish", run=_rude),
+    "outside": Scenario(what="what others kill and remove, clock jumps, a reboot", run=_outside, is_ours_alone=True),
+    "churn": Scenario(what="10,000 containers by eight clients", run=_churn),
+    "soak": Scenario(what="mixed work for half an hour", run=_soak),
 }
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tare.base.errors import InvalidArgument
+from tare.base.errors import InvalidArgument, Unavailable
 from tare.drivers.archive import worker
-from tare.drivers.archive.client import Archiver, Options
+from tare.drivers.archive.client import MOST_JOBS, Archiver, Options
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 
-def run(story: Callable[[Archiver], Awaitable[None]]) -> None:
+def run(story: Callable[[Archiver], Awaitable[None]], *, most: int = MOST_JOBS) -> None:
     async def main() -> None:
-        archiver = Archiver()
+        archiver = Archiver(most=most)
         await archiver.start()
         try:
             await asyncio.wait_for(story(archiver), 60)
@@ -174,3 +174,28 @@ def test_many_opaque_directories_fit_into_an_answer(tmp_path: Path) -> None:
         assert len(result.opaque) == 10_000
 
     run(story)
+
+
+def test_jobs_are_bounded(tmp_path: Path) -> None:
+    async def story(archiver: Archiver) -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def half() -> AsyncIterator[bytes]:
+            yield b"\0" * 512
+            begun.set()
+            await go_on.wait()
+            yield b"\0" * 10_000
+
+        fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            first = asyncio.create_task(archiver.unpack(half(), fd, options=Options(blob="none")))
+            await begun.wait()
+            with pytest.raises(Unavailable, match="1 archives are being read"):
+                await archiver.unpack(once(make_tar(info("a"))), fd, options=Options(blob="none"))
+            go_on.set()
+            await first
+            await archiver.unpack(once(make_tar(info("a"))), fd, options=Options(blob="none"))
+        finally:
+            os.close(fd)
+
+    run(story, most=1)

@@ -193,7 +193,8 @@ async def logs_(engine: Engine, request: Request) -> Answer:
         details=query.flag("details"),
         follow=query.flag("follow"),
     )
-    return Stream(chunks, content_type=stream_type(request, has_tty=container.config.Tty))
+    content_type = stream_type(request, has_tty=container.config.Tty)
+    return Stream(chunks, content_type=content_type, is_endless=query.flag("follow"))
 
 
 async def clear_logs(engine: Engine, request: Request) -> Answer:

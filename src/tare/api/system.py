@@ -144,7 +144,7 @@ def _events(engine: Engine, request: Request, body: Callable[[Event], dict[str, 
             if matches(event.news, filters):
                 yield prefix + msgspec.json.encode(body(event)) + b"\n"
 
-    return Stream(lines(), content_type=content_type)
+    return Stream(lines(), content_type=content_type, is_endless=not until)
 
 
 def event_body(event: Event) -> dict[str, Any]:

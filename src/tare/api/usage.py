@@ -36,7 +36,7 @@ async def stats_(engine: Engine, request: Request) -> Answer:
         async for sample in stats.stream(engine, slot):
             yield msgspec.json.encode(sample) + b"\n"
 
-    return Stream(lines())
+    return Stream(lines(), is_endless=True)
 
 
 async def change_ports(engine: Engine, request: Request) -> Answer:

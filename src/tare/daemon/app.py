@@ -8,8 +8,10 @@ import fcntl
 import gc
 import grp
 import ipaddress
+import itertools
 import logging
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -23,6 +25,7 @@ import uvloop
 
 from tare import __version__
 from tare.aio import tasks
+from tare.aio.threads import in_thread
 from tare.api.app import server_options
 from tare.base import clock
 from tare.base.errors import InvalidArgument, TareError, Unavailable
@@ -74,6 +77,7 @@ from tare.registry.transport import Transport
 from tare.registry.uploads import Uploads
 from tare.store.blobs import Blobs
 from tare.store.db import Database
+from tare.store.reserve import Reserve
 from tare.volumes import records as volume_records
 from tare.volumes.service import Volumes
 from tare.web.server import Server, unix_socket
@@ -91,6 +95,9 @@ _LEVELS = {
 _PR_SET_CHILD_SUBREAPER = 36
 _INIT_PROGRAMS = ("docker-init", "tini-static", "catatonit")  # static ones: they run on any image
 _OOM_SCORE = -500
+_M_ARENA_MAX = -8  # mallopt(3)
+_DESCRIPTORS = 65536
+_TRIM_EVERY_S = 30
 
 
 def main(argv: Sequence[str]) -> int:
@@ -138,6 +145,7 @@ async def serve(options: Options) -> None:
             else:
                 await server.listen(_bind(address, options.group))
         tasks.spawn(watch_autobuilds(engine), name="autobuilds")
+        tasks.spawn(keep_house(engine.reserve), name="keep house")
         if options.image_gc:
             tasks.spawn(watch_images(engine, options.image_gc), name="clean up images")
         gc.collect()
@@ -176,9 +184,16 @@ def _passed(hosts: Sequence[str]) -> dict[str, list[socket.socket]]:
 
 
 def _prepare_process() -> None:
-    """Orphans of ours (monitors) come back to us; the kernel spares us when memory is short; files are private."""
+    """Orphans of ours (monitors) come back to us; the kernel spares us when memory is short; files are private.
+
+    One heap for all threads: libnftables reads every rule of the host at each change, and a heap of each thread of the pool
+    would keep room for that (130 MiB more after a few hundred starts beside 1,400 rules). Shells give 1,024 descriptors, which is meant for programs with select(2); containers get what they are given (`checks.py`).
+    """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.umask(0o022)
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _DESCRIPTORS)), hard))
     try:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
     except PermissionError:
@@ -234,6 +249,8 @@ def _bind(address: str, group: str) -> socket.socket:
 
 async def build(options: Options) -> Engine:
     """Every service, in the order in which they need each other."""
+    reserve = Reserve(options.data_root)
+    reserve.make_room()
     db = Database(
         options.data_root / "state.db",
         (
@@ -248,6 +265,7 @@ async def build(options: Options) -> Engine:
             AUTOBUILD_SCHEMA,
             _SCHEMA,
         ),
+        make_room=reserve.make_room,
     )
     events = Events(db)
     await events.load()
@@ -325,6 +343,7 @@ async def build(options: Options) -> Engine:
         cgroups=layout,
         migration=Migration(layout),
         db=db,
+        reserve=reserve,
         archiver=archiver,
         images=images,
         snapshots=snapshots,
@@ -462,6 +481,17 @@ async def _engine_id(db: Database) -> str:
         return row[0]
 
     return await db.write(read)
+
+
+async def keep_house(reserve: Reserve) -> None:
+    """What was given up of the reserve is made again as soon as there is room; memory of a busy minute goes back to the kernel."""
+    libc = ctypes.CDLL(None)
+    for second in itertools.count(1):
+        if not reserve.is_whole:
+            await in_thread(reserve.refill)
+        if second % _TRIM_EVERY_S == 0:
+            await in_thread(libc.malloc_trim, 0)
+        await asyncio.sleep(1)
 
 
 async def _close(engine: Engine) -> None:

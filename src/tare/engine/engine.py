@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ from tare.images.service import Images
 from tare.networks.service import Networks
 from tare.registry.transport import Transport
 from tare.store.db import Database
+from tare.store.reserve import Reserve
 from tare.volumes.service import Volumes
 from tare.wire.config import Ulimit
 
@@ -78,6 +80,7 @@ class Engine:
     cgroups: Layout
     migration: Migration
     db: Database
+    reserve: Reserve
     archiver: Archiver
     images: Images
     snapshots: Snapshotter
@@ -102,6 +105,9 @@ class Engine:
     counters: Counters = field(default_factory=Counters)
     creating: set[str] = field(default_factory=set)  # ids of containers whose files come before their record
     pruning: set[str] = field(default_factory=set)  # kinds being pruned now (W77)
+    translating: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(1)
+    )  # of logs: see `logs.read_logs`
     image_mounts: dict[str, ImageMount] = field(default_factory=dict)  # on the host, by target
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tare.base import clock
+from tare.base.errors import TareError
 from tare.base.news import News, asked_by
 from tare.store.db import Database
 
@@ -107,7 +108,7 @@ class Events:
             return
         try:
             await asyncio.wrap_future(write)
-        except sqlite3.Error as error:
+        except (TareError, sqlite3.Error) as error:
             log.warning("events could not be recorded: %s", error)
         if self._write is write:
             self._write = None

@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable
 
 from tare.aio import failpoints, tasks
 from tare.base import clock
-from tare.base.errors import TareError
+from tare.base.errors import NotFound, TareError
 from tare.containers import restart
 from tare.containers.container import Container, State
 from tare.containers.service import Slot
 from tare.drivers import cgroups
+from tare.drivers.runtime.monitor import boot_id, seconds_since
 from tare.engine import health, rotation
 from tare.engine.engine import Engine
 from tare.engine.news import tell
@@ -59,7 +60,7 @@ async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) ->
     slot.hub.finish()
     failpoints.passed("exit.seen")
     now = clock.now()
-    ran_s = max(0, (now - container.started_at) // 1_000_000_000)
+    ran_s = _ran_s(container, now)
     is_oom = code == _KILLED and _was_out_of_memory(engine, container)
     if is_oom:
         tell(engine, container, "oom")
@@ -134,4 +135,15 @@ def _was_out_of_memory(engine: Engine, container: Container) -> bool:
     """The monitor may be gone before it hears of the kernel's choice; the control group still counts it."""
     if engine.monitor.was_oom_killed(container.id):
         return True
-    return cgroups.read_stats(engine.cgroups, cgroup_path(container)).memory.oom_kills > 0
+    try:
+        return cgroups.read_stats(engine.cgroups, cgroup_path(container)).memory.oom_kills > 0
+    except NotFound:  # somebody removed it by hand
+        return False
+
+
+def _ran_s(container: Container, now: int) -> int:
+    """How long it ran, in whole seconds: by the kernel's clock, which nobody sets, if it was started in this boot."""
+    process = container.process
+    if process is not None and process.monitor_started and process.boot_id == boot_id():
+        return max(0, int(seconds_since(process.monitor_started)))
+    return max(0, (now - container.started_at) // 1_000_000_000)

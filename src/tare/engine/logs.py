@@ -12,7 +12,7 @@ from tare.aio.threads import in_thread
 from tare.base import clock
 from tare.containers import logtag
 from tare.containers.container import Container
-from tare.containers.logs import Wanted, open_all, seek_tail
+from tare.containers.logs import LogFile, Wanted, open_all, seek_tail
 from tare.containers.service import Slot
 from tare.drivers.inotify import Alarm
 from tare.engine.engine import Engine, log_path
@@ -69,7 +69,7 @@ async def read_logs(
             # Asked before the rest is read: when there is a newer one, the monitor is done with this one.
             if follow and len(files) == 1 and (newer := log.open_newer()) is not None:
                 files.append(newer)
-            while piece := await in_thread(log.next_piece, wanted):
+            while piece := await _next_piece(engine, log, wanted):
                 yield piece
             if log.is_past_until:
                 return
@@ -92,12 +92,20 @@ async def read_logs(
             alarm.close()
 
 
+async def _next_piece(engine: Engine, log: LogFile, wanted: Wanted) -> bytes:
+    """One reader at a time: they would hold the interpreter in turn, and the loop would have to wait for all of them."""
+    async with engine.translating:
+        return await in_thread(log.next_piece, wanted)
+
+
 async def _first_words(engine: Engine, slot: Slot, path: Path) -> None:
     """Let a program that was started this instant say something: until it has, or has ended, a tenth of a second.
 
     Scripts ask for the log right after a start. With an engine that takes long to start it is there by then.
     """
-    left = _FIRST_WORDS_S - (clock.now() - slot.container.started_at) / 1e9
+    left = _FIRST_WORDS_S - max(
+        0.0, (clock.now() - slot.container.started_at) / 1e9
+    )  # the clock may have been set back
     for patience in (left, min(left, _REST_S)):  # the first write, then what follows at once
         if patience <= 0 or not slot.container.is_running or not path.exists() or path.stat().st_size > _SHORT:
             return

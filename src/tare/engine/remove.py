@@ -79,6 +79,7 @@ async def remove_after_exit(engine: Engine, slot: Slot, *, volumes: bool = True)
 
 async def _clear(engine: Engine, slot: Slot, *, volumes: bool) -> None:
     container = slot.container
+    engine.reserve.make_room()
     marked = asyncio.wrap_future(engine.containers.begin_removal(slot))
     await forward.finish(slot)
     await release(engine, container)

@@ -23,7 +23,7 @@ from tare.drivers import rootfs
 from tare.drivers.runtime.monitor import Started, boot_id, start_time
 from tare.drivers.runtime.oci import CommandNotFound, CommandNotInvokable
 from tare.engine import cdi, forward, health, rotation, userns, volumes
-from tare.engine.engine import Engine, log_path, rootfs_of
+from tare.engine.engine import Engine, directory_of, log_path, rootfs_of
 from tare.engine.exits import supervise
 from tare.engine.news import tell
 from tare.engine.prepare import spec_input, wish_of
@@ -92,6 +92,8 @@ async def _start(engine: Engine, slot: Slot) -> None:
     runtime = engine.runtimes.get(container.runtime)
     if runtime is None:
         raise InvalidArgument(f"Unknown runtime specified {container.runtime}")
+    engine.reserve.make_room()
+    directory_of(engine, container.id).mkdir(mode=0o700, exist_ok=True)  # in case somebody has cleaned up there
     await forward.prepare(engine, container)
     mapping = userns.mapping_of(engine, container.host_config)
     async with userns.provided(engine, container) as space, undo_on_error("start") as undo:

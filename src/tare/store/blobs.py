@@ -18,6 +18,7 @@ from pathlib import Path
 from tare.aio import failpoints
 from tare.base.digest import Digest, hex_of
 from tare.base.errors import DataCorrupt, NotFound
+from tare.store.reserve import check_room
 
 _READ = 1024 * 1024
 
@@ -87,7 +88,8 @@ class Blobs:
         self.path(digest).unlink(missing_ok=True)
 
     def new_ingest(self) -> Path:
-        """A fresh directory for one operation, for the caller to remove or to move out of."""
+        """A fresh directory for one operation, for the caller to remove or to move out of. Raises Unavailable on a full disk."""
+        check_room(self._ingest)
         path = self._ingest / secrets.token_hex(16)
         path.mkdir(mode=0o700)
         return path

@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tare.aio import failpoints
+from tare.store.reserve import no_space
 
 T = TypeVar("T")
 Transaction = Callable[[sqlite3.Connection], T]
+
+Outcome = tuple[Future[Any], Any, BaseException | None]
 
 _BATCH = 64
 
@@ -30,8 +33,12 @@ _BATCH = 64
 class Database:
     """A connection with its own thread. `close()` waits for what was accepted."""
 
-    def __init__(self, path: Path, schema: Sequence[str]) -> None:
-        """Open or create `path` and apply `schema` (idempotent `CREATE … IF NOT EXISTS` statements)."""
+    def __init__(self, path: Path, schema: Sequence[str], *, make_room: Callable[[], bool] = lambda: False) -> None:
+        """Open or create `path` and apply `schema` (idempotent `CREATE … IF NOT EXISTS` statements).
+
+        make_room: called in the thread when the disk is full; True if it is worth another try.
+        """
+        self._make_room = make_room
         self._jobs: queue.SimpleQueue[tuple[Transaction[Any], bool, Future[Any]] | None] = queue.SimpleQueue()
         # Nobody but root reads it: there are environments and build arguments in it. The journals get the file's mode.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -99,7 +106,22 @@ class Database:
         if full != self._full:
             connection.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
             self._full = full
-        outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+        outcomes = self._run(batch)
+        if _is_full(outcomes[0][2]) and self._make_room():
+            outcomes = self._run(batch)
+        failpoints.passed("database.committed")
+        for future, value, failure in outcomes:
+            if _is_full(failure):
+                future.set_exception(no_space())
+            elif failure is not None:
+                future.set_exception(failure)
+            else:
+                future.set_result(value)
+
+    def _run(self, batch: list[tuple[Transaction[Any], bool, Future[Any]]]) -> list[Outcome]:
+        """The outcome of each job; when the disk is full, of all of them that."""
+        connection = self._connection
+        outcomes: list[Outcome] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
             failpoints.hit("database.begun", sqlite3.OperationalError)
@@ -109,6 +131,8 @@ class Database:
                     outcomes.append((future, transaction(connection), None))
                     connection.execute("RELEASE job")
                 except BaseException as error:
+                    if _is_full(error):
+                        raise
                     connection.execute("ROLLBACK TO job")
                     connection.execute("RELEASE job")
                     outcomes.append((future, None, error))
@@ -118,9 +142,9 @@ class Database:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             outcomes = [(future, None, error) for _, _, future in batch]
-        failpoints.passed("database.committed")
-        for future, value, failure in outcomes:
-            if failure is not None:
-                future.set_exception(failure)
-            else:
-                future.set_result(value)
+        return outcomes
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether the disk has no room for it."""
+    return isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL

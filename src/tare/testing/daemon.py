@@ -28,7 +28,9 @@ class Daemon(Api):
         source: Path,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
+        """prefix: a command that executes the rest of its line (prlimit, nsenter)."""
         super().__init__(directory / "s")
         self.directory = directory
         self.bridge = bridge
@@ -37,6 +39,7 @@ class Daemon(Api):
         self.log = directory / "log"
         self._source = source
         self._arguments = list(arguments)
+        self._prefix = list(prefix)
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,7 @@ class Daemon(Api):
     def argv(self) -> list[str]:
         """How it is started."""
         return [
-            sys.executable, "-m", "tare.daemon.app",
+            *self._prefix, sys.executable, "-m", "tare.daemon.app",
             "--data-root", str(self.data_root), "--exec-root", str(self.exec_root),
             "-H", self.host, "--bridge", self.bridge, *self._arguments,
         ]  # fmt: skip

@@ -43,14 +43,14 @@ class Api:
             connection.settimeout(self.timeout_s)
             connection.connect(str(self.socket))
             connection.sendall("\r\n".join(lines).encode() + body)
-            raw = b""
+            pieces = []
             try:
                 while piece := connection.recv(1 << 20):
-                    raw += piece
+                    pieces.append(piece)
             except ConnectionResetError:  # it closed without reading what lies behind the end of a tar
-                if not raw:
+                if not pieces:
                     raise
-        head, end, rest = raw.partition(b"\r\n\r\n")
+        head, end, rest = b"".join(pieces).partition(b"\r\n\r\n")
         if not end:
             raise EOFError(f"{method} {path}: no answer")
         status = int(head.split()[1])
@@ -85,18 +85,17 @@ class Api:
 
 def _unchunk(raw: bytes) -> bytes:
     """Raises EOFError where the last chunk is missing: whoever wrote it died."""
-    out = b""
-    while True:
-        size, end, raw = raw.partition(b"\r\n")
-        if not end:
-            raise EOFError("the answer was cut off")
-        length = int(size, 16)
+    pieces: list[bytes] = []
+    at = 0
+    while (end := raw.find(b"\r\n", at)) >= 0:
+        length = int(raw[at:end], 16)
         if length == 0:
-            return out
-        if len(raw) < length + 2:
-            raise EOFError("the answer was cut off")
-        out += raw[:length]
-        raw = raw[length + 2 :]
+            return b"".join(pieces)
+        at = end + 2 + length + 2
+        if len(raw) < at:
+            break
+        pieces.append(raw[end + 2 : at - 2])
+    raise EOFError("the answer was cut off")
 
 
 def tar_of(files: Mapping[str, bytes]) -> bytes:

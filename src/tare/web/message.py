@@ -130,12 +130,16 @@ class Stream:
     `chunks` is iterated by the server; when the client leaves, the iterator is closed (`aclose`), so clean-up belongs
     in `finally`. An exception after the first byte cannot change the status: raise only if the protocol of the body
     has no word for errors (the connection is then cut).
+
+    is_endless: it goes on until the client leaves, and `chunks` holds nothing before it is iterated: refused while connections
+    are short.
     """
 
     chunks: AsyncIterator[bytes]
     status: int = 200
     content_type: str = JSON
     headers: dict[str, str] = field(default_factory=dict)
+    is_endless: bool = False
 
 
 @dataclass(slots=True)

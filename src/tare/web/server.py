@@ -14,6 +14,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import select
 import socket
 import ssl
@@ -29,7 +30,7 @@ from typing import cast
 import httptools
 
 from tare.aio import tasks
-from tare.base.errors import ClientGone, Forbidden, InvalidArgument, TareError
+from tare.base.errors import ClientGone, Forbidden, InvalidArgument, TareError, Unavailable
 from tare.web.guard import Guard
 from tare.web.heads import Head, HeadReader
 from tare.web.message import JSON, Answer, Peer, Request, Response, Stream, Upgrade
@@ -42,6 +43,7 @@ Handler = Callable[[Request], Response | Awaitable[Answer]]
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 10.0
+BODY_TIMEOUT_S = 30.0  # for one that is read whole before anything is done
 IDLE_TIMEOUT_S = 75.0
 _SWEEP_S = 5.0
 _BODY_HIGH = 1024 * 1024
@@ -52,6 +54,11 @@ _DRAIN_LIMIT_S = 0.05
 _SIOCOUTQ = 0x5411
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _AT_ONCE = 64  # requests of one client answered before others have their turn
+_KEPT_BACK = 64  # descriptors that are for the engine's own work, whoever wants to connect
+_LAST_KEPT_BACK = 16  # those that nobody gets
+_BRIEF = 48  # clients more than allowed, for one short request each: somebody has to be able to put things in order
+_DROPPED_AT_ONCE = 64
+_BACKLOG = 4096  # unix(7): a connect that does not wait fails at once when it is full
 
 
 class _ChunkedBody:
@@ -132,6 +139,19 @@ class _RequestBody:
             yield data
 
     async def read(self, limit: int) -> bytes:
+        """All of it. Raises InvalidArgument when it is longer than `limit` or does not come."""
+        if self._complete:
+            return await self._read(limit)
+        self._connection.waits_for_client(True)
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self._read(limit)
+        except TimeoutError:
+            raise InvalidArgument(f"the request body did not come within {BODY_TIMEOUT_S:.0f} seconds") from None
+        finally:
+            self._connection.waits_for_client(False)
+
+    async def _read(self, limit: int) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while data := await self.next():
@@ -240,6 +260,8 @@ class Connection(asyncio.Protocol):
         self._write_paused = False
         self._hup: select.epoll | None = None
         self._user = ""
+        self._is_short_of_body = False
+        self.is_brief = False  # it gets one answer, and no stream
         self.since = time.monotonic()  # start of the current wait, for the sweep
 
     # --- transport callbacks
@@ -377,7 +399,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, head: Head) -> None:
         body = self._body = _RequestBody(self)
-        self._keep_alive = head.keeps_alive
+        self._keep_alive = head.keeps_alive and not self.is_brief
         self._expect_continue = head.expects_continue
         self._remaining = head.length
         self._chunked = _ChunkedBody() if head.is_chunked else None
@@ -438,6 +460,8 @@ class Connection(asyncio.Protocol):
                 return
             except Exception as error:
                 answer = self._server.options.error(error)
+            if self.is_brief and (isinstance(answer, Upgrade) or (isinstance(answer, Stream) and answer.is_endless)):
+                answer = self._server.options.error(Unavailable("too many connections", hint="end some, then repeat"))
             if isinstance(answer, Response):
                 self._write_response(answer, head_only=request.method == "HEAD")
                 if self._write_paused:
@@ -605,6 +629,32 @@ class Connection(asyncio.Protocol):
         return self._task is None
 
     @property
+    def is_waiting_for_client(self) -> bool:
+        """Whether nothing goes on for it but waiting for what its client has to send."""
+        return self._task is None or self._is_short_of_body
+
+    def waits_for_client(self, waits: bool) -> None:
+        """Said by the body while somebody needs all of it."""
+        self._is_short_of_body = waits
+        self.since = time.monotonic()
+
+    def drop(self) -> None:
+        """Close it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def descriptor(self) -> int:
+        """The number of its socket's descriptor: the kernel gives the lowest that is free, so at least as many are in use."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return sock.fileno() if sock is not None else -1
+
+    @property
+    def is_tcp(self) -> bool:
+        """Whether it came over the network."""
+        return self._guard is not None
+
+    @property
     def has_partial_head(self) -> bool:
         """Whether a head has begun to arrive."""
         return bool(self._buffer)
@@ -654,6 +704,9 @@ class Server:
     def __init__(self, options: ServerOptions) -> None:
         self.options = options
         self._connections: set[Connection] = set()
+        self._tcp = 0  # of them
+        self._most = options.max_connections + _BRIEF
+        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._secured: set[TlsLayer] = set()
@@ -667,7 +720,7 @@ class Server:
         """Serve on a bound socket (listening is done here). A TCP socket needs a guard."""
         loop = asyncio.get_running_loop()
         if sock.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(lambda: Connection(self), sock=sock, backlog=1024)
+            server = await loop.create_unix_server(lambda: Connection(self), sock=sock, backlog=_BACKLOG)
         else:
             assert guard is not None
 
@@ -678,7 +731,7 @@ class Server:
                 assert tls is not None
                 return TlsLayer(tls, plain, others=self._secured, limit=self.options.max_tcp_connections)
 
-            server = await loop.create_server(plain if tls is None else secured, sock=sock, backlog=1024)
+            server = await loop.create_server(plain if tls is None else secured, sock=sock, backlog=_BACKLOG)
         self._servers.append(server)
         if self._sweeper is None:
             self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
@@ -698,15 +751,44 @@ class Server:
                 connection._transport.abort()
 
     def admit(self, connection: Connection) -> bool:
-        """Count a new connection; False when there are too many."""
-        if len(self._connections) >= self.options.max_connections:
-            return False
+        """Count a new connection; False when there are too many, or when descriptors run out.
+
+        Before that those are dropped that have waited longest without a request, and then clients get one short answer.
+        """
+        descriptor = connection.descriptor
+        has_room = (
+            len(self._connections) < self.options.max_connections
+            and descriptor < self._descriptors - _KEPT_BACK
+            and (not connection.is_tcp or self._tcp < self.options.max_tcp_connections)
+        )
+        if not has_room and not self._drop_idle(connection.is_tcp):
+            is_last = descriptor >= self._descriptors - _LAST_KEPT_BACK or len(self._connections) >= self._most
+            if is_last or connection.is_tcp:
+                return False
+            connection.is_brief = True
         self._connections.add(connection)
+        self._tcp += connection.is_tcp
         return True
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._tcp -= connection.is_tcp
+
+    def _drop_idle(self, is_tcp: bool) -> int:
+        """Drop some that wait for their clients, the longest first. How many; over TCP only such are dropped for such."""
+        waiting = [
+            connection
+            for connection in self._connections
+            if connection.is_waiting_for_client and (connection.is_tcp or not is_tcp)
+        ]
+        waiting.sort(key=lambda connection: connection.since)
+        dropped = waiting[: min(_DROPPED_AT_ONCE, len(waiting) // 2 + 1)]
+        for connection in dropped:
+            connection.drop()
+            self.forget(connection)
+        return len(dropped)
 
     def head_start(self, status: int) -> bytes:
         """The status line and the headers that every answer has; made once a second for each status."""

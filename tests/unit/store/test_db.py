@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tare.base.errors import Unavailable
 from tare.store.db import Database
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS things (name TEXT PRIMARY KEY, value TEXT);"
@@ -155,3 +156,27 @@ def test_nobody_else_reads_it_and_its_journals(tmp_path: Path, is_there: bool) -
     db.close()
     assert {"state.db", "state.db-wal"} <= modes.keys()
     assert set(modes.values()) == {0o600}
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_full_disk_gets_one_more_try_and_is_told_in_words(tmp_path: Path, helps: bool) -> None:
+    asked = []
+
+    def make_room() -> bool:  # in the database's thread
+        asked.append(1)
+        db._connection.execute("PRAGMA max_page_count=100000")
+        return helps
+
+    db = Database(tmp_path / "s.db", ("CREATE TABLE t (x BLOB);",), make_room=make_room)
+    try:
+        db.submit(lambda c: c.execute("PRAGMA max_page_count=5")).result()
+        write = db.submit(lambda c: c.execute("INSERT INTO t VALUES (zeroblob(100000))").rowcount)
+        if helps:
+            assert write.result() == 1
+        else:
+            with pytest.raises(Unavailable, match="no space left on device"):
+                write.result()
+        assert asked == [1]
+        assert db.submit(lambda c: c.execute("SELECT count(*) FROM t").fetchone()[0]).result() == int(helps)
+    finally:
+        db.close()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tare.base.errors import ClientGone, NotFound
+from tare.web import server
 from tare.web.message import Answer, Peer, Request, Response, Stream, Upgrade
 from tare.web.server import Server, ServerOptions, error_response, unix_socket
 from tare.wire.errors import status_of, text_of
@@ -22,7 +26,7 @@ def serve(tmp_path: Path, handler: Handler, talk: Talk, **options: object) -> No
     """Run `talk` as a client of a server with `handler`."""
 
     async def main() -> None:
-        server = Server(
+        serving = Server(
             ServerOptions(
                 handler=handler,
                 error=lambda error: error_response(error, status=status_of(error), text=text_of(error)),
@@ -31,13 +35,13 @@ def serve(tmp_path: Path, handler: Handler, talk: Talk, **options: object) -> No
             )
         )
         path = str(tmp_path / "s")
-        await server.listen(unix_socket(path, group=None))
+        await serving.listen(unix_socket(path, group=None))
         reader, writer = await asyncio.open_unix_connection(path)
         try:
             await asyncio.wait_for(talk(reader, writer), 10)
         finally:
             writer.close()
-            server.close()
+            serving.close()
 
     asyncio.run(main())
 
@@ -288,15 +292,72 @@ def test_a_body_that_breaks_off_reaches_the_handler(tmp_path: Path) -> None:
     assert seen == [ClientGone]
 
 
-def test_too_many_connections_are_turned_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spare", [0, 9])
+def test_too_many_connections_are_turned_away_but_for_short_requests(
+    tmp_path: Path, spare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_BRIEF", spare)
+
+    async def handler(request: Request) -> Answer:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"begun"
+            await asyncio.Event().wait()
+
+        return Stream(chunks(), is_endless=True) if request.path == "/events" else Response(body=b"short")
+
+    async def ask(path: str) -> tuple[int, str]:
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(b"GET %b HTTP/1.1\r\n\r\n" % path.encode())
+        status, headers = await head(reader)
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read()  # to the end: it is closed
+        writer.close()
+        return status, headers["Connection"]
+
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
-        assert (await head(reader))[0] == 200
+        writer.write(b"GET /events HTTP/1.1\r\n\r\n")
+        await reader.readuntil(b"begun")
+        assert await ask("/events") == (503, "close")
+        assert await ask("/x") == (200 if spare else 503, "close")
+
+    serve(tmp_path, handler, talk, max_connections=1)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /x HT", b"POST /x HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf"])
+def test_who_keeps_us_waiting_makes_room_for_others(tmp_path: Path, sent: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await asyncio.sleep(0)
         other, its_writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
-        assert (await head(other))[0] == 503
+        its_writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        assert (await head(other))[0] == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
         its_writer.close()
 
     serve(tmp_path, echo, talk, max_connections=1)
+
+
+def test_descriptors_are_kept_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.close(next_one := os.dup(0))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (next_one + 20, 1000))  # clients get what is kept back
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert (await head(reader))[0] == 503
+        writer.close()
+
+    serve(tmp_path, echo, talk)
+
+
+def test_a_body_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BODY_TIMEOUT_S", 0.05)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /x HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf")
+        assert (await head(reader))[0] == 400
+        assert b"did not come within" in await reader.read()
+
+    serve(tmp_path, echo, talk)
 
 
 def test_socket_is_private_and_live_ones_are_respected(tmp_path: Path) -> None:

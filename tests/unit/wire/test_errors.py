@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from tare.base import errors
@@ -20,6 +22,13 @@ def test_every_error_class_of_the_vocabulary_has_a_status() -> None:
 @pytest.mark.parametrize(("error", "status"), [(errors.NotFound("x"), 404), (ValueError("x"), 500)])
 def test_status(error: Exception, status: int) -> None:
     assert status_of(error) == status
+
+
+def test_what_the_host_has_no_more_of_is_told_without_paths() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/secret")
+    assert status_of(full) == 503
+    assert text_of(full) == "no space left on device: remove images or containers, then repeat"
+    assert status_of(OSError(errno.EACCES, "x")) == 500
 
 
 def test_a_subclass_has_the_status_of_its_parent() -> None:

@@ -26,6 +26,7 @@ from tare.drivers.archive.pipeline import Options, Result
 log = logging.getLogger(__name__)
 
 _PIPE_BYTES = 1024 * 1024
+MOST_JOBS = 128
 _START_TIMEOUT_S = 20
 _SO_SNDBUFFORCE = 32
 _PROGRAM = str(Path(worker.__file__).resolve())
@@ -89,9 +90,13 @@ class _Job:
 
 
 class Archiver:
-    """Unpacks and packs in child processes of a zygote. `start` before use, `close` at the end."""
+    """Unpacks and packs in child processes of a zygote. `start` before use, `close` at the end.
 
-    def __init__(self) -> None:
+    most: jobs at once; clients that never send the rest of what they began would have a process each.
+    """
+
+    def __init__(self, *, most: int = MOST_JOBS) -> None:
+        self._most, self._jobs = most, 0
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = asyncio.Lock()
@@ -135,6 +140,17 @@ class Archiver:
 
     @asynccontextmanager
     async def _job(self) -> AsyncIterator[_Job]:
+        if self._jobs >= self._most:
+            raise Unavailable(f"{self._jobs} archives are being read or written already", hint="repeat later")
+        self._jobs += 1
+        try:
+            async with self._forked() as job:
+                yield job
+        finally:
+            self._jobs -= 1
+
+    @asynccontextmanager
+    async def _forked(self) -> AsyncIterator[_Job]:
         await self.start()
         assert self._control is not None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -44,6 +44,7 @@ from tare.images.documents import config_document, host_architecture, parse_plat
 from tare.images.layers import Lease
 from tare.images.records import Image, Layer
 from tare.images.sources import open_url, url_chunks
+from tare.store.reserve import check_room
 from tare.wire.changes import set_labels
 from tare.wire.errors import text_of
 from tare.wire.jsonmessage import failure, message
@@ -156,9 +157,10 @@ async def check(
 
 
 def _place(engine: Engine) -> tuple[str, Path]:
-    """An ID for a build, and its directory."""
+    """An ID for a build, and its directory. Raises Unavailable on a full disk."""
     build_id = random_id()
     directory = engine.settings.data_root / "builds" / build_id
+    check_room(directory.parent)
     directory.mkdir(mode=0o700, parents=True)
     return build_id, directory
 
