@@ -18,6 +18,7 @@ from tare.testing.exchange import Api
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_S = 120.0
+_POOL = ("--default-address-pool", "base=10.224.0.0/12,size=24")  # others may have used up the common ones
 DOCKERD = """sh -c '
 mkdir -p {run}
 [ -S {run}/c ] || setsid containerd --config /dev/null --root {data}/c --state {run}/cs -a {run}/c &
@@ -64,6 +65,7 @@ class Tare(Engine):
     is_ours = True
 
     def __init__(self, directory: Path, *, data: Path | None = None, arguments: Sequence[str] = ()) -> None:
+        arguments = (*_POOL, *arguments)
         self._daemon = Daemon(directory, bridge=_bridge(), source=ROOT / "src", arguments=arguments)
         if data is not None:
             self._daemon.data_root = data
