@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tare.drivers.network.netns import Namespaces
-from tare.testing.daemon import Daemon
+from tare.testing.exchange import Api
 from tare.testing.stockclient import docker, out
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -114,9 +114,7 @@ def test_a_conflict_changes_nothing(engine_host: str) -> None:
 
 
 def _post(host: str, path: str, body: object) -> tuple[int, bytes]:
-    daemon = Daemon.__new__(Daemon)
-    daemon.socket = Path(host.removeprefix("unix://"))
-    return daemon.request(
+    return Api(Path(host.removeprefix("unix://"))).request(
         "POST", path, body=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
     )  # fmt: skip
 

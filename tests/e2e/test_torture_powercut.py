@@ -17,7 +17,6 @@ from torturing import powercut, recorder
 from torturing.engines import Tare
 
 HAS_PARTS = os.path.exists("/dev/fuse") and os.path.exists("/dev/loop-control")
-NETWORK = ("--bip", "10.242.7.1/24")  # others may have used up the common pools
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
@@ -48,7 +47,7 @@ def test_a_container_that_was_answered_has_its_files(scratch: Path, rootfs_tar: 
     answered: dict[int, str] = {}
     try:
         disk.attach()
-        made = Tare(scratch / "made", data=disk.place / "data", arguments=NETWORK)
+        made = Tare(scratch / "made", data=disk.place / "data")
         try:
             made.start()
             made.import_image("busybox:latest", rootfs_tar)
@@ -64,7 +63,7 @@ def test_a_container_that_was_answered_has_its_files(scratch: Path, rootfs_tar: 
         place.mkdir()
         for at, _ in powercut.disks(disk.log, disk.base, [*sorted(answered)[::3], last], _Worst(), target):
             powercut.run("mount", "-t", "ext4", "-o", "loop", target, place)
-            after = Tare(scratch / "again", data=place / "data", arguments=NETWORK)
+            after = Tare(scratch / "again", data=place / "data")
             try:
                 after.start()
                 assert after.findings() == []
