@@ -39,7 +39,7 @@ def small_disk(directory: Path, *, inodes: int = 0) -> Iterator[Path]:
     try:
         yield place
     finally:
-        until("nobody is on the disk", lambda: subprocess.run(["umount", place], capture_output=True).returncode == 0)  # noqa: PLW1510
+        until("nobody is on the disk", lambda: subprocess.run(["umount", place], capture_output=True).returncode == 0)
         image.unlink()
         place.rmdir()
         directory.rmdir()

@@ -93,7 +93,9 @@ def test_they_are_nowhere_else(own: Daemon) -> None:
     assert watcher.looks > 5
     assert watcher.seen == set()
     answers += [own.call("GET", f"/images/built/{what}") for what in ("json", "history")]
-    answers += [own.call("GET", path) for path in (f"/tare/v1/events?since=1&until={time.time():.3f}", "/info", "/metrics")]
+    answers += [
+        own.call("GET", path) for path in (f"/tare/v1/events?since=1&until={time.time():.3f}", "/info", "/metrics")
+    ]
     answers.append(own.log.read_bytes())
     assert b"build" in answers[-1]  # it does talk
     for root in (own.data_root, own.exec_root):
