@@ -79,9 +79,10 @@ class Expected:
             node = self._walk(path[:-1]).get(path[-1]) if path else self.root
             if node is not None and node.children is not None:
                 _attributes(node, self._late[path])
-        for path in self._opaque:
-            found = self._resolve(list(path))
-            if found is not None:
+        for path in self._opaque:  # the extractor marks directories, and no link that leads to one
+            parent = self._resolve(list(path[:-1]))
+            found = (parent.children or {}).get(path[-1]) if path and parent is not None else self.root
+            if found is not None and found.children is not None:
                 found.is_opaque = True
 
     def _add(self, entry: Entry, source: Source) -> None:

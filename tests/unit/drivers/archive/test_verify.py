@@ -98,6 +98,16 @@ def test_what_was_extracted_is_found_whole(tmp_path_factory: pytest.TempPathFact
     agree(packed(members), tmp_path_factory.mktemp("tree", numbered=True) / "fs")
 
 
+@pytest.mark.root
+def test_what_is_below_a_link_is_not_hidden(tmp_path: Path) -> None:
+    """Found by the test above: `a/b` leads to `a`, and is no directory that could be marked."""
+    members = [
+        ("a/b", tarfile.SYMTYPE, ".", 0o777, b""),
+        ("a/b/.wh..wh..opq", tarfile.REGTYPE, "", 0o644, b""),
+    ]
+    agree(packed(members), tmp_path / "fs")
+
+
 LAYER = packed(
     [
         ("etc", tarfile.DIRTYPE, "", 0o755, b""),
