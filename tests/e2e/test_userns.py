@@ -207,10 +207,11 @@ def test_it_goes_on_with_the_next_engine(engine: Daemon) -> None:
 def test_bad_mappings_stop_the_engine(engine: Daemon, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tare.daemon.app", "--data-root", str(tmp_path / "d"), "--exec-root", str(tmp_path / "r"),
-         "-H", f"unix://{tmp_path}/s", "--userns-remap", "no-such-user"],
+         "-H", f"unix://{tmp_path}/s", "--userns-remap", "no-such-user", "--bridge", "ttnever0"],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, "Invalid username in userns-remap: no user no-such-user" in done.stderr) == (1, True)
+    assert not Path("/sys/class/net/ttnever0").exists(), "it refuses before it makes anything"
     assert json.loads(engine.request("GET", "/info")[1])["Containers"] == 0
 
 

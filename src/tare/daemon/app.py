@@ -306,13 +306,15 @@ async def build(options: Options) -> Engine:
     await known.sweep()
     await known.artifacts.restore()
     images.refuse_other, images.when_removed = known.artifacts.refuse, known.artifacts.sweep
+    mapping = await _id_mapping(options)
+    monitor = shutil.which("conmon")
+    if monitor is None:
+        raise Unavailable("conmon is not installed", hint="apt-get install conmon")
+    # whatever may refuse the start has done so: from here on the machine is changed
     networks = Networks(database=db, publish=events.publish, options=_network_options(options, await _engine_id(db)))
     await networks.start()
     local = LocalVolumes(options.data_root)
     volumes = Volumes(database=db, drivers={local.name: local}, publish=events.publish)
-    monitor = shutil.which("conmon")
-    if monitor is None:
-        raise Unavailable("conmon is not installed", hint="apt-get install conmon")
     sessions = Sessions(monitor_path=monitor, exec_root=options.exec_root)
     sessions.clear()
     engine = Engine(
@@ -326,7 +328,7 @@ async def build(options: Options) -> Engine:
             no_new_privileges=options.no_new_privileges,
             image_policy=options.image_gc,
             default_ulimits=options.default_ulimits,
-            id_mapping=await _id_mapping(options),
+            id_mapping=mapping,
             cdi_directories=options.cdi_directories,
             log_driver=options.log_driver,
             log_options=options.log_options,
