@@ -75,6 +75,8 @@ async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
     path = log_path(engine, slot.container)
     before, at, pause_s = 0, time.monotonic(), QUICKEST_S / 2
     await in_thread(logs.trim, path, limit.max_files - 1)
+    if limit.compress:  # what an earlier engine left
+        _pack(path)
     has_more = False  # files than are to be kept; they go when the new one is there, so that readers have something
     while True:
         size, now = _size(path), time.monotonic()
@@ -82,8 +84,8 @@ async def _keep_within(engine: Engine, slot: Slot, limit: Limit) -> None:
             if has_more:
                 await in_thread(logs.trim, path, limit.max_files - 1)
                 has_more = False
-            if limit.compress:
-                _pack(path)
+                if limit.compress:
+                    _pack(path)
             if size >= limit.max_bytes:
                 logs.rotate(path)
                 failpoints.passed("log.rotated")
@@ -104,7 +106,7 @@ _packing: set[Path] = set()
 
 
 def _pack(path: Path) -> None:
-    """See that the older files become packed ones. Costs a look at the directory."""
+    """See that the older files become packed ones. What fails is tried again after the next rotation."""
     if path not in _packing and logs.unpacked_files(path):
         _packing.add(path)
         tasks.spawn(_pack_all(path), name=f"packing of {path}").add_done_callback(lambda _: _packing.discard(path))
