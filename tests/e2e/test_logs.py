@@ -5,6 +5,7 @@ Proves `engine/rotation` and `engine/logs`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -200,8 +201,11 @@ def test_followers_share_one_inotify_instance(daemon: Daemon, engine_host: str) 
     out(engine_host, "run", "-d", "--name", "quiet", "busybox", "sh", "-c", "echo up; exec sleep 1000")
 
     def instances() -> int:
-        links = (os.readlink(f"/proc/{daemon.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{daemon.pid}/fd"))
-        return sum(link == "anon_inode:inotify" for link in links)
+        count = 0
+        for fd in Path(f"/proc/{daemon.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                count += os.readlink(fd) == "anon_inode:inotify"
+        return count
 
     before = instances()
     readers = [
