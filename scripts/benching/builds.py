@@ -7,7 +7,6 @@ import shutil
 from benching.bench import IMAGE, Bench, Result, below
 from benching.engines import Engine, Missing
 
-
 _PROGRAM = """#include <stdio.h>
 int main(void) { puts("built"); return 0; }
 """

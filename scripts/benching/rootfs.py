@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benching.bench import Size
 from benching.engines import MIB, Missing, run
+from tare.testing.mirror import NoMirror, debian_mirror
 
 
 def make_rootfs(work: Path, size: Size, *, is_quick: bool) -> tuple[Path, str]:
@@ -42,23 +43,15 @@ def make_rootfs(work: Path, size: Size, *, is_quick: bool) -> tuple[Path, str]:
 
 def debootstrap(root: Path) -> bool:
     """Whether a minimal system could be made with the machine's own package mirror."""
-    if shutil.which("debootstrap") is None:
-        return False
-    words = [
-        line.split()
-        for name in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-        if name.suffix in (".list", ".sources") and name.is_file()
-        for line in name.read_text(errors="replace").splitlines()
-    ]
-    mirrors = [
-        word for line in words if line and line[0] in ("deb", "URIs:") for word in line if word.startswith("http")
-    ]
-    mirrors = [mirror for mirror in mirrors if "security" not in mirror]
     release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    if not mirrors or not release:
+    if shutil.which("debootstrap") is None or not release:
+        return False
+    try:
+        mirror = debian_mirror(release)
+    except NoMirror:
         return False
     done = subprocess.run(
-        ["debootstrap", "--variant=minbase", release, root, mirrors[0]],
+        ["debootstrap", "--variant=minbase", release, root, mirror],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     return done.returncode == 0

@@ -6,22 +6,21 @@ The base is made as `quickstart` makes it, with the package mirror of this machi
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 
 from tare.testing.daemon import Daemon
+from tare.testing.mirror import NoMirror, debian_mirror
 from tare.testing.stockclient import docker, out
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,39 +29,16 @@ BASE = "debian:bookworm"
 pytestmark = [pytest.mark.root, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def mirror_of_debian() -> str:
-    """The machine's own mirror, if it has Debian 12 and containers can reach it; otherwise the test is skipped."""
-    words = [
-        line.split()
-        for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
-        if path.suffix in (".list", ".sources") and path.is_file()
-        for line in path.read_text(errors="replace").splitlines()
-    ]
-    mirrors = [
-        word for line in words if line and line[0] in ("deb", "URIs:") for word in line if word.startswith("http")
-    ]
-    reasons = ["no mirror in /etc/apt"]
-    for mirror in mirrors:
-        try:
-            with urllib.request.urlopen(f"{mirror.rstrip('/')}/dists/bookworm/Release", timeout=10) as answer:
-                is_debian = b"Origin: Debian\n" in answer.read(1000)
-            address = socket.gethostbyname(urlsplit(mirror).hostname or "")
-        except (OSError, urllib.error.URLError) as error:
-            reasons.append(str(error))
-            continue
-        if is_debian and not ipaddress.ip_address(address).is_loopback:
-            return mirror
-        reasons.append("a mirror that has no Debian, or that containers cannot reach")
-    pytest.skip(f"no mirror with Debian 12 is reachable: {reasons[-1]}")
-
-
 @pytest.fixture(scope="module")
 def engine(scratch: Path) -> Iterator[Daemon]:
     """An engine of its own with the image debian:bookworm."""
     for program in ("debootstrap", "docker"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
-    mirror = mirror_of_debian()
+    try:
+        mirror = debian_mirror("bookworm")
+    except NoMirror as error:
+        pytest.skip(f"no mirror with Debian 12 is reachable: {error}")
     root = scratch / "debian"
     for _ in range(3):  # a mirror may stumble
         done = subprocess.run(
