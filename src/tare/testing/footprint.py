@@ -42,7 +42,7 @@ def take() -> Footprint:
             f"{directory}/{name}"
             for directory in ("/tmp", "/var/tmp", "/run", "/var/lib")
             for name in _listed(directory)
-            if "tare" in name or name.startswith("tt-")
+            if "tare" in name or name.startswith(("tt-", "conmon"))
         ),
     )
 

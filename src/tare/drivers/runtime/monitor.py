@@ -90,9 +90,13 @@ class Monitor:
         errors = os.memfd_create("conmon")
         try:
             try:
-                # conmon makes its file `oom` in the directory it is started in
+                # conmon makes its file `oom`, and the socket a terminal comes by, in the directory it is started in
                 child = proc.start(
-                    argv, env={"_OCI_SYNCPIPE": str(write_end)}, pass_fds=[write_end], stderr=errors, cwd=bundle
+                    argv,
+                    env={"_OCI_SYNCPIPE": str(write_end), "TMPDIR": "."},
+                    pass_fds=[write_end],
+                    stderr=errors,
+                    cwd=bundle,
                 )
             finally:
                 os.close(write_end)

@@ -213,7 +213,11 @@ class Sessions:
             if is_attached:
                 passed["_OCI_ATTACHPIPE"] = attach_write
             child = proc.start(
-                argv, env={name: str(fd) for name, fd in passed.items()}, pass_fds=list(passed.values()), stderr=errors
+                argv,
+                env={"TMPDIR": ".", **{name: str(fd) for name, fd in passed.items()}},
+                pass_fds=list(passed.values()),
+                stderr=errors,
+                cwd=directory,
             )
             undo.pop_all()
         return Waiting(
