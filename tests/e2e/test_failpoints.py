@@ -102,6 +102,12 @@ def talk(bench: Bench) -> None:
     bench.container(Cmd=["sh", "-c", script], HostConfig={"LogConfig": logs, "NetworkMode": "none"})
 
 
+def execute(bench: Bench) -> None:
+    made = json.loads(bench.engine.call("POST", f"/containers/{bench.name}/exec", {"Cmd": ["touch", "/done"]}))
+    bench.engine.call("POST", f"/exec/{made['Id']}/start", {"Detach": True})
+    until("its end", lambda: bench.engine.json("GET", f"/exec/{made['Id']}/json")["ExitCode"] == 0)
+
+
 def has_exited(bench: Bench) -> bool:
     state = bench.state()
     return (state["Status"], state["ExitCode"]) == ("exited", 137)
@@ -171,6 +177,11 @@ OPERATIONS = {
         prepare=talk,
         act=lambda b: b.engine.call("POST", f"/containers/{b.name}/start"),
         holds=lambda b: b.state()["StartedAt"] > "2000" and written(b) == [str(n) for n in range(LINES)],
+    ),
+    "exec": Operation(
+        prepare=create_and_start,
+        act=execute,
+        holds=lambda b: b.engine.request("HEAD", f"/containers/{b.name}/archive?path=/done")[0] == 200,
     ),
     "kill": Operation(
         prepare=create_and_start,
@@ -251,6 +262,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "runtime.start": ("start",),
     "start.going": ("start",),
     "start.recorded": ("start",),
+    "exec.start": ("exec",),
+    "exec.started": ("exec",),
     "log.rotated": ("talk",),
     "exit.seen": ("kill", "rm"),
     "exit.recorded": ("kill", "rm"),
@@ -285,6 +298,7 @@ ERRORS = [
     "monitor.started",
     "start.created",
     "runtime.start",
+    "exec.started",
     "exit.recorded",
     "snapshot.unmount",
     "cgroup.remove",
@@ -303,6 +317,7 @@ KILLS = [
     "ports.mapped",
     "start.created",
     "start.going",
+    "exec.started",
     "log.rotated",
     "exit.seen",
     "release.mounts",

@@ -178,6 +178,9 @@ def test_its_network_is_its_own(engine: Daemon) -> None:
 
 def test_streams_can_be_opened_again(engine: Daemon) -> None:
     assert out(engine, "run", "--rm", "-u", "1000", "busybox", "sh", "-c", "echo hi >/dev/stdout") == "hi\n"
+    box(engine)
+    for _ in range(5):  # also by one that is quick
+        assert out(engine, "exec", "-u", "1000", "box", "sh", "-c", "echo hi >/dev/stdout") == "hi\n"
     assert docker(engine, "run", "--rm", "-u", "1000", "busybox", "touch", "/refused").returncode == 1
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from tare.base.errors import NotFound
 from tare.base.ids import ContainerId
 from tare.containers.hub import Hub
-from tare.drivers.runtime.sessions import Waiting
 
 KEPT_S = 300.0
 _COLLECT_S = 10.0
@@ -52,7 +51,6 @@ class Exec:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     resize: Callable[[int, int], None] | None = None  # height, width; while it runs
-    waiting: Waiting | None = None  # the monitor that is to hold it, until it is started
 
     @property
     def is_running(self) -> bool:
@@ -74,7 +72,6 @@ class Execs:
     def __init__(self) -> None:
         self._all: dict[str, Exec] = {}
         self._collected_at = 0.0
-        self.ready = 0  # monitors that wait for the start of their exec
 
     def __len__(self) -> int:
         return len(self._all)

@@ -1,7 +1,7 @@
 """Standard streams of one container, shared by any number of attached clients.
 
-The hub exists before the container starts, so that a client attached early sees the first byte (W23). It holds one
-connection to the monitor; each packet goes to every subscriber's bounded queue. While a queue is full the hub reads no
+The hub exists before the container starts, so that a client attached early sees the first byte (W23). It holds the
+streams; each piece that is read goes to every subscriber's bounded queue. While a queue is full the hub reads no
 further and the container waits, as it does in Docker; a subscriber that takes nothing for `STALL_S` is cut off so
 that one dead client cannot hold the others or the container for ever.
 """
@@ -9,16 +9,15 @@ that one dead client cannot hold the others or the container for ever.
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections import deque
 from collections.abc import Callable
 
+from tare.drivers.runtime.streams import Streams
+
 HIGH_BYTES = 1024 * 1024
 STALL_S = 10.0
-_BURST = 64
-_PACKET = 8193
-_STDIN_PIECE = 8192
+_BURST_BYTES = 512 * 1024
 
 
 class Subscriber:
@@ -83,11 +82,12 @@ class Hub:
 
     def __init__(self) -> None:
         self._subscribers: set[Subscriber] = set()
-        self._socket: socket.socket | None = None
+        self._streams: Streams | None = None
+        self._open: set[int] = set()  # sources that have not ended
         self._reading = False
         self._stall: asyncio.TimerHandle | None = None
         self._stdin_closed = False
-        self._room: asyncio.Future[None] | None = None  # set when the monitor can take stdin again
+        self._room: asyncio.Future[None] | None = None  # set when stdin can be taken again
         self._closed = asyncio.Event()
         self._opened = asyncio.Event()
 
@@ -98,8 +98,8 @@ class Hub:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection to the monitor stands."""
-        return self._socket is not None
+        """Whether it holds the streams."""
+        return self._streams is not None
 
     def subscribe(self) -> Subscriber:
         """Attach; packets from now on."""
@@ -108,15 +108,16 @@ class Hub:
         return subscriber
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Detach. The monitor's connection stays: closing it would close the container's stdin."""
+        """Detach. The streams stay: closing them would close the container's stdin."""
         self._subscribers.discard(subscriber)
         subscriber.end()
         self.resume()
 
-    def connect(self, connector: Callable[[], socket.socket]) -> None:
-        """Open the connection to the monitor unless it stands already."""
-        if self._socket is None:
-            self._socket = connector()
+    def connect(self, connector: Callable[[], Streams]) -> None:
+        """Take hold of the streams unless it has."""
+        if self._streams is None:
+            self._streams = connector()
+            self._open = set(self._streams.sources)
             self._stdin_closed = False
             self._closed.clear()
             self._opened.set()
@@ -130,72 +131,80 @@ class Hub:
         self._subscribers.clear()
 
     def resume(self) -> None:
-        """Read from the monitor again if every queue has room."""
-        if self._socket is None or self._reading or any(s.full_since for s in self._subscribers):
+        """Read again if every queue has room."""
+        if self._streams is None or self._reading or any(s.full_since for s in self._subscribers):
             return
         self._reading = True
-        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._readable)
+        loop = asyncio.get_running_loop()
+        for fd in self._open:
+            loop.add_reader(fd, self._readable, fd)
 
-    def _pause(self) -> None:
-        if self._reading and self._socket is not None:
+    def _rest(self) -> None:
+        if self._reading:
             self._reading = False
             loop = asyncio.get_running_loop()
-            loop.remove_reader(self._socket.fileno())
+            for fd in self._open:
+                loop.remove_reader(fd)
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._rest()
             if self._stall is None:
-                self._stall = loop.call_later(STALL_S, self._cut_stalled)
+                self._stall = asyncio.get_running_loop().call_later(STALL_S, self._cut_stalled)
 
     def _cut_stalled(self) -> None:
         self._stall = None
         now = time.monotonic()
         for subscriber in [s for s in self._subscribers if s.full_since and now - s.full_since >= STALL_S]:
             self.unsubscribe(subscriber)
-        if not self._reading and self._socket is not None:
+        if not self._reading and self._streams is not None:
             self.resume()
             if not self._reading:
                 self._stall = asyncio.get_running_loop().call_later(STALL_S / 4, self._cut_stalled)
 
-    def _readable(self) -> None:
-        assert self._socket is not None
-        for _ in range(_BURST):
+    def _readable(self, fd: int) -> None:
+        assert self._streams is not None
+        taken = 0
+        while taken < _BURST_BYTES:
             try:
-                packet = self._socket.recv(_PACKET)
+                piece = self._streams.read(fd)
             except BlockingIOError:
+                break
+            if piece is None:
+                self._ended(fd)
                 return
-            except OSError:
-                packet = b""
-            if not packet:
-                self._drained()
-                return
-            stream = packet[0] - 1  # conmon counts stdin 1, stdout 2, stderr 3
-            if stream in (1, 2) and len(packet) > 1:
-                data = packet[1:]
+            stream, data = piece
+            taken += len(data) + 1
+            if stream in (1, 2) and data:
                 for subscriber in self._subscribers:
                     subscriber.feed(stream, data)
         if any(s.full_since for s in self._subscribers):
             self._pause()
 
-    def _drained(self) -> None:
-        """The monitor closed its side: everything the container wrote has been handed on."""
-        self.finish()
+    def _ended(self, fd: int) -> None:
+        """One source is at its end. After the last of them everything that was written has been handed on."""
+        asyncio.get_running_loop().remove_reader(fd)
+        self._open.discard(fd)
+        if not self._open:
+            self.finish()
 
     def _disconnect(self) -> None:
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
-        if self._socket is not None:
+        if self._streams is not None:
             if self._room is not None:
                 self._has_room()
-            if self._reading:
-                asyncio.get_running_loop().remove_reader(self._socket.fileno())
-                self._reading = False
-            self._socket.close()
-            self._socket = None
+            self._rest()
+            self._open.clear()
+            self._streams.close()
+            self._streams = None
             self._closed.set()
             self._opened.clear()
 
     async def until_drained(self, limit_s: float) -> None:
-        """Wait until the monitor's side is closed, at most `limit_s` (a daemonised grandchild may hold it open)."""
-        if self._socket is not None:
+        """Wait until the other side is closed, at most `limit_s` (a daemonised grandchild may hold it open)."""
+        if self._streams is not None:
             try:
                 await asyncio.wait_for(self._closed.wait(), limit_s)
             except TimeoutError:
@@ -204,41 +213,40 @@ class Hub:
     async def write_stdin(self, data: bytes) -> None:
         """Pass bytes to the container's stdin, waiting for its start and while it is slow. Dropped once it is closed."""
         await self._opened.wait()
-        sock = self._socket
+        streams = self._streams
         view = memoryview(data)
-        while len(view) and sock is not None and self._socket is sock and not self._stdin_closed:
+        while len(view) and streams is not None and self._streams is streams and not self._stdin_closed:
             try:
-                sent = sock.send(view[:_STDIN_PIECE])
+                taken = streams.write(view)
             except BlockingIOError:
-                await self._until_room(sock)
+                await self._until_room(streams)
                 continue
-            except (BrokenPipeError, ConnectionResetError, OSError):
+            except OSError:
                 self._stdin_closed = True
                 return
-            view = view[sent:]
+            view = view[taken:]
 
-    async def _until_room(self, sock: socket.socket) -> None:
-        """Wait until the monitor takes more, or the connection goes. Any number of clients may wait: a loop keeps only
-        one callback for each descriptor, so they share it."""
-        loop = asyncio.get_running_loop()
+    async def _until_room(self, streams: Streams) -> None:
+        """Wait until more is taken, or the streams go. Any number of clients may wait: a loop keeps only one callback
+        for each descriptor, so they share it."""
         if self._room is None:
+            loop = asyncio.get_running_loop()
             self._room = loop.create_future()
-            loop.add_writer(sock.fileno(), self._has_room)
+            loop.add_writer(streams.sink, self._has_room)
         await asyncio.shield(self._room)
 
     def _has_room(self) -> None:
-        assert self._socket is not None
+        assert self._streams is not None
         assert self._room is not None
-        asyncio.get_running_loop().remove_writer(self._socket.fileno())
+        asyncio.get_running_loop().remove_writer(self._streams.sink)
         self._room.set_result(None)
         self._room = None
 
     async def close_stdin(self) -> None:
         """End of the container's stdin (only meaningful if the monitor was told not to keep it open)."""
         await self._opened.wait()
-        if self._socket is not None and not self._stdin_closed:
+        if self._streams is not None and not self._stdin_closed:
             self._stdin_closed = True
-            try:
-                self._socket.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
+            if self._room is not None:
+                self._has_room()
+            self._streams.end_input()

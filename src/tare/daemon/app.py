@@ -315,7 +315,7 @@ async def build(options: Options) -> Engine:
     await networks.start()
     local = LocalVolumes(options.data_root)
     volumes = Volumes(database=db, drivers={local.name: local}, publish=events.publish)
-    sessions = Sessions(monitor_path=monitor, exec_root=options.exec_root)
+    sessions = Sessions(exec_root=options.exec_root)
     sessions.clear()
     engine = Engine(
         settings=Settings(

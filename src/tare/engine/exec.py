@@ -23,7 +23,7 @@ from tare.containers.merge import environment
 from tare.containers.service import Slot
 from tare.drivers import linux, rootfs
 from tare.drivers.runtime.monitor import start_time
-from tare.drivers.runtime.sessions import NOT_INVOKABLE, CannotExec, Session, Waiting, translate
+from tare.drivers.runtime.sessions import NOT_INVOKABLE, CannotExec, Session, translate
 from tare.engine import userns
 from tare.engine.engine import Engine
 from tare.engine.news import tell
@@ -37,9 +37,6 @@ from tare.wire.frames import STDOUT, frame
 LOST_EXIT_CODE = 255
 _RESIZE_PATIENCE_S = 10.0
 _DRAIN_S = 2.0
-_START_DUE_S = 1.0
-_READY = 16
-"""Monitors that wait for the start of their exec, at most, and for how long: a client starts right after it creates."""
 
 
 def require_running(container: Container, *, name: str = "") -> None:
@@ -80,38 +77,7 @@ def create(engine: Engine, slot: Slot, body: ExecCreateBody, *, name: str = "") 
     )
     engine.execs.add(exec_)
     tell(engine, slot.container, f"exec_create: {_command(exec_)}", execID=exec_.id)
-    if engine.execs.ready < _READY:
-        tasks.spawn(_make_ready(engine, slot.container, exec_), name=f"monitor of exec {exec_.id[:12]}")
     return exec_
-
-
-async def _make_ready(engine: Engine, container: Container, exec_: Exec) -> None:
-    """Load its monitor while the client goes from create to start; taken away when the start does not come."""
-    wish, runtime = exec_.wish, engine.runtimes.get(container.runtime)
-    if exec_.is_claimed or runtime is None:
-        return
-    exec_.waiting = engine.sessions.prepare(
-        exec_.id,
-        container_id=container.id,
-        runtime=runtime,
-        has_tty=wish.has_tty,
-        has_stdin=wish.stdin,
-        is_attached=wish.stdin or wish.stdout or wish.stderr,
-    )
-    engine.execs.ready += 1
-    try:
-        await asyncio.wait_for(exec_.started.wait(), _START_DUE_S)
-    except TimeoutError:
-        pass
-    finally:
-        engine.execs.ready -= 1
-        if (waiting := _take(exec_)) is not None:
-            waiting.discard()
-
-
-def _take(exec_: Exec) -> Waiting | None:
-    waiting, exec_.waiting = exec_.waiting, None
-    return waiting
 
 
 def size_of(asked: Sequence[int] | None) -> tuple[int, int]:
@@ -153,9 +119,13 @@ async def start(engine: Engine, exec_: Exec, *, attached: bool, size: tuple[int,
     exec_.is_claimed = True
     engine.migration.expect()
     slot = engine.containers.find(exec_.container_id)
+    launching = tasks.spawn(
+        _launch(engine, slot.container, exec_, attached=attached, size=size), name="launch", is_awaited=True
+    )
+    await asyncio.sleep(0)  # the runtime loads while the event is written: 1 ms
     tell(engine, slot.container, f"exec_start: {_command(exec_)}", execID=exec_.id)
     try:
-        session = await _launch(engine, slot.container, exec_, attached=attached, size=size)
+        session = await launching
     except BaseException as error:
         exec_.end(error.exit_code if isinstance(error, CannotExec) else NOT_INVOKABLE)
         exec_.hub.finish()
@@ -174,19 +144,22 @@ async def _launch(
     if runtime is None:
         raise InternalError(f"Unknown runtime specified {container.runtime}")
     process = _process(engine, container, exec_.wish, size=size)
+    mapping = userns.mapping_of(engine, container.host_config)
+    owner = None
+    if mapping is not None:
+        user = process["user"]
+        owner = (userns.outside(mapping.uids, user["uid"]), userns.outside(mapping.gids, user["gid"]))
     session = await engine.sessions.start(
         exec_.id,
         container_id=container.id,
         runtime=runtime,
         process=process,
+        is_attached=attached,
         has_stdin=exec_.wish.stdin and attached,
-        connected=exec_.hub.connect if attached else None,
-        waiting=_take(exec_),
+        owner=owner,
     )
-    mapping = userns.mapping_of(engine, container.host_config)
-    if mapping is not None:
-        user = spec.User(uid=process["user"]["uid"], gid=process["user"]["gid"])
-        userns.give_streams(session.pid, user, mapping)
+    if (streams := session.streams) is not None:
+        exec_.hub.connect(lambda: streams)
     return session
 
 
@@ -257,7 +230,6 @@ async def _supervise(engine: Engine, slot: Slot, exec_: Exec, session: Session) 
     tell(engine, slot.container, "exec_die", execID=exec_.id, exitCode=str(exec_.exit_code))
     await exec_.hub.until_drained(_DRAIN_S)
     exec_.hub.finish()
-    await session.cleaned()
 
 
 def conversation(

@@ -11,6 +11,7 @@ import pytest
 
 from tare.containers import hub as hub_module
 from tare.containers.hub import Hub, Subscriber
+from tare.drivers.runtime.streams import MonitorStreams
 
 OUT, ERR = b"\x02", b"\x03"
 
@@ -61,7 +62,7 @@ def test_an_early_client_sees_the_first_byte() -> None:
         assert hub.is_wanted
         assert not hub.is_connected
         pair.monitor.send(OUT + b"first")
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         assert hub.is_connected
         assert await early.read() == [(1, b"first")]
 
@@ -71,7 +72,7 @@ def test_an_early_client_sees_the_first_byte() -> None:
 def test_two_clients_see_the_same_and_a_late_one_the_rest() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
         one, two = hub.subscribe(), hub.subscribe()
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         pair.monitor.send(OUT + b"a")
         pair.monitor.send(ERR + b"b")
         assert await one.read() == [(1, b"a"), (2, b"b")]
@@ -89,7 +90,7 @@ def test_two_clients_see_the_same_and_a_late_one_the_rest() -> None:
 def test_packets_of_no_known_stream_and_empty_ones_are_dropped() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
         subscriber = hub.subscribe()
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         for packet in (b"\x01stdin", b"\x00x", b"\xffx", OUT, OUT + b"kept"):
             pair.monitor.send(packet)
         pair.monitor.close()
@@ -100,7 +101,7 @@ def test_packets_of_no_known_stream_and_empty_ones_are_dropped() -> None:
 
 def test_the_connection_is_made_once() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         hub.connect(lambda: pytest.fail("connected already"))
 
     play(scene)
@@ -109,7 +110,7 @@ def test_the_connection_is_made_once() -> None:
 def test_a_client_that_detaches_leaves_the_others_and_the_stdin() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
         one, two = hub.subscribe(), hub.subscribe()
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         hub.unsubscribe(one)
         hub.unsubscribe(one)
         assert await one.read() == []
@@ -141,7 +142,7 @@ def test_a_slow_client_stops_the_container_not_the_engine(monkeypatch: pytest.Mo
 
     async def scene(hub: Hub, pair: Pair) -> None:
         slow = hub.subscribe()
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         expected: list[tuple[int, bytes]] = []
         refused = 0
         while refused < 20:
@@ -153,7 +154,7 @@ def test_a_slow_client_stops_the_container_not_the_engine(monkeypatch: pytest.Mo
             except BlockingIOError:
                 refused += 1
                 await turns(3)
-        assert 10_000 < slow.size_bytes <= 10_000 + hub_module._BURST * 1000
+        assert 10_000 < slow.size_bytes <= 10_000 + hub_module._BURST_BYTES + 1000
         seen: list[tuple[int, bytes]] = []
         while len(seen) < len(expected):
             seen += await slow.read()
@@ -168,7 +169,7 @@ def test_a_dead_client_is_cut_off_so_that_the_others_go_on(monkeypatch: pytest.M
 
     async def scene(hub: Hub, pair: Pair) -> None:
         dead, alive = hub.subscribe(), hub.subscribe()
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         reading = asyncio.ensure_future(read_all(alive))
         for _ in range(5):
             pair.monitor.send(OUT + b"x" * 500)
@@ -192,7 +193,7 @@ def test_stdin_before_the_start_waits_for_it() -> None:
         await turns()
         assert not writing.done()
         assert not closing.done()
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         await writing
         await closing
         assert pair.monitor.recv(100) == b"early"
@@ -203,7 +204,7 @@ def test_stdin_before_the_start_waits_for_it() -> None:
 
 def test_a_lot_of_stdin_comes_in_pieces_and_whole() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         data = bytes(range(256)) * 8192
         writing = asyncio.ensure_future(hub.write_stdin(data))
         received = b""
@@ -221,7 +222,7 @@ def test_a_lot_of_stdin_comes_in_pieces_and_whole() -> None:
 def test_stdin_of_a_program_that_has_closed_it_is_dropped() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
         hub.subscribe()
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         pair.monitor.close()
         await hub.write_stdin(b"x" * 100_000)
         await hub.write_stdin(b"more")
@@ -233,7 +234,7 @@ def test_stdin_of_a_program_that_has_closed_it_is_dropped() -> None:
 def test_output_goes_on_after_the_end_of_stdin() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
         subscriber = hub.subscribe()
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         await hub.write_stdin(b"question")
         await hub.close_stdin()
         await hub.write_stdin(b"dropped")
@@ -247,7 +248,7 @@ def test_output_goes_on_after_the_end_of_stdin() -> None:
 
 def test_a_writer_is_released_when_the_container_ends_while_it_waits() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         writing = asyncio.ensure_future(hub.write_stdin(b"x" * 10_000_000))
         await turns()
         assert not writing.done()
@@ -259,12 +260,12 @@ def test_a_writer_is_released_when_the_container_ends_while_it_waits() -> None:
 
 def test_what_was_meant_for_an_earlier_run_does_not_reach_the_next() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         writing = asyncio.ensure_future(hub.write_stdin(b"x" * 10_000_000))
         await turns()
         hub.finish()
         again = Pair()
-        hub.connect(lambda: again.ours)
+        hub.connect(lambda: MonitorStreams(again.ours))
         await asyncio.wait_for(writing, 5)
         with pytest.raises(BlockingIOError):
             again.monitor.recv(10)
@@ -276,7 +277,7 @@ def test_what_was_meant_for_an_earlier_run_does_not_reach_the_next() -> None:
 
 def test_two_clients_write_while_the_program_is_slow() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         size = 1_000_000
         writers = [asyncio.ensure_future(hub.write_stdin(byte * size)) for byte in (b"a", b"b")]
         left = asyncio.ensure_future(hub.write_stdin(b"c" * size))
@@ -310,7 +311,7 @@ def test_until_drained() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
         await hub.until_drained(10)
         subscriber = hub.subscribe()
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         await hub.until_drained(0.001)
         assert hub.is_connected, "a grandchild holds it open"
         waiting = asyncio.ensure_future(hub.until_drained(10))
@@ -325,12 +326,12 @@ def test_until_drained() -> None:
 
 def test_a_second_run_of_the_same_container() -> None:
     async def scene(hub: Hub, pair: Pair) -> None:
-        hub.connect(lambda: pair.ours)
+        hub.connect(lambda: MonitorStreams(pair.ours))
         await hub.close_stdin()
         hub.finish()
         again = Pair()
         subscriber = hub.subscribe()
-        hub.connect(lambda: again.ours)
+        hub.connect(lambda: MonitorStreams(again.ours))
         await hub.write_stdin(b"in")
         assert again.monitor.recv(10) == b"in"
         again.monitor.send(ERR + b"out")

@@ -22,8 +22,8 @@ from pathlib import Path
 from tare.aio import failpoints, proc, tasks
 from tare.base.errors import Conflict, InternalError, NotFound
 from tare.drivers.runtime.oci import OciRuntime, translate
+from tare.drivers.runtime.streams import MonitorStreams, Streams
 
-PACKET = 8192 + 1
 _SYNC_LIMIT = 64 * 1024
 _CTL_RESIZE = 1
 _CTL_REOPEN_LOG = 2
@@ -147,11 +147,8 @@ class Monitor:
         finally:
             os.close(fd)
 
-    def connect(self, container_id: str) -> socket.socket:
-        """A non-blocking connection to the container's stdio: packets of one stream byte (2, 3) and data.
-
-        What we send is stdin. The path goes through a descriptor: socket names are limited to 107 bytes.
-        """
+    def connect(self, container_id: str) -> Streams:
+        """The container's stdio. The path goes through a descriptor: socket names are limited to 107 bytes."""
         try:
             directory = os.open(self.bundle(container_id), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -164,7 +161,7 @@ class Monitor:
             raise NotFound(f"container {container_id} has no monitor: {error}") from None
         finally:
             os.close(directory)
-        return sock
+        return MonitorStreams(sock)
 
 
 def _discard(path: Path) -> None:

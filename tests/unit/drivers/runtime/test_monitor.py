@@ -150,12 +150,14 @@ def test_connecting_by_a_path_too_long_for_a_socket(deep: Monitor) -> None:
         listener.bind(f"/proc/self/fd/{directory}/attach")
         os.close(directory)
         listener.listen()
-        with deep.connect(ID) as ours:
-            theirs, _ = listener.accept()
-            with theirs:
-                ours.send(b"hello")
-                assert theirs.recv(100) == b"hello"
-            assert ours.getblocking() is False
+        ours = deep.connect(ID)
+        theirs, _ = listener.accept()
+        with theirs:
+            ours.write(memoryview(b"hello"))
+            assert theirs.recv(100) == b"hello"
+            with pytest.raises(BlockingIOError):
+                ours.read(*ours.sources)
+        ours.close()
 
 
 def test_connecting_where_nobody_is(deep: Monitor) -> None:
