@@ -5,6 +5,7 @@ What is read comes with the number of its stream: 1 is stdout, 2 stderr; a termi
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -152,6 +153,8 @@ class TerminalStreams:
 
     def resize(self, *, height: int, width: int) -> None:
         """Give it a size in characters. Raises OSError when it is closed."""
+        if self._fd < 0:
+            raise OSError(errno.EBADF, "the terminal is closed")
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     def close(self) -> None:
