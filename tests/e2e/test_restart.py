@@ -118,8 +118,10 @@ def test_auto_remove_is_carried_out_after_a_restart(own: Daemon) -> None:
 
 def test_a_killed_monitor_does_not_leave_a_running_record(own: Daemon) -> None:
     container = run(own, "orphan", "sleep", "1000")
+    pid = own.json("GET", f"/containers/{container}/json")["State"]["Pid"]
     os.kill(monitor_of(own, container), signal.SIGKILL)
     assert own.json("POST", f"/containers/{container}/wait")["StatusCode"] == 255
+    assert not Path(f"/proc/{pid}").exists()  # collected: not even a zombie
     state = own.json("GET", f"/containers/{container}/json")["State"]
     assert (state["Status"], state["Running"]) == ("exited", False)
     own.json("POST", f"/containers/{container}/start", expect=204)

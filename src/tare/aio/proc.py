@@ -83,6 +83,22 @@ async def wait(child: subprocess.Popen[bytes]) -> int:
     return child.wait()
 
 
+async def collect(pid: int) -> None:
+    """Wait for the end of an orphan that came to us as its subreaper. Returns at once when it is no child of ours."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG) is None:
+            await readable(pidfd)
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        pass
+    finally:
+        os.close(pidfd)
+
+
 async def run(
     argv: Sequence[str],
     *,

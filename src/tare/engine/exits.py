@@ -11,7 +11,7 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 
-from tare.aio import failpoints, tasks
+from tare.aio import failpoints, proc, tasks
 from tare.base import clock
 from tare.base.errors import NotFound, TareError
 from tare.containers import restart
@@ -55,6 +55,8 @@ async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) ->
     if code is None:
         log.warning("container %s ended without an exit status: its monitor was killed", container.id)
         kill_leftovers(engine, cgroup_path(container))
+        if container.process is not None:
+            await proc.collect(container.process.pid)
         code = LOST_EXIT_CODE
     await slot.hub.until_drained(_DRAIN_S)
     slot.hub.finish()

@@ -143,3 +143,20 @@ def test_a_group_ends_as_a_whole() -> None:
         libc.prctl(36, 0, 0, 0, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(grandchild, 0)
+
+
+def test_an_orphan_is_collected_and_a_stranger_is_left_alone() -> None:
+    """As after the end of a monitor: its child is ours now."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, as the daemon
+    try:
+        done = asyncio.run(proc.run(["/bin/sh", "-c", "/bin/sleep 1000 >&2 & echo $!"]))
+        orphan = int(done.stdout)
+        os.kill(orphan, signal.SIGKILL)
+        asyncio.run(proc.collect(orphan))
+    finally:
+        libc.prctl(36, 0, 0, 0, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(orphan, 0)
+    asyncio.run(proc.collect(orphan))
+    asyncio.run(proc.collect(os.getppid()))
