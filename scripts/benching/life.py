@@ -252,13 +252,21 @@ def restart_running(bench: Bench) -> Result:
 
 @contextmanager
 def deaf_readers(engine: Engine, count: int) -> Iterator[None]:
-    """Clients that ask for events and never read what comes."""
+    """Clients that ask for events and never read what comes; returns when the engine counts them all."""
+
+    def known() -> int:
+        return int(json.loads(request(engine.socket, "/info")[1])["NEventsListener"])
+
     with ExitStack() as stack:
         for _ in range(count):
             connection = stack.enter_context(socket.socket(socket.AF_UNIX))
             connection.connect(str(engine.socket))
             connection.sendall(b"GET /events HTTP/1.1\r\nHost: bench\r\n\r\n")
+        while known() < count:
+            time.sleep(0.01)
         yield
+    while known() > 0:
+        time.sleep(0.01)
 
 
 def deaf_events(bench: Bench) -> Result:

@@ -45,9 +45,12 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(News).decode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Event:
-    """News with the time it was told (nanoseconds). user: whose request caused it; "" when nobody's did."""
+    """News with the time it was told (nanoseconds). user: whose request caused it; "" when nobody's did.
+
+    The same only as itself: every reader gets the one object, and what is made of it once can be found again.
+    """
 
     at: int
     news: News
