@@ -26,6 +26,12 @@ class HostDevice:
     gid: int
 
 
+_NO_BLOCK_DEVICE = (
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+    "error setting cgroup config for procHooks process: "
+)
+
+
 def expand(path_on_host: str, path_in_container: str) -> list[tuple[str, HostDevice]]:
     """The nodes meant by one `--device`: one node, or all below a directory, with their paths in the container.
 
@@ -62,13 +68,14 @@ def everything() -> list[HostDevice]:
 
 
 def block_number(path: str) -> tuple[int, int]:
-    """(major, minor) of a block device. Raises InvalidArgument."""
+    """(major, minor) of a block device. Raises InvalidArgument; of another one in the words dockerd has from runc, which
+    Ansible's tests look for."""
     try:
         status = Path(path).stat()
     except OSError as error:
         raise InvalidArgument(f"no such block device: {path}: {(error.strerror or '').lower()}") from None
     if not stat.S_ISBLK(status.st_mode):
-        raise InvalidArgument(f"not a block device: {path}")
+        raise InvalidArgument(f"{_NO_BLOCK_DEVICE}{path} is not a block device: no such device")
     return os.major(status.st_rdev), os.minor(status.st_rdev)
 
 

@@ -23,7 +23,7 @@ def test_a_link_is_followed_and_a_directory_expanded(tmp_path):
 def test_refusals():
     with pytest.raises(InvalidArgument, match='custom device "/dev/nonexist": no such file or directory'):
         devices.expand("/dev/nonexist", "")
-    with pytest.raises(InvalidArgument, match="not a block device: /dev/null"):
+    with pytest.raises(InvalidArgument, match="procHooks process: /dev/null is not a block device: no such device"):
         devices.block_number("/dev/null")
     with pytest.raises(InvalidArgument, match="no such block device: /dev/nonexist"):
         devices.block_number("/dev/nonexist")
