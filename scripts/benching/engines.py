@@ -9,6 +9,7 @@ import selectors
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -100,10 +101,13 @@ class Engine:
 
 
 class Tare(Engine):
-    name = "tare"
-
-    def __init__(self, work: Path) -> None:
-        self._daemon = Daemon(work / "t", bridge=f"tb{os.getpid() % 100000}", source=ROOT / "src")
+    def __init__(
+        self, directory: Path, *, name: str = "tare", bridge: str = "tb", prefix: Sequence[str] = ()
+    ) -> None:
+        """bridge: how its name begins. prefix: what a command begins with that becomes the daemon."""
+        self.name = name
+        bridge = f"{bridge}{os.getpid() % 100000}"
+        self._daemon = Daemon(directory, bridge=bridge, source=ROOT / "src", prefix=prefix)
         try:
             self._daemon.start()
         except BaseException:
