@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,6 +194,152 @@ def test_referrers_over_a_file_to_another_engine(
             listed = json.loads(server.manifests["x", index.replace(":", "-")][1])["manifests"]
             assert [entry["digest"] for entry in listed] == [signature]
         assert "nothing is wrong" in tare(engine, "system", "check")
+
+
+def put_bundle(server: Registry, repository: str, subject: str, *, kind: str, tag: str = "") -> tuple[str, list[str]]:
+    """An index with two parts, one of which is an index with one: its digest, and those of the parts."""
+    first = server.put_artifact(repository, "", {"application/x.sbom": os.urandom(200_000)})
+    second = server.put_artifact(repository, "", {"application/x.report": b"all is well"})
+    inner = server.put_index(repository, "", [(second, {})], artifact_type="application/x.inner")
+    index = server.put_index(repository, tag, [(first, {}), (inner, {})], artifact_type=kind, subject=subject)
+    return index, [first, second, inner]
+
+
+@pytest.mark.parametrize("kind", ["application/x.bundle", ""])
+@pytest.mark.parametrize("serves_referrers", [True, False])
+def test_a_referrer_may_be_an_index(
+    engine: Daemon, rootfs_tar: bytes, tmp_path: Path, serves_referrers: bool, kind: str
+) -> None:
+    """Pulled, listed, saved, loaded and pushed with all that it lists, as a referrer that is a manifest."""
+    with registry(serves_referrers=serves_referrers) as server:
+        image = server.put_image("app", "1", [rootfs_tar])
+        bundle, parts = put_bundle(server, "app", image, kind=kind)
+        if not serves_referrers:
+            list_by_tag(server, "app", image, bundle)
+        name, target = f"{server.host}/app:1", f"{server.host}/moved:2"
+        tare(engine, "pull", "--referrers", name)
+        assert set(artifacts(engine)) == {bundle, *parts}
+        listed = {found["Digest"]: found for found in engine.json("GET", "/tare/v1/artifacts")}
+        assert listed[bundle]["Subject"] == image
+        assert listed[bundle]["Type"] == (kind or "application/vnd.oci.image.index.v1+json")
+        file = tmp_path / "saved.tar"
+        tare(engine, "save", "--referrers", "-o", str(file), name)
+        out(engine.host, "rmi", name)
+        assert (artifacts(engine), blobs(engine)) == ({}, [])
+        tare(engine, "load", "-i", str(file))
+        assert set(artifacts(engine)) == {bundle, *parts}
+        assert [found["RepoTags"] for found in engine.json("GET", "/images/json")] == [[name]]
+        engine.stop()
+        engine.start()
+        tare(engine, "tag", name, target)
+        tare(engine, "push", "--referrers", target)
+        for digest in (image, bundle, *parts):
+            assert server.manifests["moved", digest] == server.manifests["app", digest]
+        if not serves_referrers:
+            (entry,) = json.loads(server.manifests["moved", image.replace(":", "-")][1])["manifests"]
+            assert (entry["digest"], entry.get("artifactType", "")) == (bundle, kind)
+        assert "nothing is wrong" in tare(engine, "system", "check")
+        out(engine.host, "rmi", name, target)
+        assert (artifacts(engine), blobs(engine)) == ({}, [])
+
+
+def test_an_index_of_artifacts_has_a_name(engine: Daemon, server: Registry, tmp_path: Path) -> None:
+    """One that says of which type it is, not of images; what its registry lacks of it is passed over."""
+    bundle, parts = put_bundle(server, "sets", "", kind="application/x.set", tag="1")
+    name, target = f"{server.host}/sets:1", f"{server.host}/moved:2"
+    del server.manifests["sets", parts[0]]
+    told = out(engine.host, "pull", name)
+    assert f"Skipping {parts[0][7:19]}: the registry does not have it" in told
+    assert artifacts(engine) == {bundle: [name], parts[1]: [], parts[2]: []}
+    assert "is an artifact of type application/x.set, not an image" in docker(engine.host, "run", name).stderr
+    tare(engine, "save", "-o", str(tmp_path / "set.tar"), name)
+    out(engine.host, "rmi", name)
+    assert artifacts(engine) == {}
+    out(engine.host, "load", "-i", str(tmp_path / "set.tar"))
+    out(engine.host, "tag", name, target)
+    out(engine.host, "push", target)
+    assert server.manifests["moved", "2"] == server.manifests["sets", "1"]
+    assert server.manifests["moved", parts[1]] == server.manifests["sets", parts[1]]
+
+
+def test_a_name_that_moves_leaves_nothing(engine: Daemon, server: Registry) -> None:
+    put_chart(server)
+    name = f"{server.host}/charts/one:1"
+    out(engine.host, "pull", name)
+    newer = put_chart(server)
+    out(engine.host, "pull", name)
+    assert artifacts(engine) == {newer: [name]}
+    assert len(blobs(engine)) == 2
+
+
+def test_events_are_those_of_images(engine: Daemon, server: Registry, tmp_path: Path) -> None:
+    digest = put_chart(server)
+    name, other = f"{server.host}/charts/one:1", f"{server.host}/moved:2"
+    repository, since = name.rpartition(":")[0], time.time()
+    out(engine.host, "pull", name)
+    out(engine.host, "tag", name, other)
+    out(engine.host, "push", other)
+    tare(engine, "save", "-o", str(tmp_path / "chart.tar"), name)
+    out(engine.host, "rmi", name)
+    out(engine.host, "rmi", other)
+    out(engine.host, "load", "-i", str(tmp_path / "chart.tar"))
+    _, body = engine.request("GET", f"/events?since={since:.9f}&until={time.time():.9f}")
+    told = [json.loads(line) for line in body.splitlines()]
+    assert [(one["Type"], one["Action"], one["Actor"]["ID"], one["Actor"]["Attributes"]) for one in told] == [
+        ("image", "pull", name, {"name": repository}),
+        ("image", "tag", digest, {"name": other}),
+        ("image", "push", other, {"name": other.rpartition(":")[0]}),
+        ("image", "save", digest, {"name": digest}),
+        ("image", "untag", digest, {"name": digest}),
+        ("image", "untag", digest, {"name": digest}),
+        ("image", "delete", digest, {"name": digest}),
+        ("image", "load", digest, {"name": digest}),
+    ]
+
+
+def test_they_are_counted_and_pruned(engine: Daemon, server: Registry, rootfs_tar: bytes) -> None:
+    """df is du; a blob that two have is counted once; prune takes what has a name and is not asked to be kept."""
+    chart, image = put_chart(server), server.put_image("app", "1", [rootfs_tar])
+    layer = json.loads(server.manifests["app", image][1])["layers"][0]
+    document = json.loads(server.manifests["charts/one", chart][1])
+    server.put_blob("charts/one", server.blobs[layer["digest"]])
+    document["layers"].append({**layer, "mediaType": "application/x.other"})
+    document["annotations"] = {"team": "a", "org.opencontainers.image.created": "2020-01-01T00:00:00Z"}
+    second = server.put_manifest("charts/one", "2", document)
+    signature = server.put_artifact("app", "", {"application/x.sig": b"signed"}, subject=image)
+    list_by_tag(server, "app", image, signature)
+    one, two, app = f"{server.host}/charts/one:1", f"{server.host}/charts/one:2", f"{server.host}/app:1"
+    before = engine.json("GET", "/system/df")
+    for name in (app, one, two):
+        tare(engine, "pull", "--referrers", name)
+    assert not server.requests("GET", f"/v2/charts/one/blobs/{layer['digest']}")  # an image has it
+    report = engine.json("GET", "/system/df")
+    du = sum((engine.data_root / "artifacts/blobs/sha256" / blob).stat().st_size for blob in blobs(engine))
+    assert report["ArtifactsSize"] == du > 300_000
+    assert {known["Digest"] for known in report["Artifacts"]} == {chart, second, signature}
+    layers = report["Images"][0]["Size"]
+    assert report["LayersSize"] - before["LayersSize"] == layers + du
+    rows = [line.split() for line in tare(engine, "system", "df").splitlines()]
+    assert rows[1][:3] == ["Images", "1", "0"]
+    assert rows[-1][:3] == ["Artifacts", "3", "0"]
+    assert one in tare(engine, "system", "df", "-v")
+    out(engine.host, "create", "--name", "user", app, "true")
+    out(engine.host, "image", "prune", "-f")
+    assert set(artifacts(engine)) == {chart, second, signature}
+    out(engine.host, "image", "prune", "-af", "--filter", "label!=team", "--filter", "until=1h")
+    assert set(artifacts(engine)) == {chart, second, signature}
+    done = out(engine.host, "image", "prune", "-af", "--filter", "until=24h")
+    assert f"untagged: {two}" in done
+    assert f"deleted: {second}" in done
+    assert set(artifacts(engine)) == {chart, signature}
+    freed = engine.json("POST", '/images/prune?filters={"dangling":["false"]}')
+    assert (
+        freed["SpaceReclaimed"] == du - len(b"signed") - layer["size"] - 2
+    )  # the signature's config is another's, too
+    assert set(artifacts(engine)) == {signature}
+    out(engine.host, "rm", "user")
+    out(engine.host, "rmi", app)
+    assert (artifacts(engine), blobs(engine)) == ({}, [])
 
 
 def test_a_damaged_blob_is_found_and_comes_again(engine: Daemon, server: Registry) -> None:

@@ -15,7 +15,7 @@ from tare.base.clock import rfc3339nano
 from tare.base.digest import sha256
 from tare.base.errors import Conflict, InvalidArgument
 from tare.base.reference import Reference, parse_reference
-from tare.engine import cleanup, imagemount, platforms
+from tare.engine import cleanup, platforms
 from tare.engine.engine import Engine, image_uses
 from tare.images import load as loading
 from tare.images import naming
@@ -365,7 +365,7 @@ async def prune_images(engine: Engine, request: Request) -> Answer:
         raise Conflict("a prune operation is already running")
     _pruning.add(key)
     try:
-        done, freed = await engine.images.prune(filters, uses=[*image_uses(engine), *imagemount.uses(engine)])
+        done, freed = await platforms.prune(engine, filters)
     finally:
         _pruning.discard(key)
     return json_response(wire.PruneReport(ImagesDeleted=_records(done) or None, SpaceReclaimed=freed))

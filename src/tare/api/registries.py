@@ -13,6 +13,7 @@ from tare.base.digest import parse_digest
 from tare.base.errors import Forbidden, InvalidArgument
 from tare.base.reference import Reference, parse_reference
 from tare.engine import platforms, registries
+from tare.engine.df import artifacts_body
 from tare.engine.engine import Engine
 from tare.images.documents import parse_platform
 from tare.images.pull import Progress
@@ -176,20 +177,7 @@ async def search_images(engine: Engine, request: Request) -> Answer:
 
 async def list_artifacts(engine: Engine, _: Request) -> Answer:
     """GET /tare/v1/artifacts: what is here beside images."""
-    artifacts = engine.manifests.artifacts
-    return json_response(
-        [
-            wire.ArtifactBody(
-                Digest=known.digest,
-                Type=known.kind,
-                Names=[name.familiar() for name in artifacts.names_of(known.digest)],
-                Subject=known.subject,
-                Size=known.size_bytes,
-                Annotations=known.document.annotations or {},
-            )
-            for known in artifacts.all()
-        ]
-    )
+    return json_response(artifacts_body(engine))
 
 
 async def remote_tags(engine: Engine, request: Request) -> Answer:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tare.cli import artifacts, flags, human, image_list, listing, ps, volume
 from tare.cli import exit as exits
-from tare.cli import flags, human, image_list, listing, ps, volume
 from tare.cli.ps import FORMAT
 
 TYPE_CHECKING = False
@@ -21,10 +21,12 @@ def _reclaimable(part: int, whole: int) -> str:
 
 
 def summary(report: Item) -> list[Item]:
-    """The four lines of the table from the engine's report (API 1.51 and older)."""
+    """The lines of the table from the engine's report (API 1.51 and older): Docker's four, and one for artifacts where
+    there are some, which are no part of the first then."""
     images, containers = report.get("Images") or [], report.get("Containers") or []
     volumes, cache = report.get("Volumes") or [], report.get("BuildCache") or []
-    layers = int(report.get("LayersSize") or 0)
+    known, besides = report.get("Artifacts") or [], int(report.get("ArtifactsSize") or 0)
+    layers = int(report.get("LayersSize") or 0) - besides
     used = sum(
         int(i.get("Size") or 0) - int(i.get("SharedSize") or 0)
         for i in images
@@ -37,7 +39,7 @@ def summary(report: Item) -> list[Item]:
     free = sum(int(v["UsageData"]["Size"]) for v in kept if not v["UsageData"].get("RefCount"))
     cached = sum(int(c.get("Size") or 0) for c in cache if not c.get("Shared"))
     in_use = sum(int(c.get("Size") or 0) for c in cache if c.get("InUse") and not c.get("Shared"))
-    return [
+    rows = [
         {
             "Type": "Images",
             "TotalCount": str(len(images)),
@@ -67,6 +69,17 @@ def summary(report: Item) -> list[Item]:
             "Reclaimable": human.size(cached - in_use),
         },
     ]
+    if known:
+        rows.append(
+            {
+                "Type": "Artifacts",
+                "TotalCount": str(len(known)),
+                "Active": "0",
+                "Size": human.size(besides),
+                "Reclaimable": _reclaimable(besides, besides),
+            }
+        )
+    return rows
 
 
 _KIND = listing.Kind(
@@ -119,6 +132,11 @@ def _verbose(context: Context, report: Item) -> None:
     listing.show(context, ps.kind(full=False), containers, columns=columns)
     context.out("\nLocal Volumes space usage:\n\n")
     listing.show(context, volume.KIND, report.get("Volumes") or [], columns=("Name", "Links", "Size"))
+    besides = [row for artifact in report.get("Artifacts") or [] for row in artifacts.expand(artifact)[:1]]
+    if besides:
+        context.out("\nArtifacts space usage:\n\n")
+        columns = ("Name", "Digest", "Type", "Subject", "Size")
+        listing.show(context, artifacts.kind(full=False), besides, columns=columns)
     cache = report.get("BuildCache") or []
     context.out(
         f"\nBuild cache usage: {human.size(sum(int(c.get('Size') or 0) for c in cache if not c.get('Shared')))}\n\n"

@@ -302,7 +302,7 @@ async def build(options: Options) -> Engine:
     downloads, uploads = Downloads(options.data_root, slots=transport.options.downloads), Uploads(options.data_root)
     downloads.sweep(now_s=clock.now() / 1e9)
     uploads.sweep(older_than_s=clock.now() / 1e9 - KEPT_S)
-    known = Manifests(db, Artifacts(db, options.data_root))
+    known = Manifests(db, Artifacts(db, options.data_root, publish=events.publish, others=blobs))
     await known.sweep()
     await known.artifacts.restore()
     images.refuse_other, images.when_removed = known.artifacts.refuse, known.artifacts.sweep

@@ -19,6 +19,7 @@ from tare.volumes.records import VolumeRecord
 from tare.wire.containers import ContainerSummary
 from tare.wire.df import BuildCacheItem, DiskUsage
 from tare.wire.images import ImageSummary
+from tare.wire.registry import ArtifactBody
 from tare.wire.volumes import VolumeBody, VolumeUsage
 
 TYPES = ("container", "image", "volume", "build-cache")
@@ -30,13 +31,33 @@ async def disk_usage(engine: Engine, types: Collection[str] = ()) -> DiskUsage:
         if kind not in TYPES:
             raise InvalidArgument(f"unknown object type: {kind}")
     wanted = set(types or TYPES)
+    besides = artifacts_body(engine) if "image" in wanted else []
+    besides_bytes = engine.manifests.artifacts.bytes() if besides else 0
     return DiskUsage(
-        LayersSize=engine.images.layers_bytes() if "image" in wanted else 0,
+        LayersSize=engine.images.layers_bytes() + besides_bytes if "image" in wanted else 0,
         Images=_images(engine) if "image" in wanted else None,
         Containers=await _containers(engine) if "container" in wanted else None,
         Volumes=await _volumes(engine) if "volume" in wanted else None,
         BuildCache=_build_cache(engine) if "build-cache" in wanted else None,
+        Artifacts=besides or UNSET,
+        ArtifactsSize=besides_bytes if besides else UNSET,
     )
+
+
+def artifacts_body(engine: Engine) -> list[ArtifactBody]:
+    """What is here beside images."""
+    artifacts = engine.manifests.artifacts
+    return [
+        ArtifactBody(
+            Digest=known.digest,
+            Type=known.kind,
+            Names=[name.familiar() for name in artifacts.names_of(known.digest)],
+            Subject=known.subject,
+            Size=known.size_bytes,
+            Annotations=known.document.annotations or {},
+        )
+        for known in artifacts.all()
+    ]
 
 
 def _build_cache(engine: Engine) -> list[BuildCacheItem]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tare.base import clock
 from tare.base.digest import Digest
 from tare.base.errors import Conflict, InvalidArgument, NotFound
 from tare.base.reference import Reference
 from tare.engine import imagemount
 from tare.engine.engine import Engine, image_uses
+from tare.images import naming
+from tare.images.artifacts import Artifact, Artifacts
 from tare.images.platforms import Family, choose, family_of
 from tare.images.records import Image
 from tare.oci.image import Platform
+from tare.wire.filters import Filters, flag, labels_match
 
 Done = list[tuple[str, str]]
 
@@ -40,6 +44,33 @@ async def tag_artifact(engine: Engine, name: str, reference: Reference) -> None:
     if reference in engine.images.all_references():
         raise Conflict(f"{reference.familiar()} is the name of an image", hint="remove that name first")
     await engine.manifests.artifacts.keep(found[0], reference=reference)
+    engine.manifests.artifacts.tell("tag", found[0], reference.familiar())
+
+
+async def prune(engine: Engine, filters: Filters) -> tuple[Done, int]:
+    """Remove what no container uses: untagged images, or with dangling=false all, and all artifacts, which have no use
+    here. The records and bytes freed.
+
+    Of artifacts, label and until are asked of the annotations; one that does not say when it was made is not older than
+    anything, and nobody knows when it was used. Those that travel with an image stay with it. Raises InvalidArgument.
+    """
+    artifacts = engine.manifests.artifacts
+    before = artifacts.bytes()
+    done, freed = await engine.images.prune(filters, uses=[*image_uses(engine), *imagemount.uses(engine)])
+    if flag(filters, "dangling") is False and not filters.get("unused-for"):
+        done += await _prune_artifacts(artifacts, filters)
+    return done, freed + before - artifacts.bytes()
+
+
+async def _prune_artifacts(artifacts: Artifacts, filters: Filters) -> Done:
+    until = [naming.parse_moment(value, clock.now()) for value in filters.get("until", ())]
+
+    def fits(artifact: Artifact) -> bool:
+        annotations = artifact.document.annotations or {}
+        created = naming.time_ns(annotations.get("org.opencontainers.image.created", ""))
+        return labels_match(filters, annotations) and all(0 < created < moment for moment in until)
+
+    return await artifacts.prune(fits)
 
 
 async def resolve(engine: Engine, name: str, wanted: Platform | None) -> Image:

@@ -5,8 +5,9 @@
     artifact_names      the references of those that were pulled or loaded by name
     artifact_holders    what an artifact travels with: the manifest it is about, or the index that lists it
 
-An artifact is kept as long as it has a name, or something it travels with is here. Its bytes are never looked into: it
-goes out under the digest it came in with. The blobs are apart from those of images, which come and go with layers.
+An artifact is a manifest, or an index of manifests that are kept as artifacts of their own. It is kept as long as it has
+a name, or something it travels with is here. Its bytes are never looked into: it goes out under the digest it came in
+with. The blobs are apart from those of images, which come and go with layers; one that an image has too is linked.
 Source: image-spec manifest.md ("Guidelines for Artifact Usage"), distribution-spec ("Listing Referrers").
 """
 
@@ -17,7 +18,7 @@ import logging
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from tare.aio.tasks import finish
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, parse_digest, sha256
 from tare.base.errors import Conflict, DataCorrupt, InvalidArgument, NotFound
+from tare.base.news import News, Publish
 from tare.base.reference import Reference, parse_reference
 from tare.oci import image as oci
 from tare.store.blobs import Blobs
@@ -48,26 +50,36 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A manifest that is not an image's, as raw bytes and parsed. media_type: of the manifest."""
+    """A manifest or index that is not an image's, as raw bytes and parsed. media_type: of the bytes."""
 
     digest: Digest
     media_type: str
     raw: bytes
-    document: oci.Manifest
+    document: oci.Manifest | oci.Index
 
     @property
     def kind(self) -> str:
         """What it is, to be shown: the media type it calls itself by, as far as that is text of a line."""
-        return "".join(one for one in oci.artifact_type(self.document)[:_SHOWN] if one.isascii() and one.isprintable())
+        text = oci.artifact_type(self.document) or self.media_type
+        return "".join(one for one in text[:_SHOWN] if one.isascii() and one.isprintable())
 
     @property
     def blobs(self) -> tuple[oci.Descriptor, ...]:
-        """Config and layers, each digest once."""
+        """Config and layers, each digest once; an index has none."""
+        if isinstance(self.document, oci.Index):
+            return ()
         return tuple({one.digest: one for one in (self.document.config, *self.document.layers)}.values())
 
     @property
+    def parts(self) -> tuple[oci.Descriptor, ...]:
+        """The manifests an index lists, each digest once."""
+        if isinstance(self.document, oci.Manifest):
+            return ()
+        return tuple({one.digest: one for one in self.document.manifests}.values())
+
+    @property
     def size_bytes(self) -> int:
-        """Of manifest and blobs."""
+        """Of manifest and blobs; the parts of an index have sizes of their own."""
         return len(self.raw) + sum(blob.size for blob in self.blobs)
 
     @property
@@ -77,24 +89,29 @@ class Artifact:
 
 
 def read_artifact(raw: bytes, media_type: str) -> Artifact:
-    """From the bytes of its manifest. Raises InvalidArgument for an index, and for a blob that cannot be stored."""
+    """From the bytes of its manifest or index. Raises InvalidArgument, also for a blob that cannot be stored."""
     document = oci.parse_manifest(raw, media_type)
-    if not isinstance(document, oci.Manifest):
-        raise InvalidArgument("an index is no artifact")
-    for blob in (document.config, *document.layers):
+    default = oci.OCI_INDEX if isinstance(document, oci.Index) else oci.OCI_MANIFEST
+    artifact = Artifact(sha256(raw), document.mediaType or media_type or default, raw, document)
+    for blob in (*artifact.blobs, *artifact.parts):
         if not blob.digest.startswith("sha256:"):
             raise InvalidArgument(f"blob {blob.digest[:80]}: blobs of artifacts must be named by sha256")
-    return Artifact(sha256(raw), document.mediaType or media_type or oci.OCI_MANIFEST, raw, document)
+    return artifact
 
 
 class Artifacts:
     """See the module. `restore` first."""
 
-    def __init__(self, database: Database, data_root: Path) -> None:
+    def __init__(
+        self, database: Database, data_root: Path, *, publish: Publish | None = None, others: Blobs | None = None
+    ) -> None:
+        """others: the blobs of images."""
         directory = data_root / "artifacts"
         directory.mkdir(mode=0o700, exist_ok=True)
         self.blobs = Blobs(directory)
         self._db = database
+        self._publish = publish
+        self._others = others
         self._known: dict[Digest, Artifact] = {}
         self._names: dict[Reference, Digest] = {}
         self._holders: dict[Digest, set[str]] = {}
@@ -186,13 +203,38 @@ class Artifacts:
                 hint="it cannot be run; pull, push, tag, save and rmi take it",
             )
 
+    def parts_of(self, artifact: Artifact) -> list[Artifact]:
+        """What an index lists that is here, and what that lists, each before the one that lists it. Itself is left out."""
+        found: dict[Digest, Artifact] = {}
+
+        def visit(above: Artifact, depth: int) -> None:
+            for entry in above.parts if depth < oci.MAX_INDEX_DEPTH else ():
+                part = self.find(entry.digest)
+                if part is not None and part.digest not in found:
+                    visit(part, depth + 1)
+                    found[part.digest] = part
+
+        visit(artifact, 0)
+        return list(found.values())
+
+    def bytes(self) -> int:
+        """Bytes of all blobs, each counted once (`du --apparent-size` of the directory)."""
+        sizes = {blob.digest: blob.size for known in self._known.values() for blob in known.blobs}
+        return sum(sizes.values())
+
+    def tell(self, action: str, artifact: Artifact, name: str, *, about: str = "") -> None:
+        """Publish news as of an image: Docker's action word and name attribute. about: see `Images.tell`."""
+        if self._publish is not None:
+            news = News(type="image", action=action, id=about or artifact.digest, attributes={"name": name})
+            self._publish(news)
+
     # -- keeping ------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def in_use(self, artifact: Artifact) -> Iterator[None]:
-        """Inside the block its blobs are not collected, though it is not recorded yet or any more; those that nothing
-        keeps go at its end."""
-        wanted = [blob.digest for blob in artifact.blobs]
+    def in_use(self, *artifacts: Artifact) -> Iterator[None]:
+        """Inside the block their blobs are not collected, though they are not recorded yet or any more; those that
+        nothing keeps go at its end."""
+        wanted = [blob.digest for artifact in artifacts for blob in artifact.blobs]
         self._in_use.update(wanted)
         try:
             yield
@@ -201,6 +243,21 @@ class Artifacts:
             self._in_use += Counter()  # drop the zeros
             for digest in set(map(Digest, wanted)) - self._wanted():
                 self.blobs.remove(digest)
+
+    def has(self, blob: oci.Descriptor) -> bool:
+        """Whether the blob is here as promised; one that an image has is linked. Blocking."""
+        digest = parse_digest(blob.digest)
+        if self.blobs.exists(digest):
+            return self.blobs.size(digest) == blob.size
+        if self._others is None:
+            return False
+        try:
+            if self._others.size(digest) != blob.size:
+                return False
+            self.adopt(self._others.path(digest), digest)
+        except (NotFound, FileNotFoundError):  # no image has it, or it goes just now
+            return False
+        return True
 
     def adopt(self, file: Path, digest: Digest) -> None:
         """Take a file whose bytes were hashed to `digest` into the store; the file stays. Blocking."""
@@ -212,39 +269,54 @@ class Artifacts:
             (ingest / "blob").unlink(missing_ok=True)
             ingest.rmdir()
 
-    async def keep(self, artifact: Artifact, *, reference: Reference | None = None, holder: str = "") -> None:
+    async def keep(
+        self,
+        artifact: Artifact,
+        *,
+        reference: Reference | None = None,
+        holder: str = "",
+        parts: Sequence[Artifact] = (),
+    ) -> None:
         """Record an artifact whose blobs are here, its name, and what it travels with. Survives a power cut.
 
-        Raises Conflict for neither, DataCorrupt for a blob that is missing or has another size.
+        parts: what it lists, and what that lists, recorded with it or not at all.
+
+        Raises Conflict for neither name nor holder, DataCorrupt for a blob that is missing or has another size.
         """
         if reference is None and not holder:
             raise Conflict(f"nothing would lead to artifact {artifact.digest}")
-        for blob in artifact.blobs:
-            digest = parse_digest(blob.digest)
-            if not self.blobs.exists(digest) or self.blobs.size(digest) != blob.size:
-                raise DataCorrupt(
-                    f"blob {digest} of artifact {artifact.digest} does not have the {blob.size} bytes promised"
-                )
+        every = {one.digest: one for one in (artifact, *parts)}
+        for one in every.values():
+            for blob in one.blobs:
+                digest = parse_digest(blob.digest)
+                if not self.blobs.exists(digest) or self.blobs.size(digest) != blob.size:
+                    raise DataCorrupt(
+                        f"blob {digest} of artifact {one.digest} does not have the {blob.size} bytes promised"
+                    )
+        held = [(Digest(entry.digest), one.digest) for one in every.values() for entry in one.parts]
+        held = [(part, by) for part, by in held if part in every]
+        held += [(artifact.digest, Digest(holder))] if holder else []
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute(
-                "INSERT OR IGNORE INTO artifacts VALUES (?,?,?)", (artifact.digest, artifact.media_type, artifact.raw)
-            )
+            rows = [(one.digest, one.media_type, one.raw) for one in every.values()]
+            db.executemany("INSERT OR IGNORE INTO artifacts VALUES (?,?,?)", rows)
             if reference is not None:
                 db.execute(
                     "INSERT OR REPLACE INTO artifact_names VALUES (?,?)", (reference.canonical(), artifact.digest)
                 )
-            if holder:
-                db.execute("INSERT OR IGNORE INTO artifact_holders VALUES (?,?)", (artifact.digest, holder))
+            db.executemany("INSERT OR IGNORE INTO artifact_holders VALUES (?,?)", held)
 
         async def act() -> None:
+            before = self._names.get(reference) if reference is not None else None
             async with self._lock:
                 await self._db.write(work)
-                self._known.setdefault(artifact.digest, artifact)
+                self._known.update({digest: one for digest, one in every.items() if digest not in self._known})
                 if reference is not None:
                     self._names[reference] = artifact.digest
-                if holder:
-                    self._holders.setdefault(artifact.digest, set()).add(holder)
+                for part, by in held:
+                    self._holders.setdefault(part, set()).add(by)
+            if before not in (None, artifact.digest):  # the name was all that led to the one before
+                await self._sweep()
 
         await finish(act(), name="record artifact")
 
@@ -255,9 +327,11 @@ class Artifacts:
             await self.sweep()
 
     async def _forget_name(self, reference: Reference) -> None:
-        if self._names.pop(reference, None) is not None:
+        digest = self._names.pop(reference, None)
+        if digest is not None:
             name = reference.canonical()
             await self._db.write(lambda db: db.execute("DELETE FROM artifact_names WHERE name=?", (name,)) and None)
+            self.tell("untag", self._known[digest], digest)
 
     async def remove(self, text: str) -> list[tuple[str, str]]:
         """Drop the name, or all names of what a digest means, and what is kept by nothing then.
@@ -278,11 +352,27 @@ class Artifacts:
         done = [("Untagged", name.familiar()) for name in names]
         return done + [("Deleted", digest) for digest in await self.sweep()]
 
+    async def prune(self, chosen: Callable[[Artifact], bool]) -> list[tuple[str, str]]:
+        """Drop every name of those chosen, and what is kept by nothing then. As `remove`."""
+        done: list[tuple[str, str]] = []
+        for name, known in sorted(self.names().items(), key=lambda item: item[0].canonical()):
+            if chosen(known) and name in self._names:
+                await self._forget_name(name)
+                done.append(("Untagged", name.familiar()))
+        return done + [("Deleted", digest) for digest in await self.sweep()]
+
     async def forget_blob(self, digest: Digest) -> None:
-        """Forget the artifacts that have this blob, which was damaged, and what was kept for them."""
+        """Forget the artifacts that have this blob, which was damaged, the indexes that list those, and what was kept
+        for them: what is fetched again comes whole."""
 
         async def act() -> None:
-            gone = [known.digest for known in self._known.values() if digest in {blob.digest for blob in known.blobs}]
+            gone = {known.digest for known in self._known.values() if digest in {blob.digest for blob in known.blobs}}
+            while above := {
+                known.digest
+                for known in self._known.values()
+                if known.digest not in gone and gone & {entry.digest for entry in known.parts}
+            }:
+                gone |= above
             for name in [name for name, known in self._names.items() if known in gone]:
                 await self._forget_name(name)
             for known in gone:
@@ -314,7 +404,9 @@ class Artifacts:
             blobs: set[str] = set()
             for (digest,) in gone:
                 self._holders.pop(digest, None)
-                blobs.update(blob.digest for blob in self._known.pop(digest).blobs)
+                known = self._known.pop(digest)
+                blobs.update(blob.digest for blob in known.blobs)
+                self.tell("delete", known, digest)
             for blob in blobs - self._wanted():
                 self.blobs.remove(Digest(blob))
             return [digest for (digest,) in gone]

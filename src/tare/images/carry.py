@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, parse_digest
-from tare.base.errors import DataCorrupt
+from tare.base.errors import DataCorrupt, InvalidArgument
 from tare.base.ids import short_id
+from tare.base.reference import Reference
 from tare.images.artifacts import Artifact, Artifacts, read_artifact
 from tare.oci import image as oci
 from tare.oci.platform import is_attestation, subject_of
@@ -46,12 +47,46 @@ class Progress:
 
 
 async def fetch(
+    remote: Remote,
+    artifacts: Artifacts,
+    downloads: Downloads,
+    artifact: Artifact,
+    *,
+    reference: Reference | None = None,
+    holder: str = "",
+) -> AsyncIterator[Progress]:
+    """Bring an artifact, with every part of it where it is an index, and record it under a name, or as what travels with
+    `holder`. A part that its registry lacks is passed over. Raises DataCorrupt, and as `Remote.open`."""
+    parts: dict[str, Artifact] = {}
+    pending = [(entry, 1) for entry in artifact.parts]
+    while pending:
+        entry, depth = pending.pop(0)
+        if entry.digest in parts or entry.mediaType not in oci.MANIFESTS | oci.INDEXES or depth > oci.MAX_INDEX_DEPTH:
+            continue
+        if len(parts) >= oci.MAX_LAYERS:
+            raise InvalidArgument(f"artifact {artifact.digest} has more than {oci.MAX_LAYERS} parts")
+        try:
+            part = await _look(remote, entry)
+        except Refusal as error:
+            if error.status != 404:
+                raise
+            yield Progress(status=f"Skipping {short_id(Digest(entry.digest))}: the registry does not have it")
+            continue
+        parts[entry.digest] = part
+        pending += [(inner, depth + 1) for inner in part.parts]
+    with artifacts.in_use(artifact, *parts.values()):
+        for one in (*parts.values(), artifact):
+            async for progress in _fetch_blobs(remote, artifacts, downloads, one):
+                yield progress
+        await artifacts.keep(artifact, reference=reference, holder=holder, parts=list(parts.values()))
+
+
+async def _fetch_blobs(
     remote: Remote, artifacts: Artifacts, downloads: Downloads, artifact: Artifact
 ) -> AsyncIterator[Progress]:
-    """Bring every blob of an artifact that is not here. Raises DataCorrupt, and as `Remote.open`."""
     for blob in artifact.blobs:
         digest = parse_digest(blob.digest)
-        if artifacts.blobs.exists(digest) and artifacts.blobs.size(digest) == blob.size:
+        if await in_thread(artifacts.has, blob):
             yield _row(digest, "Already exists")
             continue
         yield _row(digest, "Pulling fs layer")
@@ -98,10 +133,8 @@ async def fetch_listed(
             continue
         try:
             artifact = await _look(remote, entry)
-            with artifacts.in_use(artifact):
-                async for progress in fetch(remote, artifacts, downloads, artifact):
-                    yield progress
-                await artifacts.keep(artifact, holder=digest)
+            async for progress in fetch(remote, artifacts, downloads, artifact, holder=digest):
+                yield progress
         except Refusal as error:
             if error.status != 404:
                 raise
@@ -120,18 +153,16 @@ async def fetch_referrers(
             continue
         seen.add(subject)
         for entry in await remote.referrers(subject):
-            if entry.mediaType not in oci.MANIFESTS:
-                yield Progress(status=f"Skipping {short_id(Digest(entry.digest))}: it is no manifest")
+            if entry.mediaType not in oci.MANIFESTS | oci.INDEXES:
+                yield Progress(status=f"Skipping {short_id(parse_digest(entry.digest))}: it is no manifest")
                 continue
             artifact = await _look(remote, entry)
             if artifact.subject != subject:
                 yield Progress(status=f"Skipping {short_id(artifact.digest)}: it is not about {subject}")
                 continue
             yield Progress(status=f"Pulling referrer {short_id(artifact.digest)}: {artifact.kind}")
-            with artifacts.in_use(artifact):
-                async for progress in fetch(remote, artifacts, downloads, artifact):
-                    yield progress
-                await artifacts.keep(artifact, holder=subject)
+            async for progress in fetch(remote, artifacts, downloads, artifact, holder=subject):
+                yield progress
             pending.append((artifact.digest, depth + 1))
 
 
@@ -147,9 +178,14 @@ async def _look(remote: Remote, entry: oci.Descriptor) -> Artifact:
 async def send(
     remote: Remote, artifacts: Artifacts, uploads: Uploads, artifact: Artifact, *, tag: str = ""
 ) -> AsyncIterator[Progress]:
-    """Send an artifact under its digest, or under a tag; where the registry keeps no list of referrers, into the index
-    that stands in for it. Raises as `Remote.open`."""
-    with artifacts.in_use(artifact):
+    """Send an artifact under its digest, or under a tag, after what it lists; where the registry keeps no list of
+    referrers, into the index that stands in for it. Raises as `Remote.open`."""
+    parts = artifacts.parts_of(artifact)
+    with artifacts.in_use(artifact, *parts):
+        for part in parts:
+            async for progress in _send_blobs(remote, artifacts, uploads, part):
+                yield progress
+            await remote.put_manifest(part.digest, part.raw, part.media_type)
         async for progress in _send_blobs(remote, artifacts, uploads, artifact):
             yield progress
     is_noted = await remote.put_manifest(tag or artifact.digest, artifact.raw, artifact.media_type)

@@ -230,12 +230,12 @@ def _oci_image(spool: Spool, descriptor: oci.Descriptor, depth: int) -> PlannedI
     raw = spool.read(path, _MAX_DOCUMENT)
     oci.verify_descriptor(raw, descriptor, what=path)
     document = oci.parse_manifest(raw, descriptor.mediaType)
+    if _is_artifact(descriptor, document):
+        return None
     if isinstance(document, oci.Index):
         for inner in document.manifests:
             if (found := _oci_image(spool, inner, depth + 1)) is not None:
                 return found
-        return None
-    if oci.is_artifact(document):
         return None
     config_path = _blob_path(document.config.digest)
     config = spool.read(config_path, oci.MAX_CONFIG)
@@ -332,6 +332,8 @@ def read_members(spool: Spool) -> list[PlannedMember]:
         raw = spool.read(path, _MAX_DOCUMENT)
         oci.verify_descriptor(raw, outer, what=path)
         document = oci.parse_manifest(raw, outer.mediaType)
+        if _is_artifact(outer, document):
+            continue
         index = StoredIndex(parse_digest(outer.digest), outer.mediaType, raw)
         for entry in document.manifests if isinstance(document, oci.Index) else ():
             if entry.mediaType not in oci.MANIFESTS or is_attestation(entry):
@@ -348,20 +350,48 @@ def read_members(spool: Spool) -> list[PlannedMember]:
 
 @dataclass(frozen=True, slots=True)
 class FoundArtifact:
-    """An artifact of the archive. holder: digest of the index that lists it, "" for none."""
+    """An artifact of the archive. holder: digest of the index that lists it, "" for none. parts: what it lists."""
 
     artifact: Artifact
     name: Reference | None = None
     holder: str = ""
+    parts: tuple[Artifact, ...] = ()
+
+
+def _is_artifact(entry: oci.Descriptor, document: oci.Manifest | oci.Index) -> bool:
+    """Whether an entry of index.json is no image: it says so, or the document does, or it is an index without a name
+    about something."""
+    if entry.artifactType or oci.is_artifact(document):
+        return True
+    return isinstance(document, oci.Index) and document.subject is not None and _annotated_name(entry) is None
 
 
 def read_artifacts(spool: Spool) -> list[FoundArtifact]:
     """What index.json, and the indexes it names, list beside images. Raises InvalidArgument, DataCorrupt."""
-    return [
-        FoundArtifact(read_artifact(raw, entry.mediaType), _annotated_name(entry) if not holder else None, holder)
-        for entry, raw, document, holder in _listed(spool)
-        if oci.is_artifact(document)
-    ]
+    found = []
+    for entry, raw, document, holder in _listed(spool):
+        if _is_artifact(entry, document):
+            artifact = read_artifact(raw, entry.mediaType)
+            name = _annotated_name(entry) if not holder else None
+            found.append(FoundArtifact(artifact, name, holder, _parts(spool, artifact)))
+    return found
+
+
+def _parts(spool: Spool, artifact: Artifact) -> tuple[Artifact, ...]:
+    """What an artifact lists, and what that lists, as far as it is in the archive."""
+    found: dict[str, Artifact] = {}
+    pending = [(entry, 1) for entry in artifact.parts]
+    while pending:
+        entry, depth = pending.pop(0)
+        if entry.digest in found or entry.mediaType not in oci.MANIFESTS | oci.INDEXES or depth > oci.MAX_INDEX_DEPTH:
+            continue
+        if not spool.has(path := _blob_path(entry.digest)):
+            continue
+        raw = spool.read(path, _MAX_DOCUMENT)
+        oci.verify_descriptor(raw, entry, what=path)
+        part = found[entry.digest] = read_artifact(raw, entry.mediaType)
+        pending += [(inner, depth + 1) for inner in part.parts]
+    return tuple(found.values())
 
 
 def read_originals(spool: Spool) -> list[StoredManifest]:
@@ -372,12 +402,16 @@ def read_originals(spool: Spool) -> list[StoredManifest]:
             digest=sha256(raw), image=parse_digest(document.config.digest), media_type=entry.mediaType, raw=raw
         )
         for entry, raw, document, holder in _listed(spool)
-        if not holder and entry.digest in subjects
+        if isinstance(document, oci.Manifest) and not holder and entry.digest in subjects
+        if not _is_artifact(entry, document)
     ]
 
 
-def _listed(spool: Spool) -> Iterator[tuple[oci.Descriptor, bytes, oci.Manifest, str]]:
-    """Every manifest of the archive that index.json names, or an index it names: entry, bytes, document, that index."""
+def _listed(spool: Spool) -> Iterator[tuple[oci.Descriptor, bytes, oci.Manifest | oci.Index, str]]:
+    """Every manifest of the archive that index.json names, or an index it names: entry, bytes, document, that index.
+
+    An index that is an artifact is told as one thing.
+    """
     if not spool.has("index.json"):
         return
     top = oci.parse_manifest(spool.read("index.json", _MAX_DOCUMENT), oci.OCI_INDEX)
@@ -388,7 +422,7 @@ def _listed(spool: Spool) -> Iterator[tuple[oci.Descriptor, bytes, oci.Manifest,
         raw = spool.read(path, _MAX_DOCUMENT)
         oci.verify_descriptor(raw, entry, what=path)
         document = oci.parse_manifest(raw, entry.mediaType)
-        if isinstance(document, oci.Manifest):
+        if isinstance(document, oci.Manifest) or _is_artifact(entry, document):
             yield entry, raw, document, holder
         elif not holder:
             pending += [(inner, entry.digest) for inner in document.manifests]
@@ -483,21 +517,23 @@ async def _load_artifacts(images: Images, spool: Spool, artifacts: Artifacts) ->
         holder = found.holder or artifact.subject
         if found.name is None and not holder:
             continue  # nothing would lead to it
-        with artifacts.in_use(artifact):
-            for blob in artifact.blobs:
-                await in_thread(_adopt, spool, artifacts, Digest(blob.digest), blob.size)
-            await artifacts.keep(artifact, reference=found.name, holder=holder)
+        with artifacts.in_use(artifact, *found.parts):
+            for one in (*found.parts, artifact):
+                for blob in one.blobs:
+                    await in_thread(_adopt, spool, artifacts, blob)
+            await artifacts.keep(artifact, reference=found.name, holder=holder, parts=found.parts)
+        artifacts.tell("load", artifact, artifact.digest)
         if found.name is not None:
             yield Progress(stream=f"Loaded artifact: {found.name.familiar()}\n")
 
 
-def _adopt(spool: Spool, artifacts: Artifacts, digest: Digest, size: int) -> None:
-    if artifacts.blobs.exists(digest) and artifacts.blobs.size(digest) == size:
+def _adopt(spool: Spool, artifacts: Artifacts, blob: oci.Descriptor) -> None:
+    if artifacts.has(blob):
         return
     try:
         with (
-            artifacts.blobs.writer(expected=digest, size=size) as writer,
-            os.fdopen(spool.open(_blob_path(digest)), "rb") as file,
+            artifacts.blobs.writer(expected=parse_digest(blob.digest), size=blob.size) as writer,
+            os.fdopen(spool.open(_blob_path(blob.digest)), "rb") as file,
         ):
             while chunk := file.read(_COPY):
                 writer.write(chunk)

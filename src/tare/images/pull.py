@@ -173,7 +173,7 @@ class Pulls:
         wanted = platform or platforms.host_platform()
         manifest, document = top, oci.parse_manifest(top.raw, top.media_type)
         depth = 0
-        while isinstance(document, oci.Index):
+        while isinstance(document, oci.Index) and not oci.is_artifact(document):
             depth += 1
             if depth > oci.MAX_INDEX_DEPTH:
                 raise InvalidArgument(f"{reference.familiar()}: its index is nested too deep")
@@ -192,7 +192,7 @@ class Pulls:
         """Every image of an index, the one that the reference will show last."""
         top = await remote.manifest(reference.digest or reference.tag or "")
         document = oci.parse_manifest(top.raw, top.media_type)
-        if not isinstance(document, oci.Index):
+        if not isinstance(document, oci.Index) or oci.is_artifact(document):
             return [await self._look(remote, reference, None)]
         entries = [
             entry for entry in document.manifests if entry.mediaType in oci.MANIFESTS and not is_attestation(entry)
@@ -223,10 +223,10 @@ class Pulls:
         reference: Reference,
         top: RemoteManifest,
         manifest: RemoteManifest,
-        document: Manifest,
+        document: Manifest | oci.Index,
         platform: Platform | None,
     ) -> Resolved | ResolvedArtifact:
-        if oci.is_artifact(document):
+        if oci.is_artifact(document) or isinstance(document, oci.Index):
             artifact = read_artifact(manifest.raw, document.mediaType or manifest.media_type)
             return ResolvedArtifact(reference=reference, digest=top.digest, artifact=artifact)
         image_id = _stored(document.config)
@@ -282,6 +282,8 @@ class Pulls:
             image = self._images.find(last.image_id if isinstance(last, Resolved) else last.image.id)
         if image is not None:
             self._images.tell("pull", image, asked.familiar_name, about=asked.familiar())
+        if isinstance(last, ResolvedArtifact):
+            self._manifests.artifacts.tell("pull", last.artifact, asked.familiar_name, about=asked.familiar())
         what = "Downloaded newer image" if is_newer else "Image is up to date"
         yield Progress(status=f"Status: {what} for {asked.familiar()}")
 
@@ -323,10 +325,10 @@ class Pulls:
                 f"{item.reference.familiar()} is an image here, and an artifact at its registry",
                 hint="remove the image, or give it another name, then repeat",
             )
-        with artifacts.in_use(item.artifact):
-            async for progress in carry.fetch(remote, artifacts, self.intake.downloads, item.artifact):
-                yield progress
-            await artifacts.keep(item.artifact, reference=item.reference)
+        async for progress in carry.fetch(
+            remote, artifacts, self.intake.downloads, item.artifact, reference=item.reference
+        ):
+            yield progress
 
     async def _subjects(self, item: _Found) -> list[str]:
         """What referrers may be about: the index and the manifest."""

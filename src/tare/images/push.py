@@ -194,6 +194,7 @@ class Pushes:
             remote, self._manifests.artifacts, self._uploads, artifact, tag=target.tag or ""
         ):
             yield progress
+        self._manifests.artifacts.tell("push", artifact, target.familiar_name, about=target.familiar())
         yield Progress(status=f"{target.tag}: digest: {artifact.digest} size: {len(artifact.raw)}")
         yield Pushed(target.tag or "", artifact.digest, len(artifact.raw))
 

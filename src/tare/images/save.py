@@ -135,11 +135,12 @@ def plan(
 
     def add_artifact(artifact: Artifact) -> dict[str, Any]:
         assert artifacts is not None
-        add(artifact.digest, len(artifact.raw), artifact.raw)
-        for blob in artifact.blobs:
-            digest = Digest(blob.digest)
-            add(digest, blob.size, None, artifacts.blobs.path(digest))
-        kind = {"artifactType": artifact_type(artifact.document)}
+        for one in (artifact, *artifacts.parts_of(artifact)):
+            add(one.digest, len(one.raw), one.raw)
+            for blob in one.blobs:
+                digest = Digest(blob.digest)
+                add(digest, blob.size, None, artifacts.blobs.path(digest))
+        kind = {"artifactType": text} if (text := artifact_type(artifact.document)) else {}
         return {"mediaType": artifact.media_type, "digest": artifact.digest, "size": len(artifact.raw), **kind}
 
     def named(entry: dict[str, Any], tags: Sequence[Reference]) -> list[dict[str, Any]]:
@@ -336,11 +337,12 @@ async def save(
     for item in chosen:
         used += [member.artifact for member in (item.family.members if item.family else ()) if member.artifact]
 
+    used += [part for artifact in list(used) for part in manifests.artifacts.parts_of(artifact)]
+
     async def chunks() -> AsyncIterator[bytes]:
         async with AsyncExitStack() as stack:
             lease = await stack.enter_async_context(images.lease())
-            for artifact in used:
-                stack.enter_context(manifests.artifacts.in_use(artifact))
+            stack.enter_context(manifests.artifacts.in_use(*used))
             for image in [image for item in chosen for image in item.images()]:
                 for layer in image.layers:
                     if images.layers.find(lease, layer.chain_id) is None:
@@ -356,5 +358,7 @@ async def save(
                 yield chunk
             for item in chosen:
                 images.tell("save", item.image, item.image.id)
+            for artifact, _ in parcels.values():
+                manifests.artifacts.tell("save", artifact, artifact.digest)
 
     return chunks()

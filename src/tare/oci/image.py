@@ -86,12 +86,14 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Index(msgspec.Struct, frozen=True):
-    """A list of manifests."""
+    """A list of manifests: images, or the parts of an artifact. subject: the manifest it is about."""
 
     schemaVersion: int
     manifests: list[Descriptor]
     mediaType: str = ""
     annotations: dict[str, str] | None = None
+    artifactType: str = ""
+    subject: Descriptor | None = None
 
 
 class RootFS(msgspec.Struct, frozen=True):
@@ -159,7 +161,7 @@ def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
         document = _convert(found, Index, "index")
         if kind and kind not in INDEXES:
             raise InvalidArgument(f"invalid index: mediaType {kind!r:.80}")
-        descriptors = document.manifests
+        descriptors = [*document.manifests, *filter(None, [document.subject])]
     else:
         document = _convert(found, Manifest, "manifest")
         if kind and kind not in MANIFESTS:
@@ -176,19 +178,22 @@ def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
     return document
 
 
-def is_artifact(document: Manifest) -> bool:
+def is_artifact(document: Manifest | Index) -> bool:
     """Whether it describes no image: another kind of config, or not one layer that could be unpacked.
 
-    Signatures and attestations carry an image's config beside layers of their own kind.
+    Signatures and attestations carry an image's config beside layers of their own kind. An index is an artifact when it
+    says of which type; one that only has a subject may well list images.
     """
+    if isinstance(document, Index):
+        return bool(document.artifactType)
     if document.config.mediaType not in CONFIGS:
         return True
     return bool(document.layers) and not any(layer.mediaType in LAYERS for layer in document.layers)
 
 
-def artifact_type(document: Manifest) -> str:
-    """What an artifact calls itself. Source: image-spec manifest.md, `artifactType`."""
-    if document.artifactType:
+def artifact_type(document: Manifest | Index) -> str:
+    """What an artifact calls itself, "" for an index that does not. Source: image-spec manifest.md, image-index.md."""
+    if document.artifactType or isinstance(document, Index):
         return document.artifactType
     if document.config.mediaType not in CONFIGS | {EMPTY}:
         return document.config.mediaType

@@ -219,15 +219,20 @@ class Registry:
         entries: Sequence[tuple[str, Mapping[str, str]]],
         *,
         attested: Mapping[str, str] | None = None,
+        artifact_type: str = "",
+        subject: str = "",
     ) -> str:
-        """Keep an index of (manifest digest, platform). attested: attestation → the manifest it is about."""
+        """Keep an index of (manifest digest, platform). attested: attestation → the manifest it is about.
+
+        artifact_type, subject: what it says of itself. An empty platform is left out.
+        """
         listed = [
             {
                 "mediaType": self.manifests[repository, digest][0],
                 "digest": digest,
                 "size": len(self.manifests[repository, digest][1]),
-                "platform": dict(platform),
             }
+            | ({"platform": dict(platform)} if platform else {})
             for digest, platform in entries
         ]
         listed += [
@@ -243,7 +248,11 @@ class Registry:
             }
             for digest, about in (attested or {}).items()
         ]
-        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
+        document: dict[str, object] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
+        document |= {"artifactType": artifact_type} if artifact_type else {}
+        if subject:
+            media_type, raw = self.manifests[repository, subject]
+            document["subject"] = {"mediaType": media_type, "digest": subject, "size": len(raw)}
         return self.put_manifest(repository, tag, document, OCI_INDEX)
 
     def blob_bytes(self) -> int:

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from tare.wire.config import Wire
 from tare.wire.containers import ContainerSummary
 from tare.wire.images import ImageSummary
+from tare.wire.registry import ArtifactBody
 from tare.wire.volumes import VolumeBody
 
 
@@ -29,10 +30,16 @@ class BuildCacheItem(Wire, kw_only=True, frozen=True):
 
 
 class DiskUsage(Wire, kw_only=True, frozen=True):
-    """`GET /system/df`. Bytes. What was not asked for is null."""
+    """`GET /system/df`. Bytes. What was not asked for is null.
+
+    LayersSize: what artifacts take is in it. Not in Docker, and only where there are some: Artifacts, and ArtifactsSize,
+    each blob counted once.
+    """
 
     LayersSize: int = 0
     Images: list[ImageSummary] | None = None
     Containers: list[ContainerSummary] | None = None
     Volumes: list[VolumeBody] | None = None
     BuildCache: list[BuildCacheItem] | None = None
+    Artifacts: list[ArtifactBody] | UnsetType = UNSET
+    ArtifactsSize: int | UnsetType = UNSET

@@ -21,3 +21,9 @@ def test_df(engine: Any, tare: Any) -> None:
         ["1", "0", "10B", "10B", "(100%)"],
         ["Cache", "0", "0", "0B", "0B"],
     ]
+    chart = {"Digest": "sha256:" + "1" * 64, "Type": "application/x.chart", "Names": ["c:1"], "Size": 300}
+    engine.answers["GET /system/df"] = (200, report | {"Artifacts": [chart], "ArtifactsSize": 300})
+    lines = [line.split() for line in tare("system", "df")[1].splitlines()]
+    assert lines[1] == ["Images", "2", "1", "700B", "100B", "(14%)"]
+    assert lines[-1] == ["Artifacts", "1", "0", "300B", "300B", "(100%)"]
+    assert "c:1       111111111111   application/x.chart" in tare("system", "df", "-v")[1]

@@ -11,12 +11,14 @@ import pytest
 
 from tare.base.digest import Digest, sha256
 from tare.base.errors import Conflict, DataCorrupt, InvalidArgument, NotFound
+from tare.base.news import News
 from tare.base.reference import parse_reference
 from tare.images import artifacts as artifacts_of
 from tare.images import manifests, records
 from tare.images.artifacts import Artifact, Artifacts, read_artifact, unheld
 from tare.images.manifests import Manifests, StoredManifest
-from tare.oci.image import OCI_INDEX, OCI_MANIFEST
+from tare.oci.image import OCI_INDEX, OCI_MANIFEST, Descriptor
+from tare.store.blobs import Blobs
 from tare.store.db import Database
 
 NAME = parse_reference("reg.example/chart:1")
@@ -184,12 +186,78 @@ def test_damage_is_found_and_forgotten(tmp_path: Path) -> None:
 
 
 def test_what_is_no_artifact() -> None:
-    with pytest.raises(InvalidArgument, match="index"):
-        read_artifact(b'{"schemaVersion":2,"manifests":[]}', OCI_INDEX)
     long = {"mediaType": "x", "digest": "sha512:" + "0" * 128, "size": 1}
-    raw = json.dumps({"schemaVersion": 2, "config": long, "layers": []}).encode()
-    with pytest.raises(InvalidArgument, match="must be named by sha256"):
-        read_artifact(raw, OCI_MANIFEST)
+    for document, media_type in (({"config": long, "layers": []}, OCI_MANIFEST), ({"manifests": [long]}, OCI_INDEX)):
+        with pytest.raises(InvalidArgument, match="must be named by sha256"):
+            read_artifact(json.dumps({"schemaVersion": 2, **document}).encode(), media_type)
+
+
+def listing(*parts: Artifact) -> Artifact:
+    """An index of artifacts."""
+    entries = [{"mediaType": part.media_type, "digest": part.digest, "size": len(part.raw)} for part in parts]
+    document = {"schemaVersion": 2, "artifactType": "application/x.set", "manifests": entries}
+    return read_artifact(json.dumps(document).encode(), OCI_INDEX)
+
+
+def test_an_index_comes_and_goes_with_its_parts(tmp_path: Path) -> None:
+    async def story(_: Database, store: Artifacts) -> None:
+        one, two, other = (made(store, data) for data in (b"1", b"2", b"3"))
+        inner = listing(two)
+        outer = listing(one, inner, other)
+        assert (outer.kind, outer.blobs, outer.size_bytes) == ("application/x.set", (), len(outer.raw))
+        await store.keep(outer, reference=NAME, parts=[one, two, inner])
+        await store.keep(other, reference=parse_reference("other:1"))  # it is here for another reason
+        assert store.parts_of(outer) == [one, two, inner, other]
+        assert store.bytes() == 2 + 3  # "{}" is everybody's config
+        assert await store.remove("other:1") == [("Untagged", "other:1"), ("Deleted", other.digest)]
+        assert store.parts_of(outer) == [one, two, inner]
+        store.blobs.remove(sha256(b"2"))
+        await store.forget_blob(sha256(b"2"))
+        assert (store.all(), stored(tmp_path)) == ([], set())
+
+    tell(tmp_path, story)
+
+
+def test_a_blob_of_an_image_is_not_fetched_again(tmp_path: Path) -> None:
+    others = tmp_path / "images"
+    others.mkdir()
+    images = Blobs(others)
+    with images.writer() as writer:
+        writer.write(b"layer")
+        digest = writer.commit()
+
+    async def main() -> None:
+        database = Database(tmp_path / "db", [records.SCHEMA, manifests.SCHEMA, artifacts_of.SCHEMA])
+        try:
+            store = Artifacts(database, tmp_path, others=images)
+            assert not store.has(Descriptor("", digest, 4))
+            assert not store.has(Descriptor("", sha256(b"else"), 4))
+            assert store.has(Descriptor("", digest, 5))
+            assert store.blobs.path(digest).stat().st_ino == images.path(digest).stat().st_ino
+        finally:
+            database.close()
+
+    asyncio.run(main())
+
+
+def test_what_happens_is_told_as_of_images(tmp_path: Path) -> None:
+    told: list[News] = []
+
+    async def main() -> None:
+        database = Database(tmp_path / "db", [records.SCHEMA, manifests.SCHEMA, artifacts_of.SCHEMA])
+        try:
+            store = Artifacts(database, tmp_path, publish=told.append)
+            artifact = made(store, b"chart")
+            await store.keep(artifact, reference=NAME)
+            await store.prune(lambda known: known is not artifact)
+            await store.prune(lambda known: known is artifact)
+            assert [(one.type, one.action, one.id, one.attributes) for one in told] == [
+                ("image", action, artifact.digest, {"name": artifact.digest}) for action in ("untag", "delete")
+            ]
+        finally:
+            database.close()
+
+    asyncio.run(main())
 
 
 A, B, C = (sha256(letter) for letter in (b"a", b"b", b"c"))

@@ -26,6 +26,8 @@ from tare.testing.registry import Fault, Registry, digest_of, registry
 
 NOTE = "application/x.note"
 
+NAME = parse_reference("x:1")
+
 
 @dataclass
 class World:
@@ -70,14 +72,13 @@ def test_cuts_are_healed_and_lies_found(tmp_path: Path) -> None:
             artifact = await look(world, "1")
             server.faults.append(Fault(path=f"blobs/{digest_of(data)}", flip_at=5))
             with pytest.raises(DataCorrupt, match=f"verification failed for digest {digest_of(data)}"):
-                await statuses(carry.fetch(world.remote, world.store, world.downloads, artifact))
+                await statuses(carry.fetch(world.remote, world.store, world.downloads, artifact, reference=NAME))
             assert list((tmp_path / "downloads").iterdir()) == []
             server.faults.append(Fault(path=f"blobs/{digest_of(data)}", cut_at=100_000))
-            seen = await statuses(carry.fetch(world.remote, world.store, world.downloads, artifact))
-            assert seen.count("Pull complete") == 2
+            seen = await statuses(carry.fetch(world.remote, world.store, world.downloads, artifact, reference=NAME))
+            assert seen.count("Pull complete") == 3  # nothing was kept of the attempt that failed
             assert server.requests("GET", f"blobs/{digest_of(data)}")[-1].headers["Range"] == "bytes=100000-"
-            await world.store.keep(artifact, reference=parse_reference("x:1"))
-            again = await statuses(carry.fetch(world.remote, world.store, world.downloads, artifact))
+            again = await statuses(carry.fetch(world.remote, world.store, world.downloads, artifact, reference=NAME))
             assert again == ["Already exists"] * 3
             assert list((tmp_path / "downloads").iterdir()) == []
 
@@ -92,8 +93,7 @@ def test_damaged_bytes_of_an_earlier_attempt_are_fetched_anew(tmp_path: Path) ->
         async def story(world: World) -> None:
             (tmp_path / "downloads" / digest_of(data).removeprefix("sha256:")).write_bytes(b"x" * 1000)
             artifact = await look(world, "1")
-            await statuses(carry.fetch(world.remote, world.store, world.downloads, artifact))
-            await world.store.keep(artifact, reference=parse_reference("x:1"))
+            await statuses(carry.fetch(world.remote, world.store, world.downloads, artifact, reference=NAME))
             assert world.store.damaged() == []
 
         tell(tmp_path, server, story)
