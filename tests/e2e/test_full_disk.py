@@ -22,14 +22,23 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 SIZE = 32 * 1024 * 1024
+EXT4 = SIZE + 8 * 1024 * 1024  # with what the file system takes for itself
 
 
-@pytest.fixture
-def small(scratch: Path, rootfs_tar: bytes) -> Iterator[Daemon]:
-    """An engine with 32 MiB for everything."""
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small(scratch: Path, rootfs_tar: bytes, request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """An engine with 32 MiB for everything: in memory, or on a disk that learns late that it is full."""
     made = Daemon(scratch / "full", bridge=f"tf{os.getpid()}", source=SOURCE)
     made.data_root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "none", made.data_root], check=True)
+    if request.param == "tmpfs":
+        kind = ["-t", "tmpfs", "-o", f"size={SIZE}", "none"]
+    else:
+        disk = scratch / "disk"
+        with disk.open("wb") as file:
+            file.truncate(EXT4)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk], check=True)
+        kind = ["-o", "loop", str(disk)]
+    subprocess.run(["mount", *kind, made.data_root], check=True)
     try:
         made.start()
         made.import_image("busybox:latest", rootfs_tar, changes=['CMD ["sh"]'])

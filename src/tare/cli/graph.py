@@ -25,11 +25,9 @@ def label(layer: Found, *, full: bool) -> str:
     for image in listed if isinstance(listed, list) else []:
         assert isinstance(image, dict)
         known = image.get("Names")
-        names += (
-            [str(name) for name in known]
-            if isinstance(known, list) and known
-            else [f"<none> {listing.short_id(str(image.get('Id')))}"]
-        )
+        every = [str(name) for name in known] if isinstance(known, list) else []
+        tags = [name for name in every if full or "@" not in name]  # what a registry calls a tag says little more
+        names += tags or every or [f"<none> {listing.short_id(str(image.get('Id')))}"]
     if names:
         words.append(f"({', '.join(listing.escape(name) for name in names)})")
     if text := step(origin, full=full):

@@ -35,7 +35,11 @@ def _login(context: Context, options: flags.Options, operands: list[str]) -> int
     body = {"username": user, "password": password, "serveraddress": registry}
     answer = context.client.post("/auth", body=body)
     token = str(answer.get("IdentityToken") or "") if isinstance(answer, dict) else ""
-    registryauth.store(context.config_dir, registry, user, password=password, token=token)
+    helper = registryauth.store(context.config_dir, registry, user, password=password, token=token)
+    if not helper:
+        where = f"{context.config_dir}/config.json"
+        context.error(f"WARNING! Your credentials are stored unencrypted in '{where}'.")
+        context.error("A credential helper (credsStore or credHelpers there) keeps them better.")
     status = answer.get("Status") if isinstance(answer, dict) else None
     context.line(str(status or "Login Succeeded"))
     return exits.OK

@@ -110,7 +110,7 @@ def plan(
             if len(kept) <= policy.max_count:
                 break
             if free(image):
-                drop(image, f"more than {policy.max_count} images")
+                drop(image, f"more than {policy.max_count} image{'' if policy.max_count == 1 else 's'}")
     if policy.max_bytes:
         for image in list(kept):
             if layers_bytes(kept) <= policy.max_bytes:
@@ -145,9 +145,9 @@ def layers_bytes(images: Iterable[Image]) -> int:
 
 
 def age_text(age_ns: int) -> str:
-    """`3d`, `5h`, `12m`."""
-    minutes = age_ns // 60_000_000_000
-    for unit, size in (("d", 24 * 60), ("h", 60)):
-        if minutes >= size:
-            return f"{minutes // size}{unit}"
-    return f"{minutes}m"
+    """`3d`, `5h`, `12m`, `30s`."""
+    seconds = age_ns // 1_000_000_000
+    for unit, size in (("d", 24 * 3600), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -46,6 +46,13 @@ def test_trees_stand_apart() -> None:
     assert draw([]) == []
 
 
+def test_names_with_digests_are_shown_where_there_is_no_other() -> None:
+    digest = "web@sha256:1"
+    assert draw([layer("a", "", "web:1", digest)]) == [f"* {stem('a')} (web:1) RUN a 1kB"]
+    assert draw([layer("a", "", digest)]) == [f"* {stem('a')} ({digest}) RUN a 1kB"]
+    assert f"(web:1, {digest})" in draw([layer("a", "", "web:1", digest)], full=True)[0]
+
+
 def test_a_thousand_layers() -> None:
     chain = [layer(str(number), str(number - 1) if number else "") for number in range(1000)]
     assert len(draw(chain)) == 1000

@@ -80,7 +80,8 @@ def test_a_base_stays_with_what_was_made_from_it_and_goes_after_it() -> None:
 def test_reasons_are_for_people() -> None:
     found = plan([OLD], parse_policy("max-age=2d"), used=set(), last_use=lambda one: one.imported_at, now_ns=NOW)
     assert [item.reason for item in found] == ["unused for 3d"]
-    assert [age_text(hours * HOUR) for hours in (0, 1, 23, 24, 50)] == ["0m", "1h", "23h", "1d", "2d"]
+    assert [age_text(hours * HOUR) for hours in (0, 1, 23, 24, 50)] == ["0s", "1h", "23h", "1d", "2d"]
+    assert [age_text(HOUR // part) for part in (60, 61)] == ["1m", "59s"]
 
 
 @pytest.mark.parametrize(("text", "hours"), [("1d", 24), ("2w", 336), ("36h", 36), ("1h30m", 1.5)])
