@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from tare.testing.stockclient import out
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAME = "localhost/other/tool:1"
 Convert = Callable[[Path, Path, Path], Path]
 
@@ -189,3 +191,16 @@ def test_the_same_input_gives_the_same_bytes(daemon: Daemon, tmp_path: Path, roo
             blobs.add(max(tar.getmembers(), key=lambda member: member.size).name)
         out(daemon.host, "rmi", name)
     assert (len(diffs), len(blobs)) == (1, 1)
+
+
+def test_who_is_refused_early_need_not_end_its_input(daemon: Daemon) -> None:
+    """The command line ends with the engine's words while it still waits for bytes (Python would abort)."""
+    settings = {**os.environ, "PYTHONPATH": str(SOURCE), "DOCKER_HOST": daemon.host}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tare.cli", "import", "-c", "FOO bar", "-"],
+        env=settings, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert process.wait(30) == 1
+        said = process.stderr.read()
+        assert said == "Error response from daemon: dockerfile parse error: unknown instruction: FOO\n"

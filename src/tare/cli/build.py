@@ -307,11 +307,11 @@ def prepare(
 
 
 def _from_stdin(file: str) -> tuple[Iterator[bytes], str, str]:
-    from tare.cli import buildcontext
+    from tare.cli import buildcontext, progress
 
     if file == "-":
         raise exits.Exit(exits.FAILED, "invalid argument: can't use stdin for both build context and dockerfile")
-    archive, pieces = buildcontext.read_stdin(sys.stdin.buffer)
+    archive, pieces = buildcontext.read_stdin(progress.stdin())
     if archive:
         return pieces, file, ""
     if file:

@@ -259,9 +259,11 @@ def _to_container(context: Context, options: flags.Options, source: str, target:
     container, path = target
     query: dict[str, str | bool] = {"noOverwriteDirNonDir": True, "copyUIDGID": options.on("archive")}
     if source == "-":
+        from tare.cli import progress
+
         _stat_directory(context, container, path)
         put: dict[str, str | bool] = {**query, "path": path}
-        context.client.request("PUT", _archive(container), query=put, upload=sys.stdin.buffer).body()
+        context.client.request("PUT", _archive(container), query=put, upload=progress.stdin()).body()
         return exits.OK
     name = os.path.basename(source.rstrip("/"))
     content_only = source.endswith("/.") or source == "."
@@ -343,7 +345,7 @@ def _stat_if_there(context: Context, container: str, path: str) -> dict[str, obj
 
 
 def _stat_directory(context: Context, container: str, path: str) -> None:
-    if not _is_directory(_stat(context, container, path)):
+    if not _is_directory(_stat_if_there(context, container, path) or {}):
         raise exits.Exit(exits.FAILED, f'destination "{container}:{path}" must be a directory')
 
 

@@ -81,7 +81,7 @@ def _import(context: Context, options: flags.Options, operands: list[str]) -> in
     query["fromSrc"] = "-"
     if source == "-":
         meter = progress.Meter("stdin", total=None, wanted=not sys.stdin.isatty())
-        return _send(context, query, progress.Counted(sys.stdin.buffer, meter), meter)
+        return _send(context, query, progress.Counted(progress.stdin(), meter), meter)
     import os
 
     try:

@@ -148,7 +148,7 @@ def _load(context: Context, options: flags.Options, _: list[str]) -> int:
     if not path:
         if sys.stdin.isatty():
             raise exits.Exit(exits.FAILED, "requested load from stdin, but stdin is empty")
-        return _send(context, options, sys.stdin.buffer, progress.Meter("stdin", total=None, wanted=True))
+        return _send(context, options, progress.stdin(), progress.Meter("stdin", total=None, wanted=True))
     try:
         file = open(path, "rb")  # noqa: SIM115
     except OSError as error:

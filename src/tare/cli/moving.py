@@ -108,7 +108,7 @@ def _unpack(context: Context, options: flags.Options, _: list[str]) -> int:
     if not path and sys.stdin.isatty():
         raise exits.Exit(exits.FAILED, "requested unpack from stdin, but stdin is empty")
     try:
-        file = open(path, "rb") if path else sys.stdin.buffer  # noqa: SIM115
+        file = open(path, "rb") if path else progress.stdin()  # noqa: SIM115
     except OSError as error:
         raise exits.Exit(exits.FAILED, f"open {path}: {(error.strerror or '').lower()}") from None
     size = os.fstat(file.fileno()).st_size if path else None

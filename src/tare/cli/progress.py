@@ -155,6 +155,16 @@ class Meter:
             self._bar.stop()
 
 
+def stdin() -> Any:
+    """The bytes of stdin, to be read by `read(size)`, which may give fewer.
+
+    Not the buffered object: a thread that still waits in it when the program ends holds its lock, and Python aborts
+    ("could not acquire lock for <_io.BufferedReader name='<stdin>'> at interpreter shutdown").
+    """
+    buffered = sys.stdin.buffer
+    return getattr(buffered, "raw", buffered)
+
+
 class Counted:
     """A readable that tells a meter what was read."""
 

@@ -127,3 +127,8 @@ def test_between_containers_the_archive_passes_renamed(engine: Any, tare: Any) -
     with tarfile.open(fileobj=io.BytesIO(engine.requests[-1][2])) as tar:
         assert tar.getnames() == ["d", "d/f"]
     assert tare("cp", "a:/d", "a:/d/sub")[2] == "cannot copy a:/d into itself\n"
+
+
+def test_stdin_into_what_is_not_there(engine: Any, tare: Any) -> None:
+    engine.answers["HEAD /containers/nosuch/archive"] = (404, b"")
+    assert tare("cp", "-", "nosuch:/x") == (1, "", 'destination "nosuch:/x" must be a directory\n')
