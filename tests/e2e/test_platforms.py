@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +48,16 @@ def layer(text: bytes) -> bytes:
         info.size = len(text)
         tar.addfile(info, io.BytesIO(text))
     return made.getvalue()
+
+
+def tare(engine: Daemon, *words: str, expect: int = 0) -> str:
+    settings = {**os.environ, "PYTHONPATH": str(SOURCE), "DOCKER_HOST": engine.host}
+    done = subprocess.run(
+        [sys.executable, "-m", "tare.cli", *words],
+        capture_output=True, text=True, timeout=60, env=settings, check=False,
+    )  # fmt: skip
+    assert done.returncode == expect, done.stderr
+    return done.stdout + done.stderr
 
 
 def index_at(server: Registry) -> str:
@@ -107,6 +119,46 @@ def test_an_index_goes_out_as_it_came(own: Daemon, server: Registry) -> None:
         out(own.host, "push", "--platform", "linux/arm64", f"{other.host}/one:1")
         pulled = json.loads(other.manifests["one", "1"][1])
         assert "manifests" not in pulled
+
+
+def test_what_goes_in_the_place_of_an_index_is_said(own: Daemon, server: Registry) -> None:
+    """By the engine, and by both command lines; not where the platform was asked for."""
+    index = index_at(server)
+    pull(own, server)
+    with registry() as other:
+        name = f"{other.host}/copy:1"
+        out(own.host, "tag", f"{server.host}/p:1", name)
+        status, body = own.request("POST", f"/images/{other.host}/copy/push?tag=1", headers={"X-Registry-Auth": "e30="})
+        assert status == 200
+        aux = [json.loads(line)["aux"] for line in body.splitlines() if b'"aux"' in line]
+        manifest = aux[0]["Digest"]
+        media_type, raw = other.manifests["copy", "1"]
+        assert aux[1] == {
+            "manifestPushedInsteadOfIndex": True,
+            "originalIndex": {
+                "mediaType": server.manifests["p", "1"][0], "digest": index, "size": len(server.manifests["p", "1"][1]),
+            },
+            "selectedManifest": {"mediaType": media_type, "digest": manifest, "size": len(raw)},
+        }  # fmt: skip
+        assert "only the available single-platform image was pushed" in out(own.host, "push", name)
+        said = tare(own, "push", name)
+        assert "Not all of the index is here: one of its images was pushed in its place" in said
+        assert f"{index} -> {manifest}" in said
+        assert "Not all" not in tare(own, "push", "--platform", "linux/amd64", name)
+
+
+def test_the_tree(own: Daemon, server: Registry) -> None:
+    index_at(server)
+    pull(own, server)
+    own.import_image("plain:1", layer(b"plain"))
+    lines = [line.split() for line in tare(own, "images", "--tree").splitlines()]
+    assert lines[0] == ["IMAGE", "ID", "DISK", "USAGE", "CONTENT", "SIZE", "IN", "USE"]
+    rows = {words[0]: words for words in lines[1:] if words}
+    assert rows[f"{server.host}/p:1"][1] == out(own.host, "images", "-q", f"{server.host}/p")
+    branches = [words for words in lines if words and words[0] in ("├─", "└─")]
+    assert [(words[1], words[3]) for words in branches if words[1] == "linux/arm64/v8"] == [("linux/arm64/v8", "-")]
+    assert [words[1] for words in branches].count("linux/amd64") == 2
+    assert tare(own, "images", "--tree", "-q", expect=1) == "the --tree and --quiet options conflict\n"
 
 
 def test_saving_and_removing_by_platform(own: Daemon, server: Registry) -> None:

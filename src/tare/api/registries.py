@@ -17,8 +17,8 @@ from tare.engine.df import artifacts_body
 from tare.engine.engine import Engine
 from tare.images.documents import parse_platform
 from tare.images.pull import Progress
-from tare.images.push import Pushed
-from tare.oci.image import Platform
+from tare.images.push import InsteadOfIndex, Pushed
+from tare.oci.image import Descriptor, Platform
 from tare.registry import search as searching
 from tare.registry.credentials import Credentials, from_document, from_header
 from tare.web.message import Answer, Query, Request, Stream, json_response
@@ -115,12 +115,21 @@ async def push_image(engine: Engine, request: Request) -> Answer:
     return Stream(_messages(steps))
 
 
-async def _messages(steps: AsyncIterator[Progress | Pushed] | AsyncIterator[Progress]) -> AsyncIterator[bytes]:
+def _descriptor(found: Descriptor) -> wire.DescriptorBody:
+    return wire.DescriptorBody(found.mediaType, found.digest, found.size)
+
+
+async def _messages(
+    steps: AsyncIterator[Progress | Pushed | InsteadOfIndex] | AsyncIterator[Progress],
+) -> AsyncIterator[bytes]:
     async with aclosing(steps):  # type: ignore[type-var]
         try:
             async for step in steps:
                 if isinstance(step, Pushed):
                     yield message(aux=wire.plain(wire.PushedBody(step.tag, step.digest, step.size)), progress=True)
+                elif isinstance(step, InsteadOfIndex):
+                    body = wire.InsteadOfIndexBody(_descriptor(step.index), _descriptor(step.manifest))
+                    yield message(aux=wire.plain(body), progress=True)
                 else:
                     yield message(
                         step.status, about=step.about, current=step.current, total=step.total, progress=step.is_layer

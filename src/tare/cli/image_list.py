@@ -9,6 +9,8 @@ from tare.client.http import percent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tare.cli.context import Context
     from tare.cli.listing import Item
 
@@ -87,6 +89,40 @@ def kind(*, full: bool) -> listing.Kind:
     )
 
 
+def tree(images: Sequence[Item]) -> list[list[str]]:
+    """The rows of a table: every image by its names, and below it its platforms, those that are not here with a dash."""
+    rows = [["IMAGE", "ID", "DISK USAGE", "CONTENT SIZE", "IN USE"]]
+    for image in images:
+        shown = [entry for entry in image["Manifests"] if entry.get("Kind") == "image"]
+        sizes = [entry.get("Size") or {} for entry in image["Manifests"]]
+        names = sorted(image.get("RepoTags") or [NONE])
+        rows += [[listing.escape(name)] for name in names[:-1]]
+        rows.append(
+            [
+                listing.escape(names[-1]),
+                listing.short_id(image["Id"]),
+                *(human.size(sum(size.get(key, 0) for size in sizes), digits=3) for key in ("Total", "Content")),
+                "yes" if any((entry.get("ImageData") or {}).get("Containers") for entry in shown) else "",
+            ]
+        )
+        for number, entry in enumerate(shown, start=1):
+            data, size = entry.get("ImageData") or {}, entry.get("Size") or {}
+            platform = data.get("Platform") or {}
+            parts = (platform.get(key) for key in ("os", "architecture", "variant"))
+            rows.append(
+                [
+                    f"{'└─' if number == len(shown) else '├─'} {listing.escape('/'.join(filter(None, parts)))}",
+                    listing.short_id(entry["ID"]),
+                    *(
+                        human.size(size.get(key, 0), digits=3) if entry.get("Available") else "-"
+                        for key in ("Total", "Content")
+                    ),
+                    "yes" if data.get("Containers") else "",
+                ]
+            )
+    return rows
+
+
 def _images(context: Context, options: flags.Options, operands: list[str]) -> int:
     layout = options.text("format")
     wanted = list(options.many("filter"))
@@ -94,7 +130,14 @@ def _images(context: Context, options: flags.Options, operands: list[str]) -> in
         wanted.append(f"reference={operands[0]}")
     query: dict[str, str | bool] = {"all": options.on("all"), "filters": listing.filters(wanted)}
     if options.on("tree"):
-        raise exits.Exit(exits.FAILED, "--tree is not supported: every image here has one platform")
+        for flag in ("quiet", "digests", "no-trunc", "format"):
+            if options.text(flag) if flag == "format" else options.on(flag):
+                raise exits.Exit(exits.FAILED, f"the --tree and --{flag} options conflict")
+        answer = context.client.get("/images/json", query={**query, "manifests": True})
+        assert isinstance(answer, list)
+        images = [image for image in answer if isinstance(image, dict)]
+        context.out(listing.table(tree([image for image in images if isinstance(image.get("Manifests"), list)])))
+        return exits.OK
     if ".LastUsed" in layout:
         query["last-used"] = True
     answer = context.client.get("/images/json", query=query)
@@ -126,7 +169,7 @@ IMAGES = flags.Command(
         FORMAT,
         flags.Flag("no-trunc", "", flags.BOOL, "Do not shorten ids"),
         flags.Flag("quiet", "q", flags.BOOL, "Print ids and nothing else"),
-        flags.Flag("tree", "", flags.BOOL, "Show the platforms of each image", hidden=True),
+        flags.Flag("tree", "", flags.BOOL, "Show the platforms of each image"),
     ),
 )
 

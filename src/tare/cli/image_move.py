@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tare.cli.context import Context
+    from tare.client.gojson import Json
 
 _PLATFORM = flags.Flag("platform", "", flags.STRING, "Platform of the image, os/architecture[/variant]")
 _TRUST = flags.Flag("disable-content-trust", "", flags.BOOL, "Accepted for compatibility", default=True, hidden=True)
@@ -88,7 +89,18 @@ def _push(context: Context, options: flags.Options, operands: list[str]) -> int:
     }
     headers = registryauth.header(context.config_dir, name)
     answer = context.client.request("POST", f"/images/{percent(name, '/:')}/push", query=query, headers=headers)
-    progress.show(answer.documents(), quiet=quiet)
+    notes: list[str] = []
+
+    def note(aux: Json) -> None:
+        if isinstance(aux, dict) and aux.get("manifestPushedInsteadOfIndex"):
+            index, manifest = aux.get("originalIndex"), aux.get("selectedManifest")
+            pair = [str(one.get("digest")) for one in (index, manifest) if isinstance(one, dict)]
+            notes.append(listing.escape(" -> ".join(pair)))
+
+    progress.show(answer.documents(), quiet=quiet, aux=note)
+    for text in notes:
+        context.error("Not all of the index is here: one of its images was pushed in its place")
+        context.error(text)
     if quiet:
         context.line(f"{name}:{tag}" if tag else name)
     return exits.OK

@@ -27,13 +27,13 @@ from tare.base.reference import Reference
 from tare.images import carry
 from tare.images.artifacts import Artifact
 from tare.images.carry import Progress
-from tare.images.manifests import Manifests, StoredManifest
+from tare.images.manifests import Manifests, StoredIndex, StoredManifest
 from tare.images.platforms import Family, choose, family_of
 from tare.images.records import Layer
 from tare.images.save import manifest_of
 from tare.images.service import Image, Images
 from tare.oci import image as oci
-from tare.oci.image import Platform
+from tare.oci.image import Descriptor, Platform
 from tare.registry.challenge import Refusal
 from tare.registry.credentials import ANONYMOUS, Credentials
 from tare.registry.remote import Remote, remote_for
@@ -52,6 +52,14 @@ class Pushed:
     tag: str
     digest: Digest
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class InsteadOfIndex:
+    """Not all of an index is here, so the tag names one of its manifests at the registry now."""
+
+    index: Descriptor
+    manifest: Descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +102,11 @@ class Pushes:
         credentials: Credentials = ANONYMOUS,
         platform: Platform | None = None,
         with_referrers: bool = False,
-    ) -> AsyncIterator[Progress | Pushed]:
+    ) -> AsyncIterator[Progress | Pushed | InsteadOfIndex]:
         """The stream that pushes the reference, or every tag of its repository if it has none.
 
         An image that came through an index goes out with it, if all of the index is here. platform: only that image.
+        What went in the place of an index is told.
         with_referrers: and every artifact here that is about what was pushed.
 
         Raises InvalidArgument for a digest. What goes wrong at the registry, or is not here, is raised by the stream.
@@ -145,7 +154,7 @@ class Pushes:
 
     async def _stream(
         self, remote: Remote, reference: Reference, platform: Platform | None, *, with_referrers: bool
-    ) -> AsyncIterator[Progress | Pushed]:
+    ) -> AsyncIterator[Progress | Pushed | InsteadOfIndex]:
         yield Progress(status=f"The push refers to repository [{reference.name}]")
         named, artifacts = self._images.all_references(), self._manifests.artifacts.names()
         known = named.keys() | artifacts.keys()
@@ -177,15 +186,24 @@ class Pushes:
                 )
                 subjects = [member.descriptor.digest for member in family.members] if family and whole else []
                 async for progress in steps:
+                    yield progress
                     if isinstance(progress, Pushed):
                         subjects.append(progress.digest)
-                    yield progress
+                        if family is not None and not whole:
+                            yield await self._instead(family.index, progress, image)
                 if with_referrers:
                     async for progress in self._push_referrers(remote, subjects):
                         yield progress
                 self._images.tell("push", image, target.familiar_name, about=target.familiar())
         except (Refusal, Unauthorized) as error:
             raise _in_words(error, reference) from None
+
+    async def _instead(self, index: StoredIndex, pushed: Pushed, image: Image) -> InsteadOfIndex:
+        known = {one.digest: one.media_type for one in await self._manifests.of_image(image.id)}
+        return InsteadOfIndex(
+            Descriptor(mediaType=index.media_type, digest=index.digest, size=len(index.raw)),
+            Descriptor(mediaType=known.get(pushed.digest, oci.OCI_MANIFEST), digest=pushed.digest, size=pushed.size),
+        )
 
     async def _push_artifact(
         self, remote: Remote, target: Reference, artifact: Artifact
@@ -430,4 +448,4 @@ def _in_words(error: Refusal | Unauthorized, reference: Reference) -> Exception:
     return error
 
 
-__all__ = ["Part", "Pushed", "Pushes", "new_manifest"]
+__all__ = ["InsteadOfIndex", "Part", "Pushed", "Pushes", "new_manifest"]

@@ -86,6 +86,14 @@ class PushedBody(msgspec.Struct):
     Size: int
 
 
+class InsteadOfIndexBody(msgspec.Struct):
+    """The aux message after a push that sent one manifest of an index. Source: moby api/types/auxprogress/push.go."""
+
+    originalIndex: DescriptorBody
+    selectedManifest: DescriptorBody
+    manifestPushedInsteadOfIndex: bool = True
+
+
 def plain(value: msgspec.Struct) -> Any:
     """The struct as the JSON library wants it inside a message."""
     return msgspec.to_builtins(value)

@@ -29,6 +29,7 @@ from tare.engine.builds import build as building
 from tare.engine.builds.repository import resolve
 from tare.engine.builds.request import StepFailed, Wanted
 from tare.engine.engine import Engine
+from tare.images.carry import Progress
 from tare.images.push import Pushed
 from tare.registry.credentials import ANONYMOUS, Credentials
 from tare.wire.config import HostConfig
@@ -175,7 +176,7 @@ class _Work:
                     if isinstance(step, Pushed):
                         pushed.append(f"{reference.familiar()}@{step.digest}")
                         self._known(pushed=tuple(pushed))
-                    elif (step.about, step.status) != last:
+                    elif isinstance(step, Progress) and (step.about, step.status) != last:
                         last = (step.about, step.status)
                         self.say(f"{step.about}: {step.status}\n" if step.about else f"{step.status}\n")
 
