@@ -110,6 +110,8 @@ def test_an_artifact_is_carried_and_not_run(engine: Daemon, server: Registry, pr
     refused = docker(engine.host, "run", name)
     assert refused.returncode == 125
     assert f"{name} is an artifact of type {HELM}, not an image: it cannot be run" in refused.stderr
+    for words in (["diff", "--stat", name], ["checkout", name, "/nonexistent/x"], ["log", name, "/"]):
+        assert f"{name} is an artifact of type {HELM}, not an image" in tare(engine, *words, expect=1)
     run("tag", name, other)
     assert f"2: digest: {digest}" in run("push", other)
     assert server.manifests["moved", "2"] == server.manifests["charts/one", "1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -341,3 +342,26 @@ def test_a_layer_of_another_size_than_promised(engine: Daemon, server: Registry)
         assert done.returncode == 1
         assert f"has {len(blob)} bytes instead of {size}" in done.stderr
     out(engine.host, "pull", f"{server.host}/a:1")
+
+
+def test_an_upload_elsewhere_gets_no_credentials(engine: Daemon, rootfs_tar: bytes) -> None:
+    """The blobs go where the registry says, the password stays with it, whatever is asked for there."""
+    with registry(user="u", password="p", auth="basic") as server, registry() as storage:
+        engine.import_image("b:1", rootfs_tar)
+        out(engine.host, "tag", "b:1", f"{server.host}/b:1")
+        storage.uploads["u0"] = bytearray()
+        where = {"Location": f"http://{storage.host}/v2/b/blobs/uploads/u0?signature=1"}
+        server.faults.append(Fault(path="blobs/uploads", method="POST", status=202, headers=where))
+        collects = {"WWW-Authenticate": 'Basic realm="storage"'}
+        for method in ("PATCH", "PUT"):
+            storage.faults.append(Fault(path="uploads/u0", method=method, status=401, headers=collects, times=2))
+        auth = base64.urlsafe_b64encode(json.dumps({"username": "u", "password": "p"}).encode()).decode()
+        status, body = engine.request("POST", f"/images/{server.host}/b/push?tag=1", headers={"X-Registry-Auth": auth})
+        assert (status, b'"error"' in body) == (200, True), body
+        asked = [seen for seen in storage.log if seen.method in ("PATCH", "PUT")]
+        assert asked
+        storage.faults.clear()
+        target = f"/images/{server.host}/b/push?tag=1"
+        _, body = engine.request("POST", target, headers={"X-Registry-Auth": auth})
+        assert b"1: digest: sha256:" in body, body
+        assert not [seen for seen in storage.log if "Authorization" in seen.headers]

@@ -41,7 +41,10 @@ class Version:
 
 
 def _find(engine: Engine, name: str) -> Slot | Image:
-    """A container by name or whole id, an image, a container by the beginning of its id. Raises NotFound."""
+    """A container by name or whole id, an image, a container by the beginning of its id.
+
+    Raises NotFound, InvalidArgument for an artifact.
+    """
     slot: Slot | None = None
     with contextlib.suppress(NotFound, InvalidArgument):
         slot = engine.containers.find(name)
@@ -52,6 +55,7 @@ def _find(engine: Engine, name: str) -> Slot | Image:
     except (NotFound, InvalidArgument):
         if slot is not None:
             return slot
+    engine.manifests.artifacts.refuse(name)
     raise NotFound(f"No such image or container: {name}")
 
 
