@@ -26,7 +26,14 @@ def line(finding: Found) -> str:
 def summary(found: Found) -> str:
     """The last line."""
     size, seconds = human.size(int(str(found["BytesRead"]))), float(str(found["Seconds"]))
-    looked = f"{found['Layers']} layers, {found['Blobs']} blobs ({size} read), {found['Containers']} containers"
+
+    def counted(key: str, word: str) -> str:
+        number = int(str(found[key]))
+        return f"{number} {word}{'' if number == 1 else 's'}"
+
+    looked = (
+        f"{counted('Layers', 'layer')}, {counted('Blobs', 'blob')} ({size} read), {counted('Containers', 'container')}"
+    )
     count, left = int(str(found["Findings"])), int(str(found["Left"]))
     if not count:
         verdict = "nothing is wrong"
