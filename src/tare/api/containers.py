@@ -32,6 +32,7 @@ RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 _RENAMED_STREAM = (1, 42)
 _BINARY_MESSAGES = (1, 28)
+_LISTS_ANNOTATIONS = (1, 46)
 
 
 def stream_type(request: Request, *, has_tty: bool) -> str:
@@ -46,6 +47,7 @@ async def list_(engine: Engine, request: Request) -> Answer:
         all=request.query.flag("all"),
         limit=max(0, limit),
         size=request.query.flag("size"),
+        shows_annotations=request.version >= _LISTS_ANNOTATIONS,
         filters=parse_filters(request.query.text("filters"), listing.KNOWN),
     )
     return Response(body=await listing.list_json(engine, options))
@@ -250,10 +252,17 @@ async def resize(engine: Engine, request: Request) -> Answer:
 
 def size_of(request: Request) -> tuple[int, int]:
     """Height and width of a terminal from the query. Raises InvalidArgument."""
-    height, width = request.query.integer("h"), request.query.integer("w")
-    if height is None or width is None or not (0 <= height < 65536 and 0 <= width < 65536):
-        raise InvalidArgument("invalid resize: h and w must be numbers from 0 to 65535")
-    return height, width
+    return _characters(request, "h", "height"), _characters(request, "w", "width")
+
+
+def _characters(request: Request, name: str, side: str) -> int:
+    text = request.query.text(name)
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
+        raise InvalidArgument(f'invalid resize {side} "{text}": invalid syntax')
+    if not 0 <= (number := int(text)) < 65536:  # the kernel keeps sixteen bits
+        raise InvalidArgument(f'invalid resize {side} "{text}": value out of range')
+    return number
 
 
 async def changes(engine: Engine, request: Request) -> Answer:
@@ -290,8 +299,8 @@ def created_at(text: str) -> int | None:
 async def commit(engine: Engine, request: Request) -> Answer:
     """`POST /commit`."""
     query = request.query
-    slot = engine.containers.find(query.text("container"))
     body = await read_json(request, ContainerConfig)
+    slot = engine.containers.find(query.text("container"))
     given = body if body != ContainerConfig() else None
     image_id = await tasks.finish(
         commit_verb.commit(

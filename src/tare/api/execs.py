@@ -43,6 +43,7 @@ async def resize(engine: Engine, request: Request) -> Answer:
     """`POST /exec/{id}/resize`."""
     exec_ = engine.execs.find(request.params["id"])
     height, width = size_of(request)
+    exec_verb.require_running(engine.containers.find(exec_.container_id).container)
     await exec_verb.resize(exec_, height=height, width=width)
     return Response(content_type="")
 

@@ -17,6 +17,8 @@ from tare.wire.config import PortsBody, PortsChanged, UpdateBody
 
 _HAS_ONE_SHOT = (1, 41)
 
+_UPDATES_PIDS = (1, 40)
+
 
 async def top(engine: Engine, request: Request) -> Answer:
     """`GET /containers/{id}/top`."""
@@ -51,7 +53,9 @@ async def change_ports(engine: Engine, request: Request) -> Answer:
 
 async def update_(engine: Engine, request: Request) -> Answer:
     """`POST /containers/{id}/update`."""
-    slot = engine.containers.find(request.params["id"])
     wanted = await read_json(request, UpdateBody)
+    if request.version < _UPDATES_PIDS:
+        wanted = msgspec.structs.replace(wanted, PidsLimit=None)
+    slot = engine.containers.find(request.params["id"])
     warnings = await tasks.finish(edit.edit(engine, slot, wanted), name="update")
     return json_response({"Warnings": warnings})

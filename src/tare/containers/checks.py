@@ -35,11 +35,11 @@ def _words(text: str) -> list[str]:
 
 MASKED_PATHS: tuple[str, ...] = tuple(
     _words(
-        "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug "
-        "/proc/scsi /proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware"
+        "/proc/asound /proc/acpi /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list "
+        "/proc/timer_stats /proc/sched_debug /proc/scsi /sys/firmware /sys/devices/virtual/powercap"
     )
 )
-"""Hidden from every container that is not privileged; `masked_paths` adds what depends on the host."""
+"""Hidden from every container that is not privileged, in dockerd's order; `masked_paths` adds what depends on the host."""
 
 READONLY_PATHS: tuple[str, ...] = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
@@ -81,6 +81,7 @@ class SecurityOptions:
     no_new_privileges: bool | None = None
     apparmor: str | None = None
     labels: tuple[str, ...] = ()
+    writable_cgroups: bool | None = None
 
 
 def security_options(options: Sequence[str] | None) -> SecurityOptions:
@@ -88,10 +89,14 @@ def security_options(options: Sequence[str] | None) -> SecurityOptions:
     seccomp: str | None = None
     apparmor: str | None = None
     no_new_privileges: bool | None = None
+    writable_cgroups: bool | None = None
     labels: list[str] = []
     for option in options or ():
         if option == "no-new-privileges":
             no_new_privileges = True
+            continue
+        if option == "writable-cgroups":
+            writable_cgroups = True
             continue
         separator = "=" if "=" in option else ":"
         key, found, value = option.partition(separator)
@@ -107,11 +112,23 @@ def security_options(options: Sequence[str] | None) -> SecurityOptions:
             if value.lower() not in ("1", "t", "true", "0", "f", "false"):
                 raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
             no_new_privileges = value.lower() in ("1", "t", "true")
+        elif key == "writable-cgroups" and value in ("true", "false"):
+            writable_cgroups = value == "true"
         else:
             raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
     return SecurityOptions(
-        seccomp=seccomp, no_new_privileges=no_new_privileges, apparmor=apparmor, labels=tuple(labels)
+        seccomp=seccomp,
+        no_new_privileges=no_new_privileges,
+        apparmor=apparmor,
+        labels=tuple(labels),
+        writable_cgroups=writable_cgroups,
     )
+
+
+def has_writable_cgroups(host: HostConfig) -> bool:
+    """Whether /sys/fs/cgroup can be written to: as it asks, else if it is privileged."""
+    asked = security_options(host.SecurityOpt).writable_cgroups
+    return host.Privileged if asked is None else asked
 
 
 def joined_container(mode: str) -> str | None:
@@ -178,6 +195,7 @@ def validate(
     """
     _check_process(config)
     check_restart(host)
+    check_annotations(host)
     _check_modes(config, host)
     options = security_options(host.SecurityOpt)
     if options.seccomp not in (None, "unconfined"):
@@ -253,15 +271,21 @@ def check_restart(host: HostConfig) -> None:
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
 
 
+def check_annotations(host: HostConfig) -> None:
+    """Refuse an annotation without a name. Raises InvalidArgument."""
+    if host.Annotations and "" in host.Annotations:
+        raise InvalidArgument("invalid Annotations: the empty string is not permitted as an annotation key")
+
+
 def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
     for label, mode, known in (
         ("IPC", host.IpcMode, ("", "none", "private", "shareable", "host")),
         ("PID", host.PidMode, ("", "host", "private")),
     ):
         if mode not in known and not joined_container(mode):
-            raise InvalidArgument(f"Invalid {label} mode: {mode}")
+            raise InvalidArgument(f"invalid {label} mode: {mode}")
     if host.UTSMode not in ("", "host", "private"):
-        raise InvalidArgument(f"Invalid UTS mode: {host.UTSMode}")
+        raise InvalidArgument(f"invalid UTS mode: {host.UTSMode}")
     if host.CgroupnsMode not in ("", "host", "private"):
         raise InvalidArgument(f"invalid cgroup namespace mode: {host.CgroupnsMode}")
     if host.UsernsMode not in ("", "host"):
@@ -400,7 +424,7 @@ def _check_cpu(host: HostConfig, *, facts: HostFacts) -> list[str]:
         if not 0 < host.NanoCpus <= count * 1_000_000_000:
             raise InvalidArgument(f"Range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available")
     if host.CpuShares < 0:
-        raise InvalidArgument(f"Invalid CPU shares ({host.CpuShares}). Value must be a positive integer")
+        raise InvalidArgument(f"invalid CPU shares ({host.CpuShares}): value must be a positive integer")
     if host.CpuPeriod and not 1000 <= host.CpuPeriod <= 1_000_000:
         raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if 0 < host.CpuQuota < 1000:

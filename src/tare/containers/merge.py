@@ -5,6 +5,7 @@ Source: moby daemon/commit.go `merge`, daemon/create.go `mergeAndVerifyConfig`, 
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 
 import msgspec
@@ -14,6 +15,11 @@ from tare.base.errors import InvalidArgument
 from tare.wire.config import ContainerConfig, Empty, HealthConfig, as_list
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def _clean(directory: str) -> str:
+    """A working directory without what makes no difference, as dockerd keeps it."""
+    return "/" + posixpath.normpath(directory).lstrip("/") if directory.startswith("/") else directory
 
 
 def merge(own: ContainerConfig, image: ContainerConfig | None) -> ContainerConfig:
@@ -45,6 +51,8 @@ def merge(own: ContainerConfig, image: ContainerConfig | None) -> ContainerConfi
         if not own.Shell and image.Shell:
             changes["Shell"] = image.Shell
         changes["OnBuild"] = own.OnBuild if own.OnBuild is not None else image.OnBuild
+    if directory := own.WorkingDir or (image.WorkingDir if image is not None else ""):
+        changes["WorkingDir"] = _clean(directory)
     if entrypoint == [""]:
         entrypoint = None
     if not entrypoint and not cmd:

@@ -44,6 +44,7 @@ class Slot:
     supervisor: asyncio.Task[None] | None = None
     restarting: asyncio.Task[None] | None = None  # waits to start it again, by its restart policy
     restart_delay_s: float = 0.0
+    is_coming_back: bool = False  # it is stopped to be started again at once: `--rm` does not mean this end
     health: asyncio.Task[None] | None = None  # runs its health checks
     rotation: asyncio.Task[None] | None = None  # keeps its log within its limit
     forwarding: asyncio.Task[None] | None = None  # sends its log away

@@ -199,6 +199,7 @@ def render_process(
 def _standard_mounts(given: SpecInput) -> list[dict[str, Any]]:
     host = given.host
     sys_access = [] if host.Privileged else ["ro"]
+    cgroup_access = [] if checks.has_writable_cgroups(host) else ["ro"]
     cgroup_type = "cgroup2" if given.facts.cgroup_mode is CgroupMode.V2 else "cgroup"
     if cgroup_type == "cgroup2" and given.runtime == "runc":
         cgroup_type = "cgroup"  # runc knows one name for both
@@ -212,7 +213,7 @@ def _standard_mounts(given: SpecInput) -> list[dict[str, Any]]:
             ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *sys_access]),
-        _mount("/sys/fs/cgroup", cgroup_type, "cgroup", ["nosuid", "noexec", "nodev", "relatime", *sys_access]),
+        _mount("/sys/fs/cgroup", cgroup_type, "cgroup", ["nosuid", "noexec", "nodev", "relatime", *cgroup_access]),
     ]
     # A new mount of mqueue shows the queues of the IPC namespace it is made in, the host's included.
     mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]))
@@ -564,6 +565,8 @@ def _hidden(host: HostConfig, asked: list[str] | None, default: Sequence[str]) -
 
 
 def wants_seccomp(host: HostConfig) -> bool:
-    """Whether a filter applies at all: not for privileged containers nor `seccomp=unconfined`."""
+    """Whether a filter applies at all: not `seccomp=unconfined`, and to a privileged container only one of its own."""
     options: SecurityOptions = checks.security_options(host.SecurityOpt)
-    return not host.Privileged and options.seccomp != "unconfined"
+    if host.Privileged:
+        return options.seccomp not in (None, "unconfined")
+    return options.seccomp != "unconfined"

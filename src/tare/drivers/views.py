@@ -206,8 +206,8 @@ def clean(path: str) -> tuple[str, bool]:
 
 
 def shown_name(path: str) -> str:
-    """The last part as asked: `/etc/` is etc, `/etc/.` is ".", `/` is "/"."""
-    if path.endswith("/.") or path == ".":
+    """The last part as asked: `/etc/` is etc, `/etc/.` and `/etc/./` are ".", `/` is "/"."""
+    if posixpath.basename(path.rstrip("/")) == ".":
         return "."
     return posixpath.basename(clean(path)[0]) or "/"
 

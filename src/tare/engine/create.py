@@ -48,11 +48,21 @@ async def create(
     image = engine.images.resolve(reference) if reference else None
     if image is None:
         raise InvalidArgument("no image specified", hint="name an image, as in `tare run IMAGE`")
-    _check_platform(image, reference, parse_platform(platform))
+    _check_platform(image, reference, _platform(platform, reference))
     snapshot = hex_of(image.chain_id) if image.chain_id else None
     base = Base(image_id=image.id, config=image.config, snapshot=snapshot)
     async with engine.images.standing(image):
         return await create_on(engine, body, base, name=name, version=version)
+
+
+def _platform(text: str, reference: str) -> tuple[str, str, str] | None:
+    """What is asked for. Another operating system is a missing image (NotFound), no bad request."""
+    system, slash, _ = text.partition("/")
+    if slash and system.isalnum() and system.lower() != "linux":
+        raise NotFound(
+            f"image with reference {reference} was found but does not match the specified platform: wanted {text}"
+        )
+    return parse_platform(text)
 
 
 def _check_platform(image: Image, reference: str, wanted: tuple[str, str, str] | None) -> None:
@@ -100,12 +110,13 @@ async def create_on(
     warnings = check(engine, config, host_config)
     limit = size_limit(engine, host_config)
     config = _with_hostname(engine, config, host_config, container_id)
-    _refuse_by_version(host_config, version)
+    _refuse_by_version(body, host_config, version)
     mounts = plan_mounts(config, host_config, inherited=volumes.inherited(engine, host_config))
     _refuse_missing_sources(mounts)
     if version < _READ_ONLY_BELOW:
         mounts = [replace(point, is_read_only_below=False) for point in mounts]
     links.check(engine, host_config)
+    _check_joined(engine, host_config)
     endpoints = links.on_networks(engine, _endpoints(engine, body, host_config), host_config)
     container = Container(
         id=container_id,
@@ -219,13 +230,27 @@ def size_limit(engine: Engine, host_config: HostConfig) -> int:
     return size
 
 
-def _refuse_by_version(host_config: HostConfig, version: tuple[int, int]) -> None:
+def _refuse_by_version(body: CreateBody, host_config: HostConfig, version: tuple[int, int]) -> None:
     """W72: what a client of an older API cannot mean."""
+    networks = body.NetworkingConfig.EndpointsConfig or {}
+    if version < (1, 44) and len(networks) > 1:
+        names = ", ".join(sorted(networks))
+        raise InvalidArgument(f"Container cannot be created with multiple network endpoints: {names}")
     for mount in host_config.Mounts or ():
         if version < (1, 45) and mount.VolumeOptions and mount.VolumeOptions.Subpath:
             raise InvalidArgument("VolumeOptions.Subpath needs API v1.45 or newer")
         if version < (1, 48) and mount.Type == "image":
             raise InvalidArgument('Mount type "Image" needs API v1.48 or newer')
+
+
+def _check_joined(engine: Engine, host_config: HostConfig) -> None:
+    """The container whose processes are to be seen must be there; whether it runs is asked at start."""
+    name = checks.joined_container(host_config.PidMode)
+    if name is not None:
+        try:
+            engine.containers.find(name)
+        except NotFound as error:
+            raise InvalidArgument(error.message) from None
 
 
 def _refuse_missing_sources(mounts: list[MountPoint]) -> None:

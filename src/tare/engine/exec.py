@@ -57,6 +57,8 @@ def create(engine: Engine, slot: Slot, body: ExecCreateBody, *, name: str = "") 
         raise InvalidArgument("No exec command specified")
     keys = parse_keys(body.DetachKeys) if body.DetachKeys else b""
     require_running(slot.container, name=name)
+    if body.User:
+        _check_user(slot.container, body.User)
     engine.migration.expect()
     exec_ = Exec(
         id=random_id(),
@@ -78,6 +80,15 @@ def create(engine: Engine, slot: Slot, body: ExecCreateBody, *, name: str = "") 
     engine.execs.add(exec_)
     tell(engine, slot.container, f"exec_create: {_command(exec_)}", execID=exec_.id)
     return exec_
+
+
+def _check_user(container: Container, user: str) -> None:
+    """Raise InvalidArgument when it is none of the container's."""
+    root_fd = open_root(container)
+    try:
+        rootfs.resolve_user(root_fd, user)
+    finally:
+        os.close(root_fd)
 
 
 def size_of(asked: Sequence[int] | None) -> tuple[int, int]:

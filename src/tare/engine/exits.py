@@ -66,7 +66,7 @@ async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) ->
     is_oom = code == _KILLED and _was_out_of_memory(engine, container)
     if is_oom:
         tell(engine, container, "oom")
-    removes = container.host_config.AutoRemove
+    removes = container.host_config.AutoRemove and not slot.is_coming_back
     goes_on = not removes and restart.restarts(
         container.host_config.RestartPolicy,
         exit_code=code,
@@ -104,7 +104,7 @@ async def _let_go(engine: Engine, slot: Slot) -> None:
     container = slot.container
     for pause_s in _RELEASE_PAUSES_S:
         try:
-            if not container.host_config.AutoRemove:
+            if not container.host_config.AutoRemove or slot.is_coming_back:
                 await engine.containers.save(slot)  # before the monitor's file with the exit status goes
             failpoints.hit("exit.recorded")
             return await release(engine, container)

@@ -108,26 +108,30 @@ async def _run(engine: Engine, slot: Slot, check: Check) -> tuple[int, str]:
     body = ExecCreateBody(Cmd=list(check.argv), AttachStdout=True, AttachStderr=True)
     exec_ = exec_verb.create(engine, slot, body)
     subscriber = exec_.hub.subscribe()
-    reading = tasks.spawn(_read(subscriber), name="health output", is_awaited=True)
+    output = bytearray()
+    reading = tasks.spawn(_read(subscriber, output), name="health output", is_awaited=True)
     try:
         await exec_verb.start(engine, exec_, attached=True)
         async with asyncio.timeout(check.timeout_s):
-            output = await asyncio.shield(reading)
+            await asyncio.shield(reading)
             await exec_.ended.wait()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             os.kill(exec_.pid, signal.SIGKILL)
-        return TIMED_OUT, f"Health check exceeded timeout ({exact_duration(round(check.timeout_s * 1e9))})"
+        said = f"Health check exceeded timeout ({exact_duration(round(check.timeout_s * 1e9))})"
+        return TIMED_OUT, f"{said}: {_text(output)}" if output else said
     finally:
         exec_.hub.unsubscribe(subscriber)
         reading.cancel()
-    return exec_.exit_code if exec_.exit_code is not None else _CANNOT_RUN, output
+    return exec_.exit_code if exec_.exit_code is not None else _CANNOT_RUN, _text(output)
 
 
-async def _read(subscriber: Subscriber) -> str:
+async def _read(subscriber: Subscriber, into: bytearray) -> None:
     """What the check writes, as far as it is kept."""
-    kept = b""
     while packets := await subscriber.read():
-        if len(kept) < OUTPUT_BYTES:
-            kept += b"".join(data for _, data in packets)
-    return kept[:OUTPUT_BYTES].decode("utf-8", "replace")
+        if len(into) < OUTPUT_BYTES:
+            into += b"".join(data for _, data in packets)
+
+
+def _text(output: bytearray) -> str:
+    return output[:OUTPUT_BYTES].decode("utf-8", "replace")

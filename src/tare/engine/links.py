@@ -68,6 +68,23 @@ def shown(engine: Engine, container: Container) -> list[str] | None:
     return found
 
 
+def names(engine: Engine) -> dict[str, list[str]]:
+    """By container id: the names that linked containers of the default network have for it, as `/frontend/db`."""
+    found: dict[str, list[str]] = {}
+    for slot in engine.containers:
+        container = slot.container
+        if not container.host_config.Links or container.host_config.NetworkMode != _DEFAULT:
+            continue
+        for link in container.host_config.Links:
+            name, alias = parse(link)
+            try:
+                other = engine.containers.find(name).container
+            except (NotFound, InvalidArgument):
+                continue
+            found.setdefault(other.id, []).append(f"/{container.name}/{alias}")
+    return found
+
+
 def _name_of(engine: Engine, network: str) -> str:
     try:
         return engine.networks.inspect(network).name

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import UNSET
 
 from tare.aio.threads import in_thread
 from tare.base import clock
 from tare.base.errors import InvalidArgument, NotFound
 from tare.containers.container import Container, State
 from tare.containers.view import summary
+from tare.engine import links
 from tare.engine.engine import Engine
+from tare.wire.containers import ContainerSummary
 from tare.wire.filters import Filters, flag, labels_match
 
 KNOWN = frozenset(
@@ -35,6 +38,7 @@ class ListOptions:
     all: bool = False
     limit: int = 0
     size: bool = False
+    shows_annotations: bool = True
     filters: Filters
 
 
@@ -172,6 +176,7 @@ async def list_json(engine: Engine, options: ListOptions) -> bytes:
     """The list as JSON text, mostly from texts kept per container."""
     chosen = select(engine, options)
     now = clock.now()
+    aliases = links.names(engine)
     if not options.size:
         shown: dict[tuple[str, str], str] = {}
         entries: list[bytes] = []
@@ -180,11 +185,33 @@ async def list_json(engine: Engine, options: ListOptions) -> bytes:
             image = shown.get(key)
             if image is None:
                 image = shown[key] = image_shown(engine, container)
-            entries.append(engine.summaries.encode(container, now=now, image=image))
+            if container.id in aliases or (container.host_config.Annotations and not options.shows_annotations):
+                entries.append(msgspec.json.encode(_entry(container, options, now=now, image=image, aliases=aliases)))
+            else:
+                entries.append(engine.summaries.encode(container, now=now, image=image))
         return b"[" + b",".join(entries) + b"]\n"
 
-    bodies = [summary(c, now=now, image=image_shown(engine, c), sizes=await sizes_of(engine, c)) for c in chosen]
+    bodies = [
+        _entry(c, options, now=now, image=image_shown(engine, c), aliases=aliases, sizes=await sizes_of(engine, c))
+        for c in chosen
+    ]
     return msgspec.json.encode(bodies) + b"\n"
+
+
+def _entry(
+    container: Container,
+    options: ListOptions,
+    *,
+    now: int,
+    image: str,
+    aliases: dict[str, list[str]],
+    sizes: tuple[int, int] | None = None,
+) -> ContainerSummary:
+    """One entry with the names others have for it."""
+    entry = summary(container, now=now, image=image, sizes=sizes)
+    if not options.shows_annotations:
+        entry = msgspec.structs.replace(entry, HostConfig=msgspec.structs.replace(entry.HostConfig, Annotations=UNSET))
+    return msgspec.structs.replace(entry, Names=[*entry.Names, *aliases.get(container.id, ())])
 
 
 async def sizes_of(engine: Engine, container: Container) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tare.base.errors import Conflict, InvalidArgument
+from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.containers import checks, seccomp_profile, spec
 from tare.containers.container import Container, MountPoint
 from tare.containers.merge import argv_of, environment
@@ -193,9 +193,13 @@ def _joined(engine: Engine, mode: str, kind: str) -> str | None:
     name = checks.joined_container(mode)
     if name is None:
         return None
-    other = engine.containers.find(name).container
+    failure = f"failed to join {kind.upper()} namespace"
+    try:
+        other = engine.containers.find(name).container
+    except NotFound as error:
+        raise InvalidArgument(f"{failure}: {error.message}") from None
     if not other.is_running or other.process is None:
-        raise Conflict(f"cannot join {kind} of a non running container: {other.id}")
+        raise InternalError(f"{failure}: container {name} is not running")
     if kind == "ipc" and other.host_config.IpcMode not in ("shareable", "host"):
         raise InvalidArgument(
             f"cannot join IPC namespace of container {other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"

@@ -12,9 +12,13 @@ from tare.engine.stop import stop
 
 async def restart(engine: Engine, slot: Slot, *, timeout_s: int | None, signal_text: str = "") -> None:
     """Stop it if it runs, then start it."""
+    slot.is_coming_back = True
     try:
-        await stop(engine, slot, timeout_s=timeout_s, signal_text=signal_text)
-    except NotModified:
-        pass
+        try:
+            await stop(engine, slot, timeout_s=timeout_s, signal_text=signal_text)
+        except NotModified:
+            pass
+    finally:
+        slot.is_coming_back = False
     await start(engine, slot)
     tell(engine, slot.container, "restart")

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tare.base.errors import Conflict, InvalidArgument
+from tare.base.errors import Conflict
 from tare.containers import checks
 from tare.containers.checks import CPU_PERIOD_US
 from tare.containers.container import Container
@@ -73,11 +73,11 @@ def merge(container: Container, wanted: HostConfig) -> HostConfig:
         name: value for name in (*_NUMBERS, *_TEXTS) if (value := getattr(wanted, name)) not in (0, "")
     }
     if wanted.PidsLimit is not None:
-        changes["PidsLimit"] = wanted.PidsLimit
+        changes["PidsLimit"] = max(0, wanted.PidsLimit)
     if wanted.RestartPolicy.Name:
         checks.check_restart(HostConfig(RestartPolicy=wanted.RestartPolicy))
         if old.AutoRemove and wanted.RestartPolicy.Name != "no":
-            raise InvalidArgument("Restart policy cannot be updated because AutoRemove is enabled for the container")
+            raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
         changes["RestartPolicy"] = wanted.RestartPolicy
     return msgspec.structs.replace(old, **changes)
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from tare.base.errors import InvalidArgument
+from tare.wire.gojson import complaint
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -27,7 +28,7 @@ def decode(body: bytes, into: type[T]) -> T:
     try:
         raw = msgspec.json.decode(body)
     except msgspec.DecodeError as error:
-        raise InvalidArgument(f"invalid JSON: {error}") from None
+        raise InvalidArgument(f"invalid JSON: {complaint(body) or error}") from None
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):

@@ -46,7 +46,7 @@ def test_conflicts(old: dict[str, int], new: dict[str, int], text: str) -> None:
 def test_restart_policies_that_cannot_be() -> None:
     with pytest.raises(InvalidArgument, match="invalid restart policy 'nope'"):
         merge(container(), HostConfig(RestartPolicy=RestartRule(Name="nope")))
-    with pytest.raises(InvalidArgument, match="AutoRemove is enabled"):
+    with pytest.raises(Conflict, match="AutoRemove is enabled"):
         merge(container(AutoRemove=True), HostConfig(RestartPolicy=RestartRule(Name="always")))
     assert merge(container(AutoRemove=True), HostConfig(RestartPolicy=RestartRule(Name="no"))).AutoRemove
 
