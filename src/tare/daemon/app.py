@@ -25,6 +25,7 @@ import uvloop
 
 from tare import __version__
 from tare.aio import tasks
+from tare.aio.orphans import Orphans
 from tare.aio.threads import in_thread
 from tare.api.app import server_options
 from tare.base import clock
@@ -486,9 +487,13 @@ async def _engine_id(db: Database) -> str:
 
 
 async def keep_house(reserve: Reserve) -> None:
-    """What was given up of the reserve is made again as soon as there is room; memory of a busy minute goes back to the kernel."""
-    libc = ctypes.CDLL(None)
+    """What was given up of the reserve is made again as soon as there is room; memory of a busy minute goes back to the kernel.
+
+    Orphans that nobody waits for are collected.
+    """
+    libc, orphans = ctypes.CDLL(None), Orphans()
     for second in itertools.count(1):
+        orphans.collect()
         if not reserve.is_whole:
             await in_thread(reserve.refill)
         if second % _TRIM_EVERY_S == 0:
