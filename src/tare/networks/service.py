@@ -46,6 +46,7 @@ from tare.networks.publishing import Publisher
 from tare.networks.records import NetworkRecord
 from tare.networks.routing import Routes
 from tare.networks.serving import Names
+from tare.networks.strays import Strays
 from tare.networks.watching import Watcher
 from tare.networks.wiring import Wiring, new_record
 from tare.store.db import Database
@@ -83,6 +84,7 @@ class Networks:
         self._routes = Routes(self._driver, self._networks)
         self._watcher = Watcher(self._wiring, self._publisher, self._networks, self._held)
         tables = self._networks, self._held
+        self.strays = Strays(self._wiring, self._networks, self._changing)
         self.audit = Auditor(self._wiring, self._exposer, self._publisher, *tables, self._changing)
 
     def __repr__(self) -> str:
