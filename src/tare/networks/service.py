@@ -187,22 +187,8 @@ class Networks:
         await self._exposer.adopt(held)
         if held.attachment.mode is not Mode.OWN:
             return
-        namespace = await in_thread(self._driver.open_namespace, held.pid)
+        namespace, held.outside = await in_thread(self._visit, held, list(self._networks.values()))
         try:
-            endpoints = held.attachment.endpoints
-            await in_thread(
-                partial(
-                    self._driver.sweep,
-                    namespace,
-                    macs={e.MacAddress for e in endpoints.values() if e.MacAddress},
-                    addresses=addresses_of(endpoints.values()),
-                    bridges={network.bridge for network in self._networks.values() if network.bridge},
-                    parents={network.parent for network in self._networks.values() if network.parent},
-                )
-            )
-            for e in endpoints.values():
-                if self._networks[e.NetworkID].bridge:
-                    held.outside[e.NetworkID] = await in_thread(self._driver.outside, namespace, e.MacAddress)
             try:
                 await self._watcher.mend_ends(held, Losses(everything=True))
                 await self._routes.check(held, namespace)
@@ -212,6 +198,27 @@ class Networks:
                 await self._names.open(held, namespace)
         finally:
             namespace.close()
+
+    def _visit(self, held: Held, networks: Sequence[NetworkRecord]) -> tuple[NetNamespace, dict[str, str]]:
+        """Its namespace, which the caller closes, without what was half plugged in; by network the host's ends. Blocks."""
+        endpoints = held.attachment.endpoints.values()
+        bridged = {network.id for network in networks if network.bridge}
+        namespace = self._driver.open_namespace(held.pid)
+        try:
+            self._driver.sweep(
+                namespace,
+                macs={e.MacAddress for e in endpoints if e.MacAddress},
+                addresses=addresses_of(endpoints),
+                bridges={network.bridge for network in networks if network.bridge},
+                parents={network.parent for network in networks if network.parent},
+            )
+            ends = {
+                e.NetworkID: self._driver.outside(namespace, e.MacAddress) for e in endpoints if e.NetworkID in bridged
+            }
+        except BaseException:
+            namespace.close()
+            raise
+        return namespace, ends
 
     # --- networks made by users
 
