@@ -4,10 +4,12 @@ engine/check/check, engine/check/findings, api/check.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -287,6 +289,53 @@ def test_rules_and_ports_are_compared_with_the_records(own: Daemon) -> None:
     own.kill()
     own.start()  # the advice of docs/check.md
     assert findings(own) == []
+
+
+def test_links_and_rules_of_networks_that_are_gone(own: Daemon) -> None:
+    """Known by the alias this engine gave them; those of others, and what is in use, stay."""
+    for name in ("gone", "busy", "kept"):
+        out(own.host, "network", "create", name)
+    ids = {name: own.json("GET", f"/networks/{name}")["Id"] for name in ("gone", "busy", "kept")}
+    gone, busy, kept = (f"br-{ids[name][:12]}" for name in ("gone", "busy", "kept"))
+    port = f"u{os.getpid()}"
+    others = f"br-{os.getpid():012x}", f"o{os.getpid()}"  # named as dockerd names them, and another engine's
+    table = f"ip tare-{own.bridge}"
+    own.kill()
+    with contextlib.closing(sqlite3.connect(own.data_root / "state.db")) as db, db:
+        for name in ("gone", "busy"):
+            db.execute("DELETE FROM networks WHERE id=?", (ids[name],))
+    try:
+        for name in others:
+            subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+        subprocess.run(["ip", "link", "set", others[1], "alias", "tare another"], check=True)
+        subprocess.run(["ip", "link", "add", port, "master", busy, "type", "veth", "peer", f"{port}p"], check=True)
+        own.start()
+        for stray in (
+            f'bridges {{ "{gone}" }}',
+            f'within {{ "{gone}" . "{gone}" : accept }}',
+            "published { tcp . 1 : 10.9.9.9 . 80 }",
+        ):
+            subprocess.run(["nft", f"add element {table} {stray}"], check=True)
+        expected = [
+            ("link-orphan", busy),
+            ("link-orphan", gone),
+            ("published-orphan", "ip published tcp . 1 : 10.9.9.9 . 80"),
+            ("rule-orphan", f"ip bridges {gone}"),
+            ("rule-orphan", f"ip within {gone} . {gone} : accept"),
+        ]
+        found, _ = check(own, "quick=1&fix=1")
+        assert sorted((finding["Kind"], finding["Subject"]) for finding in found) == sorted(expected)
+        found, _ = check(own, "quick=1")
+        assert [(finding["Kind"], finding["Subject"]) for finding in found] == [("link-orphan", busy)]
+        subprocess.run(["ip", "link", "delete", port], check=True)
+        assert check(own, "quick=1&fix=1")[1]["Left"] == 0
+        assert findings(own) == []
+        there = set(os.listdir("/sys/class/net"))
+        assert there & {gone, busy} == set()
+        assert there >= {kept, own.bridge, *others}
+    finally:
+        for name in (*others, port, gone, busy):
+            subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
 
 
 def test_mounts_that_nobody_has_are_found(own: Daemon, tmp_path: Path) -> None:

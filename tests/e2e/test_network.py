@@ -135,6 +135,20 @@ def test_a_second_link_of_that_name_is_refused_and_leaves_nothing(driver, host):
         first.close()
 
 
+def test_links_say_whose_they_are_and_those_of_others_keep_their_alias(driver, host):
+    netlink, bridge = host[1].netlink, "br-marked"
+    driver.ensure_bridge(bridge, IPv4Interface("10.214.0.1/24"), mark="tare one")
+    assert driver.marked("tare one") == {bridge: 0}
+    driver.ensure_bridge(bridge, IPv4Interface("10.214.0.1/24"), mark="tare two")  # another engine took it over
+    assert (driver.marked("tare one"), driver.marked("tare two")) == ({}, {bridge: 0})
+    netlink.set_alias(netlink.link(bridge).index, "the office")
+    driver.ensure_bridge(bridge, IPv4Interface("10.214.0.1/24"), mark="tare two")
+    assert netlink.link(bridge).alias == "the office"
+    driver.ensure_bridge(bridge, IPv4Interface("10.214.0.1/24"), mark="tare two", is_ours=True)
+    assert driver.marked("tare two") == {bridge: 0}
+    driver.remove_bridge(bridge)
+
+
 def test_the_bridge_is_adopted_and_removed(driver, host):
     driver.ensure_bridge(BRIDGE, GATEWAY)
     assert driver.bridge_address(BRIDGE) == GATEWAY

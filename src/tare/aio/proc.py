@@ -7,7 +7,9 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "LANG": "C.UTF-8",
 }
 OUTPUT_LIMIT = 64 * 1024
+_children: weakref.WeakValueDictionary[int, subprocess.Popen[bytes]] = weakref.WeakValueDictionary()
+_claims: Counter[int] = Counter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def start(
 
     has_group: it leads a process group of its own, so that its own children can be found.
     """
-    return subprocess.Popen(
+    child = subprocess.Popen(
         list(argv),
         env={**ENVIRONMENT, **(env or {})},
         pass_fds=tuple(pass_fds),
@@ -69,6 +73,31 @@ def start(
         close_fds=True,
         process_group=0 if has_group else None,
     )
+    own(child)
+    return child
+
+
+def own(child: subprocess.Popen[bytes]) -> None:
+    """Whoever holds this child waits for it: it is no orphan."""
+    _children[child.pid] = child
+
+
+@contextlib.contextmanager
+def claimed(pid: int) -> Iterator[None]:
+    """An orphan that somebody waits for, as long as this is open."""
+    _claims[pid] += 1
+    try:
+        yield
+    finally:
+        _claims[pid] -= 1
+        if not _claims[pid]:
+            del _claims[pid]
+
+
+def is_claimed(pid: int) -> bool:
+    """Whether somebody waits, or will wait, for the end of this child."""
+    child = _children.get(pid)
+    return pid in _claims or (child is not None and child.returncode is None)
 
 
 async def wait(child: subprocess.Popen[bytes]) -> int:
@@ -90,13 +119,24 @@ async def collect(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG) is None:
-            await readable(pidfd)
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        with claimed(pid):
+            if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG) is None:
+                await readable(pidfd)
+                os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     except ChildProcessError:
         pass
     finally:
         os.close(pidfd)
+
+
+async def end(pid: int) -> None:
+    """Kill a child or an orphan of ours and wait for its end. Another's process, or one that is gone, is left alone."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return
+    os.kill(pid, signal.SIGKILL)  # nobody but us frees the number
+    await collect(pid)
 
 
 async def run(

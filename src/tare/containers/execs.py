@@ -51,6 +51,7 @@ class Exec:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     resize: Callable[[int, int], None] | None = None  # height, width; while it runs
+    kill: Callable[[], None] | None = None  # the same: SIGKILL to its process and no other
 
     @property
     def is_running(self) -> bool:
@@ -61,7 +62,7 @@ class Exec:
         """It ended, or could not start, with this status. now: monotonic seconds."""
         self.exit_code = exit_code
         self.ended_at = time.monotonic() if now is None else now
-        self.resize = None
+        self.resize = self.kill = None
         self.started.set()
         self.ended.set()
 

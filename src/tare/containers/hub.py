@@ -17,14 +17,16 @@ from tare.drivers.runtime.streams import Streams
 
 HIGH_BYTES = 1024 * 1024
 STALL_S = 10.0
+_LEAST_PAUSE_S = 0.05
 _BURST_BYTES = 512 * 1024
 
 
 class Subscriber:
-    """One client's queue of (stream, data) packets; stream 1 is stdout, 2 stderr."""
+    """One client's queue of (stream, data) packets; stream 1 is stdout, 2 stderr. What it types is for `run` only."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self.run = hub.run
         self._packets: deque[tuple[int, bytes]] = deque()
         self.size_bytes = 0
         self._ended = False
@@ -89,7 +91,15 @@ class Hub:
         self._stdin_closed = False
         self._room: asyncio.Future[None] | None = None  # set when stdin can be taken again
         self._closed = asyncio.Event()
-        self._opened = asyncio.Event()
+        self._run = 0
+        self._next: asyncio.Future[None] | None = None  # done when streams are connected, or the run is over
+        self._read_s = 0.0  # how long it has read, with pauses left out
+        self._read_since = 0.0
+
+    @property
+    def run(self) -> int:
+        """The number of the run there is, or that comes next: `finish` ends one."""
+        return self._run
 
     @property
     def is_wanted(self) -> bool:
@@ -120,21 +130,29 @@ class Hub:
             self._open = set(self._streams.sources)
             self._stdin_closed = False
             self._closed.clear()
-            self._opened.set()
+            self._answer_next()
             self.resume()
 
     def finish(self) -> None:
         """The container ended or failed to start: end every subscriber's stream."""
         self._disconnect()
+        self._run += 1
+        self._answer_next()
         for subscriber in self._subscribers:
             subscriber.end()
         self._subscribers.clear()
+
+    def _answer_next(self) -> None:
+        if self._next is not None:
+            self._next.set_result(None)
+            self._next = None
 
     def resume(self) -> None:
         """Read again if every queue has room."""
         if self._streams is None or self._reading or any(s.full_since for s in self._subscribers):
             return
         self._reading = True
+        self._read_since = time.monotonic()
         loop = asyncio.get_running_loop()
         for fd in self._open:
             loop.add_reader(fd, self._readable, fd)
@@ -142,6 +160,7 @@ class Hub:
     def _rest(self) -> None:
         if self._reading:
             self._reading = False
+            self._read_s += time.monotonic() - self._read_since
             loop = asyncio.get_running_loop()
             for fd in self._open:
                 loop.remove_reader(fd)
@@ -200,22 +219,30 @@ class Hub:
             self._streams.close()
             self._streams = None
             self._closed.set()
-            self._opened.clear()
 
     async def until_drained(self, limit_s: float) -> None:
-        """Wait until the other side is closed, at most `limit_s` (a daemonised grandchild may hold it open)."""
-        if self._streams is not None:
+        """Wait until the other side is closed and what it wrote is handed on, for at most `limit_s` of reading: a
+        daemonised grandchild may hold it open. The time in which a slow client holds it up does not count.
+        """
+        end = self._reading_s() + limit_s
+        while self._streams is not None and (left := end - self._reading_s()) > 0:
             try:
-                await asyncio.wait_for(self._closed.wait(), limit_s)
+                await asyncio.wait_for(self._closed.wait(), max(left, _LEAST_PAUSE_S))
             except TimeoutError:
-                pass
+                continue
 
-    async def write_stdin(self, data: bytes) -> None:
-        """Pass bytes to the container's stdin, waiting for its start and while it is slow. Dropped once it is closed."""
-        await self._opened.wait()
+    def _reading_s(self) -> float:
+        return self._read_s + (time.monotonic() - self._read_since if self._reading else 0.0)
+
+    async def write_stdin(self, data: bytes, *, run: int | None = None) -> None:
+        """Pass bytes to the container's stdin, waiting for its start and while it is slow. Dropped once it is closed.
+
+        run: for which one they are meant (`Subscriber.run`), or else for the one there is or that comes next.
+        """
+        run = await self._until_open(run)
         streams = self._streams
         view = memoryview(data)
-        while len(view) and streams is not None and self._streams is streams and not self._stdin_closed:
+        while len(view) and streams is not None and self._run == run and not self._stdin_closed:
             try:
                 taken = streams.write(view)
             except BlockingIOError:
@@ -242,10 +269,19 @@ class Hub:
         self._room.set_result(None)
         self._room = None
 
-    async def close_stdin(self) -> None:
+    async def _until_open(self, run: int | None) -> int:
+        """Wait for the streams of this run, or for its end. Returns its number."""
+        run = self._run if run is None else run
+        if self._streams is None and self._run == run:
+            if self._next is None:
+                self._next = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._next)
+        return run
+
+    async def close_stdin(self, *, run: int | None = None) -> None:
         """End of the container's stdin (only meaningful if the monitor was told not to keep it open)."""
-        await self._opened.wait()
-        if self._streams is not None and not self._stdin_closed:
+        run = await self._until_open(run)
+        if self._streams is not None and self._run == run and not self._stdin_closed:
             self._stdin_closed = True
             if self._room is not None:
                 self._has_room()

@@ -25,6 +25,7 @@ import uvloop
 
 from tare import __version__
 from tare.aio import tasks
+from tare.aio.orphans import Orphans
 from tare.aio.threads import in_thread
 from tare.api.app import server_options
 from tare.base import clock
@@ -272,12 +273,14 @@ async def build(options: Options) -> Engine:
     facts = host.read(capabilities.ALL)
     layout = cgroups.read_layout()
     notes: list[str] = []
+    archiver = Archiver()
+    archiving = tasks.spawn(
+        archiver.start(), name="archive worker", is_awaited=True
+    )  # it loads beside all that follows
     runtimes = await _runtimes(options, layout, notes)
     default = options.default_runtime or ("crun" if "crun" in runtimes else "runc")
     if default not in runtimes:
         raise InvalidArgument(f"default runtime {default} is not installed", hint=f"known: {', '.join(runtimes)}")
-    archiver = Archiver()
-    await archiver.start()
     snapshots = OverlaySnapshotter(options.data_root)
     containers = Containers(db)
     await containers.load()
@@ -310,6 +313,7 @@ async def build(options: Options) -> Engine:
     monitor = shutil.which("conmon")
     if monitor is None:
         raise Unavailable("conmon is not installed", hint="apt-get install conmon")
+    await archiving
     # whatever may refuse the start has done so: from here on the machine is changed
     networks = Networks(database=db, publish=events.publish, options=_network_options(options, await _engine_id(db)))
     await networks.start()
@@ -448,8 +452,8 @@ def _network_options(options: Options, seed: str) -> NetworkOptions:
 
 async def _runtimes(options: Options, layout: cgroups.Layout, notes: list[str]) -> dict[str, OciRuntime]:
     """Every runtime that can work here; what was decided and why goes to the notes."""
-    found: dict[str, OciRuntime] = {}
     root = options.exec_root / "runtime"
+    wanted: dict[str, tuple[str, tuple[str, ...]]] = {}
     for name in ("crun", "runc"):
         if shutil.which(name) is None:
             continue
@@ -460,9 +464,10 @@ async def _runtimes(options: Options, layout: cgroups.Layout, notes: list[str]) 
             except TareError as error:
                 notes.append(f"crun is not used: {error.message}")
                 continue
-        found[name] = await probe(name, name, root / name)
-    for name, argv in options.runtimes.items():
-        found[name] = await probe(name, argv[0], root / name, tuple(argv[1:]))
+        wanted[name] = (name, ())
+    wanted |= {name: (argv[0], tuple(argv[1:])) for name, argv in options.runtimes.items()}
+    probes = (probe(name, path, root / name, arguments) for name, (path, arguments) in wanted.items())
+    found = dict(zip(wanted, await asyncio.gather(*probes), strict=True))
     if not found:
         raise Unavailable("no OCI runtime is installed", hint="apt-get install crun")
     if "crun" not in found:
@@ -486,9 +491,13 @@ async def _engine_id(db: Database) -> str:
 
 
 async def keep_house(reserve: Reserve) -> None:
-    """What was given up of the reserve is made again as soon as there is room; memory of a busy minute goes back to the kernel."""
-    libc = ctypes.CDLL(None)
+    """What was given up of the reserve is made again as soon as there is room; memory of a busy minute goes back to the kernel.
+
+    Orphans that nobody waits for are collected.
+    """
+    libc, orphans = ctypes.CDLL(None), Orphans()
     for second in itertools.count(1):
+        orphans.collect()
         if not reserve.is_whole:
             await in_thread(reserve.refill)
         if second % _TRIM_EVERY_S == 0:

@@ -80,7 +80,8 @@ async def _converse(engine: Engine, slot: Slot, streams: Streams, subscriber: Su
     if replays:
         # The monitor writes the log before it tells the hub: who goes on in the log misses nothing and has nothing twice.
         subscriber.mute()
-        end = await talk(slot.hub, _from_log(engine, slot, streams, peer, follow=True), peer, terms)
+        replay = _from_log(engine, slot, streams, peer, follow=True)
+        end = await talk(slot.hub, replay, peer, terms, run=subscriber.run)
     else:
         end = await converse(slot.hub, subscriber, peer, terms)
     if end is End.DETACHED:

@@ -31,6 +31,7 @@ from tare.engine.streams import End, Terms, converse, part
 from tare.web.message import Peer
 from tare.wire.config import as_list
 from tare.wire.detach import DEFAULT, parse_keys
+from tare.wire.errors import text_of
 from tare.wire.exec import ExecCreateBody
 from tare.wire.frames import STDOUT, frame
 
@@ -127,9 +128,9 @@ async def start(engine: Engine, exec_: Exec, *, attached: bool, size: tuple[int,
     """
     if exec_.is_claimed:
         raise Conflict(f"Error: Exec command {exec_.id} is already running")
-    exec_.is_claimed = True
     engine.migration.expect()
     slot = engine.containers.find(exec_.container_id)
+    exec_.is_claimed = True
     launching = tasks.spawn(
         _launch(engine, slot.container, exec_, attached=attached, size=size), name="launch", is_awaited=True
     )
@@ -141,7 +142,7 @@ async def start(engine: Engine, exec_: Exec, *, attached: bool, size: tuple[int,
         exec_.end(error.exit_code if isinstance(error, CannotExec) else NOT_INVOKABLE)
         exec_.hub.finish()
         raise
-    exec_.pid = session.pid
+    exec_.pid, exec_.kill = session.pid, session.kill
     exec_.resize = lambda height, width: session.resize(height=height, width=width)
     exec_.started.set()
     tasks.spawn(_supervise(engine, slot, exec_, session), name=f"watch exec {exec_.id[:12]}")
@@ -254,8 +255,8 @@ def conversation(
         try:
             try:
                 await tasks.finish(start(engine, exec_, attached=True, size=size), name="exec")
-            except TareError as error:
-                text = f"{error.message}\r\n".encode()
+            except (TareError, OSError) as error:
+                text = f"{error.message if isinstance(error, TareError) else text_of(error)}\r\n".encode()
                 await peer.write(text if is_raw else frame(STDOUT, text))
                 return
             end = await converse(exec_.hub, subscriber, peer, _terms(wish, is_raw=is_raw))

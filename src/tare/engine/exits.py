@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sqlite3
 from collections.abc import Awaitable, Callable
 
@@ -18,7 +19,7 @@ from tare.containers import restart
 from tare.containers.container import Container, State
 from tare.containers.service import Slot
 from tare.drivers import cgroups
-from tare.drivers.runtime.monitor import boot_id, seconds_since
+from tare.drivers.runtime.monitor import boot_id, seconds_since, send_signal
 from tare.engine import health, rotation
 from tare.engine.engine import Engine
 from tare.engine.news import tell
@@ -55,8 +56,9 @@ async def handle_exit(engine: Engine, slot: Slot, *, starter: Starter | None) ->
     if code is None:
         log.warning("container %s ended without an exit status: its monitor was killed", container.id)
         kill_leftovers(engine, cgroup_path(container))
-        if container.process is not None:
-            await proc.collect(container.process.pid)
+        if (process := container.process) is not None and process.boot_id == boot_id():
+            send_signal(process.pid, process.pid_started, signal.SIGKILL)  # where it has left its control group
+            await proc.collect(process.pid)
         code = LOST_EXIT_CODE
     await slot.hub.until_drained(_DRAIN_S)
     slot.hub.finish()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -116,8 +113,8 @@ async def _run(engine: Engine, slot: Slot, check: Check) -> tuple[int, str]:
             await asyncio.shield(reading)
             await exec_.ended.wait()
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(exec_.pid, signal.SIGKILL)
+        if exec_.kill is not None:  # it has not ended, and only left somebody behind who may still write
+            exec_.kill()
         said = f"Health check exceeded timeout ({exact_duration(round(check.timeout_s * 1e9))})"
         return TIMED_OUT, f"{said}: {_text(output)}" if output else said
     finally:

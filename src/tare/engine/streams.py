@@ -42,16 +42,16 @@ class Terms:
 
 async def converse(hub: Hub, subscriber: Subscriber, peer: Peer, terms: Terms) -> End:
     """Pass bytes both ways until the output ends, the client leaves or detaches. Half-close is not leaving (W25)."""
-    return await talk(hub, _pump_out(subscriber, terms, peer), peer, terms)
+    return await talk(hub, _pump_out(subscriber, terms, peer), peer, terms, run=subscriber.run)
 
 
-async def talk(hub: Hub, sending: Coroutine[Any, Any, None], peer: Peer, terms: Terms) -> End:
-    """The same with `sending` for what goes to the client: it returns at the output's end."""
+async def talk(hub: Hub, sending: Coroutine[Any, Any, None], peer: Peer, terms: Terms, *, run: int) -> End:
+    """The same with `sending` for what goes to the client: it returns at the output's end. run: `Subscriber.run`."""
     output = tasks.spawn(sending, name="output", is_awaited=True)
     watch = tasks.spawn(peer.gone(), name="hang-up", is_awaited=True)
     incoming: asyncio.Task[bool] | None = None
     if terms.stdin:
-        incoming = tasks.spawn(_pump_in(hub, terms, peer), name="input", is_awaited=True)
+        incoming = tasks.spawn(_pump_in(hub, terms, peer, run=run), name="input", is_awaited=True)
     try:
         while True:
             waiting: set[asyncio.Task[None] | asyncio.Task[bool]] = {output, watch}
@@ -103,7 +103,7 @@ async def _pump_out(subscriber: Subscriber, terms: Terms, peer: Peer) -> None:
             await peer.write(data)
 
 
-async def _pump_in(hub: Hub, terms: Terms, peer: Peer) -> bool:
+async def _pump_in(hub: Hub, terms: Terms, peer: Peer, *, run: int) -> bool:
     """Client to process. True when the detach sequence was typed, False at the end of the client's input."""
     keys = DetachFilter(terms.detach_keys) if terms.detach_keys else None
     while data := await peer.read():
@@ -111,9 +111,9 @@ async def _pump_in(hub: Hub, terms: Terms, peer: Peer) -> bool:
         if keys is not None:
             data, detached = keys.feed(data)
         if data:
-            await hub.write_stdin(data)
+            await hub.write_stdin(data, run=run)
         if detached:
             return True
     if terms.closes_stdin:
-        await hub.close_stdin()
+        await hub.close_stdin(run=run)
     return False

@@ -29,7 +29,7 @@ from tare.drivers.network.bridge import NAME_SERVER, BridgeDriver, Plug
 from tare.drivers.network.netns import NetNamespace, check_network_namespace
 from tare.drivers.network.nft import BridgeRules
 from tare.drivers.network.watch import Losses
-from tare.networks import definition, ipam, parents, plugging, ports, records, texts
+from tare.networks import definition, ipam, plugging, ports, records, texts
 from tare.networks import plan as planning
 from tare.networks.attachment import Attachment as Attachment
 from tare.networks.attachment import FileTexts, addresses_of, dns_names
@@ -41,10 +41,12 @@ from tare.networks.auditing import Auditor
 from tare.networks.directory import Directory
 from tare.networks.exposing import Exposer
 from tare.networks.holding import Held
-from tare.networks.nameserver import Book, NameServer
 from tare.networks.plan import EndpointPlan, Mode, NetworkPlan
 from tare.networks.publishing import Publisher
 from tare.networks.records import NetworkRecord
+from tare.networks.routing import Routes
+from tare.networks.serving import Names
+from tare.networks.strays import Strays
 from tare.networks.watching import Watcher
 from tare.networks.wiring import Wiring, new_record
 from tare.store.db import Database
@@ -78,8 +80,11 @@ class Networks:
         self._publisher = Publisher(self._driver, is_relayed=options.is_relayed)
         self._exposer = Exposer(self._publisher, self._wiring, self._networks)
         self._directory = Directory(self.members)
+        self._names = Names(self._driver, self._directory, self._networks, dns=options.dns)
+        self._routes = Routes(self._driver, self._networks)
         self._watcher = Watcher(self._wiring, self._publisher, self._networks, self._held)
         tables = self._networks, self._held
+        self.strays = Strays(self._wiring, self._networks, self._changing)
         self.audit = Auditor(self._wiring, self._exposer, self._publisher, *tables, self._changing)
 
     def __repr__(self) -> str:
@@ -162,7 +167,7 @@ class Networks:
                 mode=mode, path=path, endpoints=endpoints, files=given, ports=ports.bindings(published)
             )
             held = Held(wish, wish.name, None, attachment, pid=container.pid, published=published)
-            held.gateways = self._gateways_of(endpoints)
+            held.gateways = self._routes.gateways_of(endpoints)
             self._held[wish.container_id] = held
             leases += [
                 (e.NetworkID, ipaddress.ip_address(text), wish.container_id)
@@ -182,45 +187,38 @@ class Networks:
         await self._exposer.adopt(held)
         if held.attachment.mode is not Mode.OWN:
             return
-        namespace = await in_thread(self._driver.open_namespace, held.pid)
+        namespace, held.outside = await in_thread(self._visit, held, list(self._networks.values()))
         try:
-            endpoints = held.attachment.endpoints
-            await in_thread(
-                partial(
-                    self._driver.sweep,
-                    namespace,
-                    macs={e.MacAddress for e in endpoints.values() if e.MacAddress},
-                    addresses=addresses_of(endpoints.values()),
-                    bridges={network.bridge for network in self._networks.values() if network.bridge},
-                    parents={network.parent for network in self._networks.values() if network.parent},
-                )
-            )
-            for e in endpoints.values():
-                if self._networks[e.NetworkID].bridge:
-                    held.outside[e.NetworkID] = await in_thread(self._driver.outside, namespace, e.MacAddress)
             try:
                 await self._watcher.mend_ends(held, Losses(everything=True))
-                await self._check_routes(held, namespace)
+                await self._routes.check(held, namespace)
             except TareError:
                 log.exception("interfaces of container %s", held.name)
-            if self._wants_names(held.attachment.endpoints):
-                await self._open_names(held, namespace)
+            if self._names.are_wanted(held.attachment.endpoints):
+                await self._names.open(held, namespace)
         finally:
             namespace.close()
 
-    async def _check_routes(self, held: Held, namespace: NetNamespace) -> None:
-        """An engine that was killed while it connected or disconnected may have left a default route half turned.
-
-        One that the container made for itself is left alone.
-        """
-        routes = await in_thread(namespace.netlink.routes)
-        ours = {gateway for n in self._networks.values() for gateway in (n.gateway, n.gateway6)}
-        for version, network_id in held.gateways.items():
-            network = self._networks[network_id]
-            wanted = network.gateway if version == 4 else network.gateway6
-            defaults = {r.gateway for r in routes if not r.destination.prefixlen and r.destination.version == version}
-            if not parents.routes_directly(network) and wanted not in defaults and defaults <= ours:
-                await self._turn_route(held, namespace, version)
+    def _visit(self, held: Held, networks: Sequence[NetworkRecord]) -> tuple[NetNamespace, dict[str, str]]:
+        """Its namespace, which the caller closes, without what was half plugged in; by network the host's ends. Blocks."""
+        endpoints = held.attachment.endpoints.values()
+        bridged = {network.id for network in networks if network.bridge}
+        namespace = self._driver.open_namespace(held.pid)
+        try:
+            self._driver.sweep(
+                namespace,
+                macs={e.MacAddress for e in endpoints if e.MacAddress},
+                addresses=addresses_of(endpoints),
+                bridges={network.bridge for network in networks if network.bridge},
+                parents={network.parent for network in networks if network.parent},
+            )
+            ends = {
+                e.NetworkID: self._driver.outside(namespace, e.MacAddress) for e in endpoints if e.NetworkID in bridged
+            }
+        except BaseException:
+            namespace.close()
+            raise
+        return namespace, ends
 
     # --- networks made by users
 
@@ -337,10 +335,10 @@ class Networks:
                 held.namespace, held.outside = await in_thread(self._make_namespace, plugs, wish.bare_namespace)
             path = held.namespace.path if held.namespace is not None else None
             held.attachment = Attachment(mode=plan.mode, path=path, endpoints=endpoints, files=given)
-            held.gateways = self._gateways_of(endpoints)
+            held.gateways = self._routes.gateways_of(endpoints)
             await self._exposer.expose(held)
-            if held.namespace is not None and self._wants_names(endpoints):
-                await self._open_names(held, held.namespace, is_new=True)
+            if held.namespace is not None and self._names.are_wanted(endpoints):
+                await self._names.open(held, held.namespace, is_new=True)
         except BaseException:
             await self._let_go(held)
             raise
@@ -541,7 +539,7 @@ class Networks:
         given = self.file_texts(
             held.wish.config, held.wish.host, mode=Mode.OWN, endpoints=endpoints, links=held.wish.links
         )
-        gateways = self._gateways_of(endpoints)
+        gateways = self._routes.gateways_of(endpoints)
         moves = gateways != held.gateways
         if moves:
             await self._exposer.withdraw(held, keep=True)
@@ -551,33 +549,10 @@ class Networks:
             before, held.gateways = held.gateways, gateways
             for version in (4, 6):
                 if before.get(version) != gateways.get(version):
-                    await self._turn_route(held, namespace, version)
+                    await self._routes.turn(held, namespace, version)
             await self._exposer.expose(held)
-        if held.names is None and self._wants_names(endpoints):
-            await self._open_names(held, namespace)
-
-    async def _turn_route(self, held: Held, namespace: NetNamespace, version: int) -> None:
-        """The default route of a family goes by another network now, or by none."""
-        network = self._networks.get(held.gateways.get(version, ""))
-        if network is not None:
-            gateway = network.gateway if version == 4 else network.gateway6
-            settings = held.attachment.endpoints[network.name]
-            await in_thread(
-                self._driver.set_gateway,
-                namespace,
-                settings.MacAddress,
-                gateway,
-                version=version,
-                addresses=addresses_of([settings]),
-                is_direct=parents.routes_directly(network),
-                besides=held.leaving,
-            )
-
-    def _gateways_of(self, endpoints: Mapping[str, EndpointSettings]) -> dict[int, str]:
-        """For each family the id of the network that carries the default route."""
-        pairs = [(self._networks[e.NetworkID], e) for e in endpoints.values() if e.NetworkID in self._networks]
-        chosen = {version: planning.choose_gateway(pairs, version) for version in (4, 6)}
-        return {version: network.id for version, network in chosen.items() if network is not None}
+        if held.names is None and self._names.are_wanted(endpoints):
+            await self._names.open(held, namespace)
 
     async def change_ports(self, container_id: str, host: HostConfig) -> Attachment | None:
         """A running container asks for other ports now; None: it is not plugged in. A conflict changes nothing."""
@@ -590,28 +565,6 @@ class Networks:
     async def _release_one(self, network_id: str, container_id: str) -> None:
         release = partial(records.release_one, network_id=network_id, container_id=container_id)
         await self._database.write(release, durable=False)
-
-    # --- names
-
-    def _wants_names(self, endpoints: Mapping[str, EndpointSettings]) -> bool:
-        return any(n.has_names for e in endpoints.values() if (n := self._networks.get(e.NetworkID)) is not None)
-
-    async def _open_names(self, held: Held, namespace: NetNamespace, *, is_new: bool = False) -> None:
-        """Serve names at 127.0.0.11 inside."""
-        book = Book(
-            find=lambda name: self._directory.find(name, held.attachment.endpoints),
-            name_of=lambda address: self._directory.name_of(address, held.attachment.endpoints),
-            servers=lambda: self._servers_for(held),
-        )
-        server = NameServer(book)
-        await server.open(*await in_thread(partial(self._driver.name_sockets, namespace, is_new=is_new)))
-        held.names = server
-
-    def _servers_for(self, held: Held) -> Sequence[str]:
-        """Whom to ask what we do not know: nobody where the container must not reach the outside."""
-        if not held.gateways:
-            return ()
-        return tuple(held.wish.host.Dns or ()) or self._options.dns or texts.host_servers()
 
     # --- files
 
@@ -632,7 +585,7 @@ class Networks:
             mode=mode,
             addresses=addresses_of(endpoints.values()),
             host_gateway=self._host_gateway(),
-            name_server=NAME_SERVER if self._wants_names(endpoints) else "",
+            name_server=NAME_SERVER if self._names.are_wanted(endpoints) else "",
             links=links,
         )
 

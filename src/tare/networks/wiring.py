@@ -11,7 +11,7 @@ import msgspec
 from tare.base import clock
 from tare.base.errors import InvalidArgument, NotFound
 from tare.base.ids import random_id
-from tare.drivers.network.bridge import BridgeDriver
+from tare.drivers.network.bridge import MARK, BridgeDriver
 from tare.drivers.network.netlink import IPInterface
 from tare.drivers.network.nft import BridgeRules
 from tare.networks import ipam, parents, records
@@ -24,13 +24,14 @@ log = logging.getLogger(__name__)
 class Wiring:
     """Makes and removes what networks are made of. Blocking calls, for a thread, unless said otherwise.
 
-    engine: what the packet filter's tables are named after.
+    engine: what the packet filter's tables are named after. mark: the alias of the links that this engine has made.
     """
 
     def __init__(self, driver: BridgeDriver, options: NetworkOptions) -> None:
         self.driver = driver
         self._options = options
         bridge = options.bridge
+        self.mark = f"{MARK}{options.seed}"
         self.engine = bridge if bridge != "none" else f"x{hashlib.sha256(options.seed.encode()).hexdigest()[:12]}"
 
     @property
@@ -60,7 +61,8 @@ class Wiring:
             self._make_parent(record)
             return
         mtu = record.mtu or self._options.mtu
-        self.driver.ensure_bridge(record.bridge, *_gateways(record), mtu=mtu)
+        is_ours = record.owns_bridge and not record.is_predefined  # the default one may be the administrator's
+        self.driver.ensure_bridge(record.bridge, *_gateways(record), mtu=mtu, mark=self.mark, is_ours=is_ours)
         if self._options.ip_forward:
             self.driver.enable_forwarding()
             if record.subnet6 is not None:
@@ -68,9 +70,9 @@ class Wiring:
 
     def _make_parent(self, record: NetworkRecord) -> None:
         if record.parent.startswith(parents.DUMMY):
-            self.driver.ensure_dummy(record.parent)
+            self.driver.ensure_dummy(record.parent, mark=self.mark)
         elif (vlan := parents.vlan(record.parent)) is not None:
-            self.driver.ensure_vlan(record.parent, *vlan)
+            self.driver.ensure_vlan(record.parent, *vlan, mark=self.mark)
         else:
             self.driver.check_link(record.parent)
 

@@ -160,3 +160,24 @@ def test_an_orphan_is_collected_and_a_stranger_is_left_alone() -> None:
         os.kill(orphan, 0)
     asyncio.run(proc.collect(orphan))
     asyncio.run(proc.collect(os.getppid()))
+
+
+def test_end_kills_a_child_and_leaves_others_alone() -> None:
+    child = proc.start(["/bin/sleep", "1000"])
+    assert proc.is_claimed(child.pid)
+    asyncio.run(proc.end(child.pid))
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+    asyncio.run(proc.end(child.pid))
+    asyncio.run(proc.end(os.getppid()))
+    os.kill(os.getppid(), 0)
+    child.wait()
+    assert not proc.is_claimed(child.pid)
+
+
+def test_claims_are_counted() -> None:
+    with proc.claimed(7):
+        with proc.claimed(7):
+            assert proc.is_claimed(7)
+        assert proc.is_claimed(7)
+    assert not proc.is_claimed(7)

@@ -304,6 +304,40 @@ def test_a_writer_of_a_container_that_never_starts_is_released() -> None:
     play(scene)
 
 
+def test_what_is_typed_after_the_end_waits_for_nobody_and_is_for_nobody_else() -> None:
+    """A client that left before its last words were read: nothing of that is for the next run."""
+
+    async def scene(hub: Hub, pair: Pair) -> None:
+        late = hub.subscribe()
+        hub.connect(lambda: MonitorStreams(pair.ours))
+        hub.finish()
+        await asyncio.wait_for(hub.write_stdin(b"late", run=late.run), 5)
+        await asyncio.wait_for(hub.close_stdin(run=late.run), 5)
+        early = hub.subscribe()
+        writing = asyncio.ensure_future(hub.write_stdin(b"early", run=early.run))
+        await turns()
+        assert not writing.done()
+        again = Pair()
+        hub.connect(lambda: MonitorStreams(again.ours))
+        await asyncio.wait_for(writing, 5)
+        assert again.monitor.recv(10) == b"early"
+        hub.finish()
+        again.close()
+
+    play(scene)
+
+
+def test_a_start_that_fails_releases_those_who_wait_to_type() -> None:
+    async def scene(hub: Hub, _pair: Pair) -> None:
+        writing = asyncio.ensure_future(hub.write_stdin(b"early"))
+        closing = asyncio.ensure_future(hub.close_stdin())
+        await turns()
+        hub.finish()
+        await asyncio.wait_for(asyncio.gather(writing, closing), 5)
+
+    play(scene)
+
+
 # --- the end
 
 
@@ -320,6 +354,26 @@ def test_until_drained() -> None:
         pair.monitor.close()
         await waiting
         assert await read_all(subscriber) == [(1, b"last words")]
+
+    play(scene)
+
+
+def test_the_time_of_a_slow_client_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written before the end comes whole, however long the client takes for it."""
+    monkeypatch.setattr(hub_module, "HIGH_BYTES", 1000)
+    monkeypatch.setattr(hub_module, "_BURST_BYTES", 1000)
+
+    async def scene(hub: Hub, pair: Pair) -> None:
+        slow = hub.subscribe()
+        hub.connect(lambda: MonitorStreams(pair.ours))
+        for _ in range(20):
+            pair.monitor.send(OUT + b"x" * 500)
+        pair.monitor.close()
+        waiting = asyncio.ensure_future(hub.until_drained(0.01))
+        done, _ = await asyncio.wait({waiting}, timeout=0.3)
+        assert not done
+        assert sum(len(data) for _, data in await read_all(slow)) == 10_000
+        await asyncio.wait_for(waiting, 5)
 
     play(scene)
 

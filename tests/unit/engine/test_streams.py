@@ -71,10 +71,12 @@ def test_who_leaves_has_sent_the_end_of_input() -> None:
             self.taken = b""
             self.ended = asyncio.Event()
 
-        async def write_stdin(self, data: bytes) -> None:
+        async def write_stdin(self, data: bytes, *, run: int | None = None) -> None:
+            assert run == 0
             self.taken += data
 
-        async def close_stdin(self) -> None:
+        async def close_stdin(self, *, run: int | None = None) -> None:
+            assert run == 0
             self.ended.set()
 
     async def scene() -> tuple[End, bytes]:

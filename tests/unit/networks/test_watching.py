@@ -34,7 +34,7 @@ class Kernel:
     def shape(self, bridge):
         return self.rules
 
-    def ensure_bridge(self, name, *addresses, mtu):
+    def ensure_bridge(self, name, *addresses, mtu, mark, is_ours):
         self.said.append(f"bridge {name}")
 
     def enable_forwarding(self, **_):

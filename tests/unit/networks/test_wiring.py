@@ -47,3 +47,38 @@ def test_rules_name_the_engines_sockets():
         None,
         (listener,),
     )
+
+
+class Links:
+    """A kernel that remembers how links were asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def ensure_bridge(self, name, *addresses, mtu, mark, is_ours):
+        self.asked.append((name, mark, is_ours))
+
+    def enable_forwarding(self, *, ipv6=False):
+        return
+
+    def ensure_dummy(self, name, *, mark):
+        self.asked.append((name, mark))
+
+    def ensure_vlan(self, name, parent, number, *, mark):
+        self.asked.append((name, parent, number, mark))
+
+
+def test_links_that_are_made_say_whose_they_are():
+    kernel = Links()
+    made = wiring.Wiring(kernel, NetworkOptions(seed="id"))
+    for name, owns in (("bridge", True), ("n", True), ("given", False)):
+        made.make(NetworkRecord(id="1" * 64, name=name, driver="bridge", created_at=0, bridge="br", owns_bridge=owns))
+    for parent in ("dm-1", "eth0.7"):
+        made.make(NetworkRecord(id="1" * 64, name="m", driver="macvlan", created_at=0, parent=parent))
+    assert kernel.asked == [
+        ("br", "tare id", False),  # an administrator may have made the default bridge
+        ("br", "tare id", True),
+        ("br", "tare id", False),
+        ("dm-1", "tare id"),
+        ("eth0.7", "eth0", 7, "tare id"),
+    ]

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tare.aio import proc
 from tare.aio.tasks import spawn
 from tare.base.errors import InternalError, InvalidArgument, Unavailable
 from tare.drivers.archive import worker
@@ -115,6 +116,7 @@ class Archiver:
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )
+                proc.own(self._process)
             ours.setblocking(False)
             self._control = ours
             try:

@@ -15,6 +15,7 @@ import logging
 import secrets
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 NAME_SERVER = "127.0.0.11"
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _FORWARD6 = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+MARK = "tare "
+"""How the alias of every link begins that an engine has made."""
 _TRIES = 3
 _ENDPOINT_KINDS = ("veth", "macvlan", "ipvlan")
 _EVERYWHERE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
@@ -137,17 +140,23 @@ class BridgeDriver:
                     return address.interface
         return None
 
-    def ensure_bridge(self, name: str, *addresses: IPInterface, mtu: int = 1500) -> None:
-        """Make the bridge, or adopt the one there is: up, with these addresses."""
+    def ensure_bridge(
+        self, name: str, *addresses: IPInterface, mtu: int = 1500, mark: str = "", is_ours: bool = False
+    ) -> None:
+        """Make the bridge, or adopt the one there is: up, with these addresses.
+
+        mark: an alias that says whose it is, for one that is made here, or was by an engine, or is_ours at any rate.
+        """
         with self._lock:
             link = self._netlink.link(check_bridge_name(name))
-            if link is None:
+            if is_new := link is None:
                 # One that was taken away comes back with its mac: its containers remember that of their gateway.
                 self._netlink.create_bridge(name, mac=self._macs.get(name) or random_mac(), mtu=mtu)
                 link = self._netlink.link(name)
                 if link is None:
                     raise InternalError(f"bridge {name} went away while it was made")
             _check_is_bridge(link)
+            self._mark(link, mark, is_ours=is_new or is_ours)
             self._macs[name] = link.mac
             present = {a.interface for a in self._netlink.addresses() if a.index == link.index}
             if any(address.version == 6 for address in addresses):
@@ -157,6 +166,17 @@ class BridgeDriver:
                     self._netlink.add_address(link.index, address)
             if not link.is_up:
                 self._netlink.set_up(link.index)
+
+    def _mark(self, link: Link, mark: str, *, is_ours: bool) -> None:
+        if mark and link.alias != mark and (is_ours or link.alias.startswith(MARK)):
+            self._netlink.set_alias(link.index, mark)
+
+    def marked(self, mark: str) -> dict[str, int]:
+        """Links with this alias, and how many interfaces are on each, or live on it."""
+        with self._lock:
+            links = self._netlink.links()
+        used = Counter(index for link in links for index in {link.master, link.peer if link.kind != "veth" else 0})
+        return {link.name: used[link.index] for link in links if link.alias == mark}
 
     def remove_bridge(self, name: str, *, rules: BridgeRules | None = None, keeps_link: bool = False) -> None:
         """Delete the bridge and its rules. Idempotent. keeps_link: the link was there before us.
@@ -170,7 +190,7 @@ class BridgeDriver:
                 else:
                     with contextlib.suppress(NotFound):  # flushed
                         self._nft.admit(rules, present=False)
-                self._touch_others(lambda nft: nft.forget_forwarding(name, nft.forward_drops()))
+                self.forget_forwarding(name)
             if not keeps_link:
                 self._netlink.delete_link(name)
 
@@ -188,30 +208,34 @@ class BridgeDriver:
             if self._netlink.link(name) is None:
                 raise InvalidArgument(f"the parent interface {name} is not there", hint="ip link shows what there is")
 
-    def ensure_dummy(self, name: str) -> None:
+    def ensure_dummy(self, name: str, *, mark: str = "") -> None:
         """A link that leads nowhere. Raises Unavailable where this kernel has none."""
-        self._ensure(name, kind="dummy", parent=0, data=b"", hint="name a parent: -o parent=eth0")
+        self._ensure(name, kind="dummy", parent=0, data=b"", hint="name a parent: -o parent=eth0", mark=mark)
 
-    def ensure_vlan(self, name: str, parent: str, number: int) -> None:
+    def ensure_vlan(self, name: str, parent: str, number: int, *, mark: str = "") -> None:
         """The link `parent.number` for one VLAN. Raises InvalidArgument (no such parent), Unavailable."""
         with self._lock:
             below = self._netlink.link(parent)
             if below is None and self._netlink.link(name) is None:
                 raise InvalidArgument(f"the parent interface {parent} is not there", hint="ip link shows what there is")
             index = below.index if below is not None else 0
-            self._ensure(name, kind="vlan", parent=index, data=vlan_data(number), hint="make the link yourself")
+            self._ensure(
+                name, kind="vlan", parent=index, data=vlan_data(number), hint="make the link yourself", mark=mark
+            )
 
-    def _ensure(self, name: str, *, kind: str, parent: int, data: bytes, hint: str) -> None:
+    def _ensure(self, name: str, *, kind: str, parent: int, data: bytes, hint: str, mark: str) -> None:
         with self._lock:
             link = self._netlink.link(name)
-            if link is None:
+            if is_new := link is None:
                 try:
                     self._netlink.create_child(name, kind=kind, parent=parent, namespace_fd=-1, data=data)
                 except Unavailable:
                     raise Unavailable(f"this kernel has no {kind} links", hint=hint) from None
                 link = self._netlink.link(name)
-            if link is not None and not link.is_up:
-                self._netlink.set_up(link.index)
+            if link is not None:
+                self._mark(link, mark, is_ours=is_new)
+                if not link.is_up:
+                    self._netlink.set_up(link.index)
 
     def remove_link(self, name: str) -> None:
         """Delete a link of ours. Idempotent."""
@@ -290,6 +314,17 @@ class BridgeDriver:
             return self._nft.said(engine)
         except NotFound:
             return frozenset()
+
+    def forget(self, engine: str, said: str) -> None:
+        """Take away one entry of an engine's sets and maps, as `said` tells it. One that is gone is as good."""
+        if self._nft is None:
+            return
+        with contextlib.suppress(NotFound):
+            self._nft.forget(engine, said)
+
+    def forget_forwarding(self, bridge: str) -> None:
+        """Nothing lets this bridge pass other people's chains any more. Idempotent."""
+        self._touch_others(lambda nft: nft.forget_forwarding(bridge, nft.forward_drops()))
 
     def forward_drops(self) -> list[str]:
         """Chains of others that stop forwarded packets, as `family table chain`; empty without nftables."""

@@ -27,7 +27,7 @@ _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 1, 4, 0x300, 0x200, 0x400
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
-_IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
+_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFLA_MACVLAN_MODE, _IFLA_IPVLAN_MODE, _IFLA_IPVLAN_FLAGS, _IFLA_VLAN_ID = 1, 1, 2, 1
@@ -57,7 +57,8 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 class Link:
     """An interface. `master` is the index of its bridge, 0 without one; `kind` is bridge, veth, … or "" .
 
-    `peer`: the index of a veth's other end, in whatever namespace that is, or of a macvlan's parent.
+    `peer`: the index of a veth's other end, in whatever namespace that is, or of a macvlan's parent. `alias`: a line
+    of text that whoever made it may have given it.
     """
 
     index: int
@@ -68,6 +69,7 @@ class Link:
     master: int = 0
     kind: str = ""
     peer: int = 0
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +170,11 @@ class Netlink:
     def set_up(self, index: int) -> None:
         """Set an interface up."""
         self._ask(_RTM_SETLINK, 0, _LINK.pack(0, 0, index, _IFF_UP, _IFF_UP), what=f"set link {index} up")
+
+    def set_alias(self, index: int, alias: str) -> None:
+        """Give an interface a line of text, at most 255 bytes. Not done when it is made: the kernel ignores it there."""
+        body = _LINK.pack(0, 0, index, 0, 0) + _attribute(_IFLA_IFALIAS, alias.encode())
+        self._ask(_RTM_SETLINK, 0, body, what=f"set the alias of link {index}")
 
     def isolate(self, index: int) -> None:
         """Forbid a bridge port to talk to other isolated ports (inter-container communication off)."""
@@ -385,6 +392,7 @@ def _parse_link(body: bytes) -> Link:
         master=_u32(found.get(_IFLA_MASTER)),
         kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
         peer=_u32(found.get(_IFLA_LINK)),
+        alias=found.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
     )
 
 

@@ -306,6 +306,25 @@ def publish_command(rules: BridgeRules, publication: Publication, *, present: bo
     return f"{verb} element {family} {rules.table} {name} {{ {key} : {publication.address} . {publication.port} }}\n"
 
 
+_LINKS_IN = {"bridges": (0,), "closed": (0,), "within": (0, 1), "homes": (1,)}
+"""Which fields of a key are names of links, by set."""
+
+
+def removal(table: str, said: str) -> str:
+    """The command that deletes the element which is told so (`Entry.said`, `Publication.said`)."""
+    family, name, rest = said.split(" ", 2)
+    key, _, value = rest.partition(" : ")
+    links = _LINKS_IN.get(name, ())
+    fields = [f'"{check_bridge_name(f)}"' if n in links else f for n, f in enumerate(key.split(" . "))]
+    return f"delete element {family} {table} {name} {{ {' . '.join(fields)}{f' : {value}' if value else ''} }}\n"
+
+
+def bridge_of(said: str) -> str:
+    """The bridge an element is about, "" for those that name none."""
+    _, name, key = said.partition(" : ")[0].split(" ", 2)
+    return key.split(" . ")[_LINKS_IN[name][0]] if name in _LINKS_IN else ""
+
+
 def _element(rules: BridgeRules, publication: Publication) -> Element:
     """What `publish_command` says, for the kernel itself."""
     where = () if publication.host_ip is None else (publication.host_ip,)
@@ -422,6 +441,10 @@ class Nft:
                     key, value = element if item.map else (element, "")
                     found.add(_said(version, item.name, _fields(key), _fields(value)))
         return frozenset(found)
+
+    def forget(self, engine: str, said: str) -> None:
+        """Delete one element, told as `said` does. Raises NotFound."""
+        self.run(removal(PREFIX + check_bridge_name(engine), said))
 
     def remove(self, engine: str) -> None:
         """Delete our tables; none is as good."""

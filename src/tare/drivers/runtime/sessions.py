@@ -9,11 +9,13 @@ not its streams (ADR 0024).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,12 +23,13 @@ from typing import Any
 
 import msgspec
 
-from tare.aio import failpoints, proc
+from tare.aio import failpoints, proc, tasks
 from tare.base.errors import Conflict, InternalError, InvalidArgument
 from tare.drivers.runtime.oci import OciRuntime
 from tare.drivers.runtime.streams import PipeStreams, Streams, TerminalStreams, wide_pipe
 
 _LIMIT = 64 * 1024
+_PATIENCE_S = 2.0
 _PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
 NOT_FOUND, NOT_INVOKABLE = 127, 126
 
@@ -43,13 +46,26 @@ class Session:
     """A started process. `ended` must be awaited once. `streams` belong to the caller; None when they go nowhere."""
 
     def __init__(self, *, pid: int, streams: Streams | None) -> None:
-        """`pid` is a child of this process, or was made by a runtime that puts another parent in between."""
+        """`pid` is a child of this process, or was made by a runtime that puts another parent in between.
+
+        Raises OSError when no descriptor is left.
+        """
         self.pid = pid
         self.streams = streams
         try:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:  # it has ended, and somebody else has collected it
             self._pidfd = -1
+        self._claim = ExitStack()
+        self._claim.enter_context(proc.claimed(pid))
+
+    def kill(self) -> None:
+        """SIGKILL, to this process and to no other that has its number by now. One that has ended is left alone."""
+        if self._pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def resize(self, *, height: int, width: int) -> None:
         """Tell the terminal its size. Raises Conflict when the process has ended or has no terminal."""
@@ -63,16 +79,18 @@ class Session:
 
     async def ended(self) -> int | None:
         """Wait for the exit status, 128 and the signal for a killed one; None when it is not ours to know."""
-        if self._pidfd < 0:
-            return None
-        try:
-            await proc.readable(self._pidfd)
-            try:
-                found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-            except ChildProcessError:
+        with self._claim:
+            if self._pidfd < 0:
                 return None
-        finally:
-            os.close(self._pidfd)
+            try:
+                await proc.readable(self._pidfd)
+                try:
+                    found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+                except ChildProcessError:
+                    return None
+            finally:
+                os.close(self._pidfd)
+                self._pidfd = -1
         assert found is not None
         return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
 
@@ -141,9 +159,10 @@ async def _with_pipes(
                 if owner is not None:
                     os.fchown(given[number], *owner)
         pid = await _run(directory, container_id, runtime, process, given=given, theirs=theirs)
-        ours.pop_all()
         streams = PipeStreams(stdin=held[0], stdout=held[1], stderr=held[2]) if is_attached or has_stdin else None
-        return Session(pid=pid, streams=streams)
+        session = await _held(pid, streams)
+        ours.pop_all()
+        return session
 
 
 async def _with_terminal(
@@ -155,11 +174,24 @@ async def _with_terminal(
         options = ("--console-socket", "console")
         pid = await _run(directory, container_id, runtime, process, *options, given=[nothing] * 3, theirs=theirs)
         try:
-            terminal = _terminal(listener)
+            terminal = TerminalStreams(_terminal(listener))
         except InternalError:
-            _end(pid)
+            await proc.end(pid)
             raise
-        return Session(pid=pid, streams=TerminalStreams(terminal))
+        try:
+            return await _held(pid, terminal)
+        except OSError:
+            terminal.close()
+            raise
+
+
+async def _held(pid: int, streams: Streams | None) -> Session:
+    """What cannot be held does not go on."""
+    try:
+        return Session(pid=pid, streams=streams)
+    except OSError:
+        await proc.end(pid)
+        raise
 
 
 async def _run(
@@ -182,29 +214,38 @@ async def _run(
     failpoints.hit("exec.start")
     with theirs:
         child = proc.start(argv, stdin=given[0], stdout=given[1], stderr=given[2], cwd=directory)
+    try:
         # Born below the daemon it would be spared like the daemon when memory is short; crun sets this at create only.
         Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(process.get("oomScoreAdj", 0)))
-    try:
         status = await proc.wait(child)
         if status != 0:
             raise translate(_text(directory / "log"))
         failpoints.hit("exec.started")
-        return int(_text(directory / "pid"))
+        return _pid(directory)
     except BaseException:
-        child.kill()
-        child.wait()
-        if pid := _text(directory / "pid"):
-            _end(int(pid))
+        await tasks.settle(_abandon(child, directory), name="end of an exec")
         raise
 
 
-def _end(pid: int) -> None:
-    """Kill a process nobody will hold."""
+async def _abandon(child: subprocess.Popen[bytes], directory: Path) -> None:
+    """End what nobody will hold. The runtime gets the time to say what it has made: killed before, it leaves a process
+    behind that nobody knows, and that may still become the program."""
     try:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):  # it is not ours, or over
-        pass
+        await asyncio.wait_for(proc.wait(child), _PATIENCE_S)
+    except TimeoutError:
+        child.kill()
+        await proc.wait(child)
+    if _text(directory / "pid"):
+        await proc.end(_pid(directory))
+
+
+def _pid(directory: Path) -> int:
+    """What the runtime made. Raises InternalError if it did not say."""
+    text = _text(directory / "pid")
+    try:
+        return int(text)
+    except ValueError:
+        raise InternalError(f"the runtime wrote {text[:40]!r} for a pid") from None
 
 
 def _text(path: Path) -> str:
@@ -233,7 +274,8 @@ def _terminal(listener: socket.socket) -> int:
     try:
         connection, _ = listener.accept()
         with connection:
-            _, found, _, _ = socket.recv_fds(connection, 4096, 1)
+            connection.setblocking(False)
+            _, found, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
     except OSError as error:
         raise InternalError(f"the runtime sent no terminal: {error}") from error
     if not found:

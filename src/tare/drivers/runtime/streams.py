@@ -168,6 +168,6 @@ def wide_pipe() -> tuple[int, int]:
     ends = os.pipe2(os.O_CLOEXEC)
     try:
         fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    except PermissionError:  # beyond fs.pipe-user-pages-soft: the usual size is enough
+    except OSError:  # beyond fs.pipe-user-pages-soft, or memory is short: the usual size is enough
         pass
     return ends

@@ -90,6 +90,7 @@ class World:
     kernel_after: Kernel = field(default_factory=Kernel)
     bridges: Mapping[str, int] = field(default_factory=dict)  # to the number of containers plugged in
     due: Due = field(default_factory=Due)
+    links: frozenset[str] = frozenset()  # bridges and parents of networks
     image_mounts: Mapping[str, str] = field(default_factory=dict)  # on the host: target to key
     is_quiet: bool = False
 
@@ -115,7 +116,7 @@ async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> W
             name=slot.container.name,
             image_id=slot.container.image_id,
             is_running=slot.container.is_running,
-            is_moving=_is_moving(slot),
+            is_moving=is_moving(slot),
             addresses=tuple(
                 (endpoint.NetworkID, str(ip_address(text)))
                 for endpoint in slot.container.endpoints.values()
@@ -138,9 +139,7 @@ async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> W
     bridges = {
         network.bridge: len(engine.networks.members(network.id)) for network in engine.networks.list() if network.bridge
     }
-    due = engine.networks.audit.due(
-        {slot.container.id: slot.container.ports for slot in engine.containers if slot.container.is_running}
-    )
+    due = due_of(engine)
     image_mounts = {record.target: record.key for record in engine.image_mounts.values()}
     after, kernel_after = await in_thread(_list, engine, grace_s), await in_thread(look, engine)
     return World(
@@ -157,12 +156,20 @@ async def gather(engine: Engine, *, grace_s: float, is_quiet: bool = False) -> W
         kernel_after=kernel_after,
         bridges=bridges,
         due=due,
+        links=engine.networks.strays.known(),
         image_mounts=image_mounts,
         is_quiet=is_quiet,
     )
 
 
-def _is_moving(slot: Slot) -> bool:
+def due_of(engine: Engine) -> Due:
+    """What rules, ports and namespaces must be now, by the records."""
+    return engine.networks.audit.due(
+        {slot.container.id: slot.container.ports for slot in engine.containers if slot.container.is_running}
+    )
+
+
+def is_moving(slot: Slot) -> bool:
     """A verb works at it, or its end is being dealt with."""
     is_ending = not slot.container.is_running and not slot.stopped.is_set()
     return slot.lock.locked() or slot.is_being_removed or slot.restarting is not None or is_ending

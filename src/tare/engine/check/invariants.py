@@ -277,6 +277,16 @@ def bridges_have_their_ports(world: World) -> Iterator[Finding]:
             yield Finding(kind=kinds.PORT_ORPHAN, subject=bridge, text=text)
 
 
+def links_belong_to_networks(world: World) -> Iterator[Finding]:
+    """Each link that this engine has made is the bridge, or the parent, of a network."""
+    if world.due.is_changing:
+        return
+    before, after = world.kernel_before.links, world.kernel_after.links
+    for name in sorted(before.keys() & after.keys() - world.links):
+        text = f"made for a network that is gone ({after[name]} interfaces use it)"
+        yield Finding(kind=kinds.LINK_ORPHAN, subject=name, text=text, remedy=REMOVE)
+
+
 def rules_are_those_of_networks_and_ports(world: World) -> Iterator[Finding]:
     """The packet filter says of each bridge and each published port what it must, and nothing of anything else."""
     before, after = world.kernel_before.rules, world.kernel_after.rules
@@ -300,7 +310,7 @@ def rules_are_those_of_networks_and_ports(world: World) -> Iterator[Finding]:
     for rule in sorted((before & after) - known):
         name = rule.split()[1]
         kind = kinds.PUBLISHED_ORPHAN if name.startswith("published") else kinds.RULE_ORPHAN
-        yield Finding(kind=kind, subject=rule, text="the packet filter has it for nobody")
+        yield Finding(kind=kind, subject=rule, text="the packet filter has it for nobody", remedy=REMOVE)
 
 
 def ports_of_the_host_are_held(world: World) -> Iterator[Finding]:
@@ -422,6 +432,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     what_runs_has_its_addresses,
     what_runs_is_in_the_kernel,
     bridges_have_their_ports,
+    links_belong_to_networks,
     rules_are_those_of_networks_and_ports,
     ports_of_the_host_are_held,
     what_runs_is_in_its_network_namespace,

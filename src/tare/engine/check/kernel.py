@@ -28,7 +28,8 @@ class Kernel:
     places: mounts below the roots, as `run/…` and `data/…`. elsewhere: targets of mounted images where one is mounted.
     ports: bridges to the number of interfaces on them, None for no bridge. rules: elements of our sets and maps in
     words, None where the packet filter is not used. networks: the network namespace of each container's first process;
-    home: ours; kept: others that the engine itself keeps alive.
+    home: ours; kept: others that the engine itself keeps alive. links: those that this engine has made, to the number of
+    interfaces that use each.
     """
 
     processes: frozenset[str] = frozenset()
@@ -42,6 +43,7 @@ class Kernel:
     networks: Mapping[str, str] = field(default_factory=dict)
     home: str = ""
     kept: frozenset[str] = frozenset()
+    links: Mapping[str, int] = field(default_factory=dict)
 
 
 def look(engine: Engine) -> Kernel:
@@ -70,6 +72,7 @@ def look(engine: Engine) -> Kernel:
         rules=engine.networks.audit.said(),
         networks={key: found for key, pid in processes.items() if (found := _network(f"/proc/{pid}/ns/net"))},
         home=home,
+        links=engine.networks.strays.marked(),
         kept=frozenset(
             found
             for number in os.listdir("/proc/self/fd")

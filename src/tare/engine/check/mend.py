@@ -14,6 +14,7 @@ from tare.base.reference import parse_reference
 from tare.drivers import trees
 from tare.drivers.archive.client import Options
 from tare.engine.check import findings as kinds
+from tare.engine.check.facts import due_of, is_moving
 from tare.engine.check.findings import Finding
 from tare.engine.engine import Engine, directory_of
 from tare.images.records import Layer
@@ -175,6 +176,10 @@ async def _remove(engine: Engine, finding: Finding) -> str:
                 await in_thread(trees.discard, path)
             else:
                 path.unlink(missing_ok=True)
+        case kinds.LINK_ORPHAN:
+            return await engine.networks.strays.remove_link(finding.subject)
+        case kinds.RULE_ORPHAN | kinds.PUBLISHED_ORPHAN:
+            return await _remove_rule(engine, finding.subject)
         case _:
             area, _, name = finding.subject.partition("/")
             path = engine.settings.data_root / area / name
@@ -182,6 +187,14 @@ async def _remove(engine: Engine, finding: Finding) -> str:
                 await in_thread(trees.discard, path)
             else:
                 path.unlink(missing_ok=True)
+    return ""
+
+
+async def _remove_rule(engine: Engine, said: str) -> str:
+    if engine.creating or any(is_moving(slot) for slot in engine.containers):
+        return "an operation in flight may have it: repeat later"
+    if not any(said in wanted for wanted in due_of(engine).rules.values()):
+        await engine.networks.strays.remove_rule(said)
     return ""
 
 

@@ -87,6 +87,27 @@ def test_names_that_could_mean_something_else_are_refused(name):
         nft.ruleset((BridgeRules(bridge=name, subnet=RULES.subnet), ()))
 
 
+@pytest.mark.parametrize(
+    ("said", "command", "bridge"),
+    [
+        ("ip bridges br-x", 'ip tare-e bridges { "br-x" }', "br-x"),
+        ("ip6 closed br-x", 'ip6 tare-e closed { "br-x" }', "br-x"),
+        ("ip within br-x . br-x : accept", 'ip tare-e within { "br-x" . "br-x" : accept }', "br-x"),
+        ("ip homes 10.0.0.0/24 . br-x", 'ip tare-e homes { 10.0.0.0/24 . "br-x" }', "br-x"),
+        ("ip outbound 10.0.0.0/24", "ip tare-e outbound { 10.0.0.0/24 }", ""),
+        ("ip6 published tcp . 1 : fd00::2 . 80", "ip6 tare-e published { tcp . 1 : fd00::2 . 80 }", ""),
+    ],
+)
+def test_what_is_said_can_be_taken_away(said, command, bridge):
+    assert nft.removal("tare-e", said) == f"delete element {command}\n"
+    assert nft.bridge_of(said) == bridge
+
+
+def test_names_in_what_is_said_are_checked():
+    with pytest.raises(InvalidArgument):
+        nft.removal("tare-e", 'ip bridges x"}; flush ruleset; #')
+
+
 def test_elements_have_one_wording_whoever_names_them():
     """What nft's JSON says (libnftables-json(5)) and what is wanted are compared as text."""
     wanted = {entry.said for entry in nft.entries(RULES)}

@@ -165,10 +165,11 @@ BROKEN: list[tuple[World, str, str]] = [
     (world(**kernel(ports={"br": 0})), kinds.PORT_MISSING, ""),
     (world(**kernel(ports={"br": 2})), kinds.PORT_ORPHAN, ""),
     (world(**kernel(rules=frozenset({PORT}))), kinds.RULE_MISSING, ""),
-    (world(**kernel(rules=KERNEL.rules | {STRAY})), kinds.RULE_ORPHAN, ""),
+    (world(**kernel(rules=KERNEL.rules | {STRAY})), kinds.RULE_ORPHAN, kinds.REMOVE),
+    (world(links=frozenset({"br"}), **kernel(links={"br": 1, "br-gone": 0})), kinds.LINK_ORPHAN, kinds.REMOVE),
     (world(**kernel(rules=frozenset({"ip bridges br"}))), kinds.PUBLISHED_MISSING, ""),
     (world(due=replace(DUE, unheld={CONTAINER: frozenset({"tcp 0.0.0.0:80"})})), kinds.PUBLISHED_MISSING, ""),
-    (world(**kernel(rules=KERNEL.rules | {PORT.replace("80", "81")})), kinds.PUBLISHED_ORPHAN, ""),
+    (world(**kernel(rules=KERNEL.rules | {PORT.replace("80", "81")})), kinds.PUBLISHED_ORPHAN, kinds.REMOVE),
     (world(due=replace(DUE, held=frozenset({"tcp 0.0.0.0:81"}))), kinds.PUBLISHED_ORPHAN, ""),
     (world(**kernel(networks={CONTAINER: "net:[1]"})), kinds.NAMESPACE_WRONG, ""),
     (world(**kernel(kept=frozenset({"net:[3]"}))), kinds.NAMESPACE_ORPHAN, ""),
@@ -246,6 +247,8 @@ def test_what_moves_has_its_rules_and_ports_in_between() -> None:
     assert broken(world(containers=moving, due=due, **kernel(rules=frozenset({"ip bridges br", STRAY})))) == []
     assert broken(world(due=replace(DUE, is_changing=True), **kernel(rules=KERNEL.rules | {STRAY}))) == []
     assert broken(world(kernel_before=replace(KERNEL, rules=KERNEL.rules | {STRAY}))) == []
+    assert broken(world(due=replace(DUE, is_changing=True), **kernel(links={"br-gone": 0}))) == []
+    assert broken(world(kernel_before=replace(KERNEL, links={"br-gone": 0}))) == []
     assert broken(world(due=Due(), kernel_before=replace(KERNEL, rules=None))) == []  # no packet filter
 
 
