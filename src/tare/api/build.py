@@ -246,6 +246,7 @@ def _host(query: Query) -> HostConfig:
         CpusetMems=query.text("cpusetmems"),
         CgroupParent=query.text("cgroupparent"),
         ShmSize=query.integer("shmsize", 0) or 0,
+        PidsLimit=query.integer("pidslimit"),
         NetworkMode=query.text("networkmode") or "default",
         ExtraHosts=query.all("extrahosts") or None,
         Ulimits=limits or None,
