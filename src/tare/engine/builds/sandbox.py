@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import errno
 import hashlib
 import os
 import secrets
@@ -421,7 +422,9 @@ def inside(root: Path, path: str, *, what: str) -> str:
             return os.readlink(f"/proc/self/fd/{found}")
         finally:
             os.close(found)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InvalidArgument(f"too many links in {path} of {what}") from None
         raise NotFound(f"{path} is not in {what}") from None
     finally:
         os.close(fd)
