@@ -36,7 +36,7 @@ from tare.engine.builds.context import Context, Spool, receive, spool
 from tare.engine.builds.copy import repository_files
 from tare.engine.builds.prune import keep_within
 from tare.engine.builds.repository import fetch
-from tare.engine.builds.request import Build, StepFailed, Wanted
+from tare.engine.builds.request import STEP, Build, StepFailed, Wanted
 from tare.engine.builds.squash import squashed
 from tare.engine.builds.stages import Stages, Standing
 from tare.engine.engine import Engine
@@ -262,7 +262,7 @@ class _Work:
     def tell(self, text: str) -> None:
         """A piece of text for the client."""
         if not self.wanted.quiet:
-            self.say(message(stream=text))
+            self.say(message(stream=text, step=STEP.get() if self.wanted.tells_steps else None))
 
     def say(self, data: bytes) -> None:
         """A message for the client."""

@@ -74,7 +74,7 @@ async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, so
         container = slot.container
         slot.hidden_environment = (*step.hidden, *extra)
         try:
-            build.tell(f" ---> Running in {container.id[:12]}\n")
+            build.remark(f" ---> Running in {container.id[:12]}\n")
             subscriber = slot.hub.subscribe()
             reading = spawn(_relay(build, subscriber), name="output of a build step", is_awaited=True)
             try:
@@ -98,7 +98,7 @@ async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, so
             return engine.images.drafts.seal(build.lease, container.id, below, newest_ns=build.wanted.epoch_ns)
         finally:
             await finish(remove(engine, slot, force=True, volumes=True), name="remove build step")
-            build.tell(f" ---> Removed intermediate container {container.id[:12]}\n")
+            build.remark(f" ---> Removed intermediate container {container.id[:12]}\n")
 
 
 async def _created(build: Build, body: CreateBody, base: Base) -> Slot:
