@@ -152,6 +152,14 @@ def test_plain_and_quiet_are_not_drawn(own: Daemon, tmp_path: Path, words: list[
     own.request("DELETE", "/images/plain?force=1")
 
 
+def test_a_result_is_not_written_to_a_terminal_and_nothing_is_built_for_it(own: Daemon, tmp_path: Path) -> None:
+    for output in ("-", "type=tar,dest=-", "type=oci"):
+        with Terminal(own, "-o", output, write(tmp_path, "FROM busybox\nRUN exit 3\n")) as terminal:
+            code, lines = terminal.end()
+        assert code == 1
+        assert "refusing to write to console" in lines[-1]
+
+
 def test_steps_are_told_to_those_only_who_ask(own: Daemon) -> None:
     body = tar_of({"Dockerfile": b"FROM busybox AS a\nRUN echo hi\n"})
 

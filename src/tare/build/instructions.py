@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from tare.base.errors import InvalidArgument
 from tare.build.lexer import Dockerfile, DockerfileError, Heredoc, Line, read_dockerfile, split_blanks, split_words
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
@@ -348,11 +349,11 @@ def needed(program: Program, target: str, bases: Sequence[str], *, replaced: Col
 
     target: a name or number, "" for the last. bases: the image name of each stage with its variables replaced.
     replaced: names, lower case, that something else than a stage stands for.
-    Raises DockerfileError when there is no such stage.
+    Raises InvalidArgument when there is no such stage.
     """
     chosen = program.stages[-1] if not target else program.find(target)
     if chosen is None:
-        raise program.dockerfile.lines[-1].error(
+        raise InvalidArgument(
             f"target stage {target!r} could not be found; there are "
             + ", ".join(repr(stage.name) for stage in program.stages)
         )

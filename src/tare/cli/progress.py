@@ -151,8 +151,9 @@ class Meter:
             self._bar.update(self._task, advance=count)
 
     def close(self) -> None:
-        """Stop drawing."""
+        """Stop drawing: what has passed is all there was."""
         if self._bar is not None:
+            self._bar.update(self._task, total=self._bar.tasks[0].completed)
             self._bar.stop()
 
 

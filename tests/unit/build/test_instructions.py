@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tare.base.errors import InvalidArgument
 from tare.build.instructions import (
     Arg,
     Copy,
@@ -303,5 +304,5 @@ def test_a_stage_may_take_from_a_later_one_but_not_stand_on_it() -> None:
 
 def test_a_target_that_is_not_there() -> None:
     program = parse_program(PROGRAM)
-    with pytest.raises(DockerfileError, match="target stage 'nope' could not be found; there are 'base', 'unused'"):
+    with pytest.raises(InvalidArgument, match=r"^target stage 'nope' could not be found; there are 'base', 'unused'"):
         needed(program, "nope", bases(program))

@@ -220,10 +220,14 @@ class _Stage:
             place(f"FROM {stage.start.line.rest}")
             here, triggers = Standing(state=evaluate.begin(ContainerConfig())), []
         else:
-            place(f"FROM {stage.start.line.rest}")
             image, wanted = build.wanted.contexts.get(name, name), platform or build.wanted.platform
-            with build.doing():
+            if build.wanted.tells_steps:
+                place(f"FROM {stage.start.line.rest}")
+                with build.doing():
+                    here = await self._stages.image(image, wanted)
+            else:  # line by line: what is said of several stages at once would be mixed
                 here = await self._stages.image(image, wanted)
+                place(f"FROM {stage.start.line.rest}")
             triggers = (here.base.config.OnBuild if here.base else None) or []
         with build.doing():
             build.remark(f" ---> {_short(here)}\n")
