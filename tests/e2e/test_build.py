@@ -241,6 +241,9 @@ def test_a_client_that_leaves_ends_its_build(own: Daemon) -> None:
     nothing_left(own)
 
 
+LOOP = "FROM busybox\nRUN ln -s /m /l && ln -s /l /m\n"
+
+
 @pytest.mark.parametrize(
     ("dockerfile", "status", "said"),
     [
@@ -255,6 +258,15 @@ def test_a_client_that_leaves_ends_its_build(own: Daemon) -> None:
         ("FROM busybox\nRUN --security=insecure true\n", 200, "security.insecure is not allowed"),
         ("FROM busybox\nRUN --network=host true\n", 200, "network.host is not allowed"),
         ("FROM busybox\nCOPY --chown=nobodyhere a /\n", 200, "nobodyhere"),
+        (LOOP + "COPY a /l\n", 200, "too many links in /l"),
+        (LOOP + "COPY a /l/x/\n", 200, "too many links in /l/x"),
+        (LOOP + "WORKDIR /l\n", 200, "too many links in /l"),
+        (LOOP + "FROM busybox\nCOPY --from=0 /l /x\n", 200, "COPY failed: too many links in /l of 0"),
+        (LOOP + "FROM busybox\nCOPY --from=0 /l/y /x\n", 200, "COPY failed: too many links in /l/y of 0"),
+        (LOOP + "FROM busybox\nCOPY --from=0 /bin/sh/y /x\n", 200, "stat /bin/sh/y: file does not exist in 0"),
+        (LOOP + "FROM busybox\nRUN --mount=from=0,source=/l,target=/x ls\n", 200, "too many links in /l of 0"),
+        ("FROM busybox\nCOPY loop /x\n", 200, "stat loop: file does not exist"),
+        ("FROM busybox\nCOPY loop/a /x\n", 200, "stat loop/a: file does not exist"),
         ("FROM busybox AS own\nCOPY --from=0 /bin/sh /\n", 200, "circular dependency detected on stage: own"),
         ("FROM busybox AS own\nRUN --mount=type=bind,from=own,target=/x ls\n", 200, "circular dependency"),
         (
@@ -265,7 +277,7 @@ def test_a_client_that_leaves_ends_its_build(own: Daemon) -> None:
     ],
 )
 def test_what_is_wrong_is_said(own: Daemon, dockerfile: str, status: int, said: str) -> None:
-    done = build(own, {"Dockerfile": dockerfile, "a": "x"}, links={"out": "/etc"})
+    done = build(own, {"Dockerfile": dockerfile, "a": "x"}, links={"out": "/etc", "loop": "pool", "pool": "loop"})
     assert done.status == status
     text = done.error or done.messages[0]["message"]
     assert said in text

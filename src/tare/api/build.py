@@ -105,6 +105,7 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
         remote_contexts=remote,
         agents=_agents(headers),
         squash=query.flag("squash"),
+        tells_steps=_tells_steps(query),
         provenance=_provenance(query.text("provenance")),
         is_for_output=_outputs(query),
         allowed=_allowed(query),
@@ -146,6 +147,13 @@ def _outputs(query: Query) -> bool:
                 f"unknown type of output {output.Type[:100]!r}: use one of {', '.join(results.KINDS)}"
             )
     return bool(found)
+
+
+def _tells_steps(query: Query) -> bool:
+    text = query.text("progress")
+    if text not in ("", "steps"):
+        raise InvalidArgument(f"unknown kind of progress {text[:100]!r}: use steps, or none for Docker's")
+    return text == "steps"
 
 
 def _provenance(text: str) -> str:
@@ -246,6 +254,7 @@ def _host(query: Query) -> HostConfig:
         CpusetMems=query.text("cpusetmems"),
         CgroupParent=query.text("cgroupparent"),
         ShmSize=query.integer("shmsize", 0) or 0,
+        PidsLimit=query.integer("pidslimit"),
         NetworkMode=query.text("networkmode") or "default",
         ExtraHosts=query.all("extrahosts") or None,
         Ulimits=limits or None,

@@ -16,7 +16,7 @@ from msgspec import UNSET
 from tare.base.errors import InvalidArgument
 from tare.build.expand import ExpansionError, expand, expand_raw, expand_words
 from tare.build.instructions import Arg, Copy, Instruction, Pairs, Plain, Program, Run, trigger_text
-from tare.build.lexer import DockerfileError, Line, heredoc_name, split_words
+from tare.build.lexer import DockerfileError, Line, heredoc_name, split_blanks, split_words
 from tare.build.mounts import Mount, parse_mount
 from tare.wire import changes
 from tare.wire.config import ContainerConfig
@@ -256,10 +256,8 @@ class Evaluator:
 
     def _volume(self, state: StageState, line: Line) -> tuple[StageState, str]:
         words = line.array
-        is_array = words is not None
-        paths = (
-            [self._one(line, word, state) for word in words or ()] if is_array else self._many(line, line.rest, state)
-        )
+        given = split_blanks(line.rest) if words is None else words
+        paths = [self._one(line, word, state) for word in given]
         if not paths:
             raise line.error("VOLUME requires at least one argument")
         config = changes.add_volumes(state.config, paths)
@@ -410,7 +408,7 @@ def _replaced(line: Line, text: str, variables: Mapping[str, str], escape: str, 
     try:
         return expand(text, variables, escape=escape, unset=unset)
     except ExpansionError as error:
-        raise line.error(error.message) from None
+        raise line.error(f"failed to process {msgspec.json.encode(text).decode()}: {error.message}") from None
 
 
 def _json(words: Sequence[str]) -> str:

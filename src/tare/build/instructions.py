@@ -9,7 +9,8 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from tare.build.lexer import Dockerfile, DockerfileError, Heredoc, Line, read_dockerfile, split_words
+from tare.base.errors import InvalidArgument
+from tare.build.lexer import Dockerfile, DockerfileError, Heredoc, Line, read_dockerfile, split_blanks, split_words
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
 _ARG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -170,7 +171,7 @@ def parse_instruction(line: Line, escape: str) -> Instruction:
     if line.keyword == "RUN":
         return _run(line)
     if line.keyword in ("COPY", "ADD"):
-        return _copy(line, escape)
+        return _copy(line)
     if line.keyword == "ARG":
         return _arg(line, escape)
     if line.keyword in ("ENV", "LABEL"):
@@ -178,7 +179,9 @@ def parse_instruction(line: Line, escape: str) -> Instruction:
         return Pairs(line, _pairs(line, escape))
     if line.keyword == "SHELL":
         _Flags(line).done()
-        if not line.array:
+        if line.array == ():
+            raise line.error("SHELL requires at least one argument")
+        if line.array is None:
             raise line.error("SHELL requires the arguments to be in JSON form")
     if line.keyword == "ONBUILD":
         trigger = line.rest.split()[0].upper()
@@ -192,6 +195,8 @@ def parse_instruction(line: Line, escape: str) -> Instruction:
             raise line.error(error.reason) from None
     if line.keyword not in ("HEALTHCHECK",):
         _Flags(line).done()
+    if line.keyword in ("CMD", "ENTRYPOINT", "VOLUME"):
+        _ = line.array  # a list of something else than strings is told before anything is built
     return Plain(line)
 
 
@@ -295,7 +300,7 @@ def _run(line: Line) -> Run:
     return Run(line, words, line.rest, line.heredocs, mounts, network or "default", security or "sandbox")
 
 
-def _copy(line: Line, escape: str) -> Copy:
+def _copy(line: Line) -> Copy:
     adds = line.keyword == "ADD"
     flags = _Flags(line)
     copy = Copy(
@@ -315,7 +320,7 @@ def _copy(line: Line, escape: str) -> Copy:
         unpacks=flags.switch("unpack") if adds else None,
     )
     flags.done()
-    words = line.array or tuple(split_words(line.rest, escape))
+    words = line.array or tuple(split_blanks(line.rest))
     if len(words) < 2:
         raise line.error(
             f"{line.keyword} requires at least two arguments, but only {len(words)} provided. Destination could not be determined"
@@ -344,11 +349,11 @@ def needed(program: Program, target: str, bases: Sequence[str], *, replaced: Col
 
     target: a name or number, "" for the last. bases: the image name of each stage with its variables replaced.
     replaced: names, lower case, that something else than a stage stands for.
-    Raises DockerfileError when there is no such stage.
+    Raises InvalidArgument when there is no such stage.
     """
     chosen = program.stages[-1] if not target else program.find(target)
     if chosen is None:
-        raise program.dockerfile.lines[-1].error(
+        raise InvalidArgument(
             f"target stage {target!r} could not be found; there are "
             + ", ".join(repr(stage.name) for stage in program.stages)
         )

@@ -10,11 +10,12 @@ import re
 from dataclasses import dataclass
 
 from tare.base.errors import InvalidArgument
-from tare.wire.changes import INSTRUCTIONS
+from tare.wire.changes import INSTRUCTIONS, NOT_STRINGS
 
 MAX_DOCKERFILE = 4 * 1024 * 1024
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)$")
 _HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)\Z", re.DOTALL)
+_BLANKS = re.compile(r"[\t\v\f\r ]+")
 _TAKES_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
 KNOWN_DIRECTIVES = frozenset({"syntax", "escape", "check"})
 
@@ -54,7 +55,7 @@ class Line:
 
     @property
     def array(self) -> tuple[str, ...] | None:
-        """The words of the exec form, None where it is the shell form."""
+        """The words of the exec form, None where it is the shell form. Raises DockerfileError for a list of other things."""
         text = self.rest.strip()
         if not text.startswith("["):
             return None
@@ -62,8 +63,10 @@ class Line:
             words = json.loads(text)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        if not isinstance(words, list):
             return None
+        if not all(isinstance(word, str) for word in words):
+            raise self.error(NOT_STRINGS)
         return tuple(_without_halves(word) for word in words)
 
     def error(self, message: str) -> DockerfileError:
@@ -128,7 +131,7 @@ def _is_blank_or_comment(row: str) -> bool:
 
 def _instruction(rows: list[str], at: int, escape: str, warnings: list[tuple[int, str]]) -> tuple[Line, int]:
     first = at + 1
-    continuation = re.compile(re.escape(escape) + r"[ \t]*$")
+    continuation = re.compile(rf"(?<!{re.escape(escape)}){re.escape(escape)}[ \t]*$")
     parts: list[str] = []
     written: list[str] = []
     row = rows[at].lstrip()
@@ -136,7 +139,7 @@ def _instruction(rows: list[str], at: int, escape: str, warnings: list[tuple[int
         written.append(rows[at])
         at += 1
         ends = continuation.search(row)
-        # An escaped escape at the end of a line (`\\`) still continues it, as Docker's parser has it.
+        # Two escapes at the end of a line are one that is meant, and the line ends there, as BuildKit's parser has it.
         parts.append(row[: ends.start()] if ends else row)
         if not ends:
             break
@@ -314,6 +317,11 @@ def _heredoc(rows: list[str], at: int, name: str, *, chomps: bool, first: int, o
             return "".join(f"{line}\n" for line in content), at
         content.append(plain)
     raise DockerfileError(f"unterminated heredoc: no line {name!r} ends it", line=first, text=original)
+
+
+def split_blanks(text: str) -> list[str]:
+    """The words of the shell form of COPY, ADD and VOLUME: quotes do not hold them together, as with BuildKit."""
+    return [word for word in _BLANKS.split(text) if word]
 
 
 def split_words(text: str, escape: str) -> list[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MAX_SECRETS = 48 * 1024
 """Bytes of the header with all secrets: a request's headers have a limit."""
 _LIMITS, _BEYOND = "Limits", "Beyond Docker"
+_PROGRESS = ("auto", "plain", "tty", "quiet")
 _IMAGE_SCHEME = "docker-image://"
 _CACHE_MORE = "[,mode=min|max][,mounts=false]"
 
@@ -262,6 +263,7 @@ def query_of(
         "memswap": options.number("memory-swap") or None,
         "cgroupparent": options.text("cgroup-parent"),
         "shmsize": options.number("shm-size") or None,
+        "pidslimit": options.number("pids-limit") or None,
         "target": options.text("target"),
         "platform": options.text("platform").lower(),
         "ulimits": gojson.dumps(ulimits) if ulimits else "",
@@ -326,7 +328,9 @@ def _from_stdin(file: str) -> tuple[Iterator[bytes], str, str]:
 class Account:
     """The answer's messages on their way to the screen: remembers the image, turns an error into its exit code."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_live: bool = False) -> None:
+        """is_live: the messages are those of `progress=steps`, and a person watches."""
+        self.is_live = is_live
         self.image = ""
         self.cache = ""
         self.said: list[str] = []
@@ -349,6 +353,11 @@ class Account:
         from tare.cli import progress
 
         rest = self.watch(messages)
+        if self.is_live:
+            from tare.cli import buildlive
+
+            buildlive.watch(rest)
+            return
         held: list[dict[str, Any]] = []
 
         def until_stream(first: dict[str, Any]) -> Iterator[Json]:
@@ -392,9 +401,9 @@ def fail(message: dict[str, Any]) -> None:
         raise
 
 
-def _show(context: Context, documents: Iterable[Json], *, quiet: bool) -> Account:
+def _show(context: Context, documents: Iterable[Json], *, quiet: bool, is_live: bool = False) -> Account:
     """Print the account; its image is "" when the engine names none."""
-    account = Account()
+    account = Account(is_live=is_live)
     if not quiet:
         account.show(documents)
         return account
@@ -470,21 +479,24 @@ def _build(context: Context, options: flags.Options, operands: list[str]) -> int
     headers |= credentials
     if options.on("check"):
         return _check(context, query, headers, pieces)
-    quiet = options.on("quiet")
+    quiet = options.on("quiet") or options.text("progress") == "quiet"
+    query["q"] = quiet
     outputs = buildoutput.parse_all(options.many("output"))
     with contextlib.ExitStack() as stack:
         headers |= ssh_header(context, options, stack)
         if any(output.dest == "-" for output in outputs):  # stdout is the result's
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        is_live = not quiet and _is_live(options.text("progress"))
+        query["progress"] = "steps" if is_live else ""
         if pieces is None:
             answer = context.client.request("POST", "/build", query=query, headers=headers)
-            account = _show(context, answer.documents(), quiet=quiet)
+            account = _show(context, answer.documents(), quiet=quiet, is_live=is_live)
         else:
             if options.on("compress"):
                 pieces = buildcontext.compressed(pieces)
-            meter = progress.Meter("build context", total=None, wanted=not quiet)
+            meter = progress.Meter("build context", total=None, wanted=not quiet, stays=False)
             stream = buildcontext.Stream(pieces, meter.add)
-            account = _send(context, query, headers, stream, meter, quiet=quiet)
+            account = _send(context, query, headers, stream, meter, quiet=quiet, is_live=is_live)
     image = account.image
     told: Json = None
     if query["provenance"] and options.text("metadata-file"):
@@ -495,6 +507,23 @@ def _build(context: Context, options: flags.Options, operands: list[str]) -> int
             buildcache.write(context, account.cache, target)
     _record(options, image, told)
     return exits.OK
+
+
+def _is_live(progress: str) -> bool:
+    """Whether steps are drawn as they go: --progress tty, or auto where a person watches. Raises Exit."""
+    from tare.cli.progress import has_rich
+
+    if progress == "plain":
+        return False
+    can = sys.stdout.isatty() and has_rich()
+    if progress == "tty" and not can:
+        raise exits.Exit(exits.FAILED, "--progress tty: failed to get console: provided file is not a console")
+    return can
+
+
+def _progress(text: str) -> None:
+    if text not in _PROGRESS:
+        raise ValueError(f"invalid progress mode {text}: use one of {', '.join(_PROGRESS)}")
 
 
 def _check(
@@ -525,6 +554,7 @@ def _send(
     meter: Meter,
     *,
     quiet: bool,
+    is_live: bool,
 ) -> Account:
     """Send the context and print the account. Raises what stopped the stream, if anything did."""
     from tare.cli import human
@@ -534,10 +564,10 @@ def _send(
             answer = context.client.request("POST", "/build", query=query, headers=headers, upload=stream)
         finally:
             meter.close()
-            if stream.error is None and stream.count and not quiet:
+            if stream.error is None and stream.count and not quiet and not is_live:
                 context.line(f"Sending build context to Docker daemon  {human.size(stream.count)}")
                 sys.stdout.flush()
-        return _show(context, answer.documents(), quiet=quiet)
+        return _show(context, answer.documents(), quiet=quiet, is_live=is_live)
     except Exception:
         if stream.error is not None:
             raise stream.error from None
@@ -584,7 +614,17 @@ BUILD = flags.Command(
         Flag("no-cache", "", BOOL, "Do every step anew"),
         Flag("no-cache-filter", "", STRINGS, "Do every step of these stages anew", group=_BEYOND),
         Flag("output", "o", LIST, "Where the result goes: DIR, or type=local|tar|oci|docker,dest=PATH", group=_BEYOND),
+        Flag("pids-limit", "", INT, "How many processes a RUN may have, -1 for no limit", group=_BEYOND),
         Flag("platform", "", STRING, "Build for this platform, os/architecture[/variant]"),
+        Flag(
+            "progress",
+            "",
+            STRING,
+            "How it is told: auto, plain, tty, quiet",
+            default="auto",
+            group=_BEYOND,
+            check=_progress,
+        ),
         Flag("provenance", "", STRING, "Keep what was read: true, mode=min or mode=max", group=_BEYOND),
         Flag("pull", "", BOOL, "Look for newer versions of the images it starts from"),
         Flag("quiet", "q", BOOL, "Print the image's id only"),

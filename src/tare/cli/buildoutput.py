@@ -48,7 +48,7 @@ def parse(text: str) -> Output:
     from tare.cli.csvline import fields
 
     if text == "-":
-        return Output("tar", "-")
+        text = "type=tar,dest=-"
     parts = fields(text)
     if len(parts) == 1 and "=" not in parts[0]:
         return Output("local", parts[0])
@@ -82,7 +82,7 @@ def _output(text: str, known: dict[str, str]) -> Output:
         raise ValueError("tar=false is not served: unpack the archive")
     if kind == "local" and dest in ("", "-"):
         raise ValueError("dest is required for local output, and is a directory")
-    if not dest and _DEFAULT_NAMES[kind] == "-" and sys.stdout.isatty():
+    if (dest or _DEFAULT_NAMES[kind]) == "-" and sys.stdout.isatty():
         raise ValueError(f"dest file is required for {kind} exporter. refusing to write to console")
     return Output(kind, dest or _DEFAULT_NAMES[kind], names)
 

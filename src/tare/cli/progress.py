@@ -131,7 +131,8 @@ class _Bars:
 class Meter:
     """A file that is sent or received, with a bar on stderr while a person watches it. Closes nothing."""
 
-    def __init__(self, label: str, *, total: int | None, wanted: bool) -> None:
+    def __init__(self, label: str, *, total: int | None, wanted: bool, stays: bool = True) -> None:
+        """stays: the bar is left on the screen at the end."""
         self._bar: Any = None
         self._task: Any = None
         if wanted and sys.stderr.isatty() and has_rich():
@@ -140,7 +141,7 @@ class Meter:
 
             console = Console(file=sys.stderr)
             columns = (TextColumn(label, markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-            self._bar = Progress(*columns, console=console)
+            self._bar = Progress(*columns, console=console, transient=not stays)
             self._task = self._bar.add_task(label, total=total)
             self._bar.start()
 
@@ -150,8 +151,9 @@ class Meter:
             self._bar.update(self._task, advance=count)
 
     def close(self) -> None:
-        """Stop drawing."""
+        """Stop drawing: what has passed is all there was."""
         if self._bar is not None:
+            self._bar.update(self._task, total=self._bar.tasks[0].completed)
             self._bar.stop()
 
 

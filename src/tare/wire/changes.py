@@ -15,6 +15,9 @@ from msgspec import UNSET
 
 from tare.base.errors import InvalidArgument
 from tare.wire.config import ContainerConfig, Empty, HealthConfig
+from tare.wire.signals import parse_signal
+
+NOT_STRINGS = "when using JSON array syntax, arrays must be comprised of strings only"
 
 INSTRUCTIONS = frozenset(
     [
@@ -76,14 +79,17 @@ def _apply(config: Config, line: str) -> Config:
 
 
 def _json_form(rest: str) -> list[str] | None:
+    """The words of an exec form, None for a shell form. Raises InvalidArgument for a list of other things."""
     if not rest.startswith("["):
         return None
     try:
         found = json.loads(rest)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+    if not isinstance(found, list):
         return None
+    if not all(isinstance(word, str) for word in found):
+        raise InvalidArgument(NOT_STRINGS)
     return found
 
 
@@ -240,8 +246,8 @@ def set_stop_signal(config: Config, rest: str) -> Config:
     """Which signal asks the container to end: a name or a number. Raises InvalidArgument."""
     if len(rest.split()) != 1:
         raise InvalidArgument("STOPSIGNAL requires exactly one argument")
-    if not re.fullmatch(r"(?:SIG)?[A-Z][A-Z0-9+-]*|\d{1,2}", rest, re.IGNORECASE):
-        raise InvalidArgument(f"Invalid signal: {rest}")
+    if not rest.isdecimal() or not int(rest):  # any other number may be a signal of some kernel
+        parse_signal(rest)
     return msgspec.structs.replace(config, StopSignal=rest)
 
 

@@ -23,8 +23,12 @@ def message(
     total: int | None = None,
     progress: bool = False,
     aux: object = None,
+    step: object = None,
 ) -> bytes:
-    """One message. Sizes in bytes. `progress`: say progressDetail even when it is empty, as dockerd's pulls do."""
+    """One message. Sizes in bytes. `progress`: say progressDetail even when it is empty, as dockerd's pulls do.
+
+    step: beyond Docker, for clients that asked: of a build, the number of the step that says `stream`, or what became of one.
+    """
     out: dict[str, Any] = {}
     if stream:
         out["stream"] = stream
@@ -42,6 +46,8 @@ def message(
         out["id"] = about
     if aux is not None:
         out["aux"] = aux
+    if step:
+        out["step"] = step
     return _encode(out) + b"\r\n"
 
 

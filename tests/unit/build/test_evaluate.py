@@ -81,6 +81,20 @@ class Built:
         ("ENV d=b\nWORKDIR /a\nWORKDIR $d\nWORKDIR ../c", "WorkingDir", "/a/c"),
         ('WORKDIR "/a b"', "WorkingDir", "/a b"),
         ("ENV s=INT\nSTOPSIGNAL SIG$s", "StopSignal", "SIGINT"),
+        ("STOPSIGNAL rtmin+3", "StopSignal", "rtmin+3"),
+        ("STOPSIGNAL 99", "StopSignal", "99"),
+        ("ONBUILD VOLUME dir", "OnBuild", ["VOLUME dir"]),
+        ("VOLUME dir", "Volumes", {"dir": {}}),
+        ("VOLUME '/a' \"/b\"", "Volumes", {"/a": {}, "/b": {}}),
+        ('VOLUME ["/a b", " /c "]', "Volumes", {"/a b": {}, "/c": {}}),
+        ("VOLUME ['/a']", "Volumes", {"[/a]": {}}),
+        ("ENV two='/a /b'\nVOLUME $two", "Volumes", {"/a /b": {}}),
+        ("CMD ['a', 'b']", "Cmd", ["/bin/sh", "-c", "['a', 'b']"]),
+        ('CMD ["a"] b', "Cmd", ["/bin/sh", "-c", '["a"] b']),
+        ('CMD ["a",]', "Cmd", ["/bin/sh", "-c", '["a",]']),
+        ('CMD "a b"', "Cmd", ["/bin/sh", "-c", '"a b"']),
+        ('ENTRYPOINT ["a"] ; b', "Entrypoint", ["/bin/sh", "-c", '["a"] ; b']),
+        ("ENTRYPOINT []", "Entrypoint", []),
         ("HEALTHCHECK --interval=5s CMD a $b", "Healthcheck", {"Test": ["CMD-SHELL", "a $b"], "Interval": 5 * 10**9}),
         ("ONBUILD RUN a $b \\\n c", "OnBuild", ["RUN a $b  c"]),
         ("ONBUILD COPY <<A /b\nx\nA\nONBUILD USER c", "OnBuild", ["COPY <<A /b\nx\nA", "USER c"]),
@@ -239,10 +253,10 @@ def test_sockets_of_agents_have_numbers() -> None:
 
 def test_a_copy_has_its_variables_replaced() -> None:
     built = Built(
-        "ENV a=x b=1:2\nWORKDIR /w\nCOPY --from=st --chown=$b --chmod=${m:-755} --link --parents --exclude=*.$a $a 'y z' d/"
+        "ENV a=x b=1:2\nWORKDIR /w\nCOPY --from=st --chown=$b --chmod=${m:-755} --link --parents --exclude=*.$a $a 'y' d/"
     )
     (step,) = built.copies
-    assert (step.sources, step.target, step.origin, step.workdir) == (("x", "y z"), "d/", "st", "/w")
+    assert (step.sources, step.target, step.origin, step.workdir) == (("x", "y"), "d/", "st", "/w")
     assert (step.chown, step.chmod, step.link, step.parents, step.excludes) == ("1:2", "755", True, True, ("*.x",))
 
 
@@ -277,6 +291,16 @@ def test_documents_in_a_copy(text: str, sources: tuple[str, ...], files: tuple[t
         ("WORKDIR $n", "WORKDIR requires exactly one argument"),
         ("EXPOSE x", "invalid containerPort: x"),
         ("VOLUME []", "VOLUME requires at least one argument"),
+        ("STOPSIGNAL NOSUCH", "Invalid signal: NOSUCH"),
+        ("STOPSIGNAL 0", "Invalid signal: 0"),
+        ("STOPSIGNAL SIGRTMAX-99", "Invalid signal: SIGRTMAX-99"),
+        ("HEALTHCHECK CMD [1]", "arrays must be comprised of strings only"),
+        (
+            'COPY "a b" /x/',
+            'failed to process "\\\\"a": unexpected end of statement while looking for matching double-quote',
+        ),
+        ("ADD 'a b' /x/", "looking for matching single-quote"),
+        ('VOLUME "/a b"', "looking for matching double-quote"),
         ("STOPSIGNAL a b", "STOPSIGNAL requires exactly one argument"),
         ("HEALTHCHECK --interval=" + "9" * 400 + "s CMD x", "invalid duration"),
         ("HEALTHCHECK --retries=" + "9" * 5000 + " CMD x", "--retries"),

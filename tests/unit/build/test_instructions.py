@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tare.base.errors import InvalidArgument
 from tare.build.instructions import (
     Arg,
     Copy,
@@ -119,7 +120,7 @@ def test_flags_of_copy_and_add() -> None:
     ("text", "sources", "target"),
     [
         ('COPY ["a b", "c d"]', ("a b",), "c d"),
-        ("COPY a\\ b 'c d' /e/", ("a\\ b", "'c d'"), "/e/"),
+        ("COPY a\\ b 'c d' /e/", ("a\\", "b", "'c", "d'"), "/e/"),
         ("COPY <<A b /d/\nx\nA", ("<<A", "b"), "/d/"),
     ],
 )
@@ -152,14 +153,14 @@ def test_arguments_with_and_without_a_default() -> None:
 
 
 def test_the_escape_directive_holds_for_every_instruction() -> None:
-    program = parse_program("# escape=`\nARG g=x` y\nFROM x\nARG a=x` y\nENV b=x` y c=d\\\nCOPY c:\\a d` e\n")
+    program = parse_program("# escape=`\nARG g=x` y\nFROM x\nARG a=x` y\nENV b=x` y c=d\\\nCOPY c:\\a d e\n")
     arg, env, copied = program.stages[0].body
     assert isinstance(arg, Arg)
     assert isinstance(env, Pairs)
     assert isinstance(copied, Copy)
     assert (program.arguments[0].pairs, arg.pairs) == ((("g", "x` y"),), (("a", "x` y"),))
     assert env.pairs == (("b", "x` y"), ("c", "d\\"))
-    assert (copied.sources, copied.target) == (("c:\\a",), "d` e")
+    assert (copied.sources, copied.target) == (("c:\\a", "d"), "e")
 
 
 @pytest.mark.parametrize("keyword", ["CMD", "ENTRYPOINT"])
@@ -229,7 +230,15 @@ def test_a_program_refused(text: str, message: str) -> None:
         ("ARG =b", "ARG names can not be blank"),
         ("ARG a-b=1", "invalid ARG name 'a-b'"),
         ("SHELL /bin/sh -c", "SHELL requires the arguments to be in JSON form"),
-        ("SHELL []", "SHELL requires the arguments to be in JSON form"),
+        ("SHELL []", "SHELL requires at least one argument"),
+        ("SHELL ['a']", "SHELL requires the arguments to be in JSON form"),
+        ("SHELL [1]", "arrays must be comprised of strings only"),
+        ('CMD ["a", 1]', "arrays must be comprised of strings only"),
+        ("ENTRYPOINT [null]", "arrays must be comprised of strings only"),
+        ('RUN ["echo", 1]', "arrays must be comprised of strings only"),
+        ("VOLUME [1]", "arrays must be comprised of strings only"),
+        ('COPY ["a", 1]', "arrays must be comprised of strings only"),
+        ('ADD ["a", ["b"]]', "arrays must be comprised of strings only"),
         ("USER --x=1 a", "unknown flag: --x"),
         ("ONBUILD ONBUILD RUN x", "Chaining ONBUILD"),
         ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
@@ -295,5 +304,5 @@ def test_a_stage_may_take_from_a_later_one_but_not_stand_on_it() -> None:
 
 def test_a_target_that_is_not_there() -> None:
     program = parse_program(PROGRAM)
-    with pytest.raises(DockerfileError, match="target stage 'nope' could not be found; there are 'base', 'unused'"):
+    with pytest.raises(InvalidArgument, match=r"^target stage 'nope' could not be found; there are 'base', 'unused'"):
         needed(program, "nope", bases(program))

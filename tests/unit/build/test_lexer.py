@@ -134,17 +134,39 @@ def test_the_name_of_a_heredoc(word: str, name: str | None) -> None:
         ('["\\u00e9"]', ("é",)),
         ('["\\ud800"]', ("\ufffd",)),
         ("['a']", None),
-        ('["a", 1]', None),
         ('["a"', None),
         ('["a"] b', None),
         ("a", None),
         ("[" * 100_000, None),
+        ("{}", None),
+        ('["a",]', None),
     ],
 )
 def test_the_exec_form_is_an_array_of_strings_and_anything_else_shell_form(
     rest: str, words: tuple[str, ...] | None
 ) -> None:
     assert only(f"CMD {rest}").array == words
+
+
+@pytest.mark.parametrize("rest", ['["a", 1]', "[null]", '[["a"]]', "[1]"])
+def test_a_list_of_something_else_than_strings_is_refused(rest: str) -> None:
+    with pytest.raises(DockerfileError, match="arrays must be comprised of strings only") as error:
+        _ = only(f"CMD {rest}").array
+    assert error.value.line == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "rests"),
+    [
+        ("RUN a \\\n b", ["a  b"]),
+        ("RUN a \\  \n b", ["a  b"]),
+        ("RUN a \\\\\nRUN b", ["a \\\\", "b"]),
+        ("RUN a \\\\\\\nRUN b", ["a \\\\\\", "b"]),
+        ("# escape=`\nRUN a ``\nRUN b", ["a ``", "b"]),
+    ],
+)
+def test_two_escapes_at_the_end_of_a_line_continue_nothing(text: str, rests: list[str]) -> None:
+    assert [line.rest for line in read_dockerfile(text).lines] == rests
 
 
 @pytest.mark.parametrize(

@@ -333,8 +333,12 @@ class _Blob:
 class _Feeder:
     """The thread that reads and inflates, and hands each plain block to the extractor and to the consumers."""
 
-    def __init__(self, input_fd: int, consumers: Callable[[str], list[_Consumer]]) -> None:
+    def __init__(
+        self, input_fd: int, consumers: Callable[[str], list[_Consumer]], *, max_ratio: int = _MAX_RATIO
+    ) -> None:
+        """max_ratio: how many times its size an archive may expand to, 0 for any number."""
         self._fd = input_fd
+        self._max_ratio = max_ratio
         self._make = consumers
         self.blocks: queue.Queue[Block | None] = queue.Queue(_BLOCKS_AHEAD)
         self.compression = "plain"
@@ -392,8 +396,10 @@ class _Feeder:
         self.plain_size += coming
         if self.plain_size > _MAX_PLAIN:
             raise ArchiveError(f"archive is larger than {_MAX_PLAIN >> 30} GiB")
-        if self.compression != "plain" and self.plain_size > _RATIO_FREE + _MAX_RATIO * self.input.size:
-            raise ArchiveError(f"archive expands to more than {_MAX_RATIO} times its size")
+        if self.compression == "plain" or not self._max_ratio:
+            return
+        if self.plain_size > _RATIO_FREE + self._max_ratio * self.input.size:
+            raise ArchiveError(f"archive expands to more than {self._max_ratio} times its size")
 
     def next_block(self) -> Block:
         block = self.blocks.get()
@@ -423,11 +429,14 @@ def plain_blocks(input_fd: int) -> tuple[Callable[[], Block], Callable[[], None]
 
 
 class Opened:
-    """A layer being read, without being written anywhere. The digests are known once the source is drained."""
+    """A layer being read, without being written anywhere. The digests are known once the source is drained.
+
+    It may expand to any number of times its size: it is one of the store's, and a step that writes zeros makes such.
+    """
 
     def __init__(self, input_fd: int) -> None:
         self._plain = _Hash()
-        self._feeder = _Feeder(input_fd, self._consumers)
+        self._feeder = _Feeder(input_fd, self._consumers, max_ratio=0)
         self.source = Source(self._feeder.next_block)
 
     def _consumers(self, compression: str) -> list[_Consumer]:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tare.base.errors import InvalidArgument
+
 _OPAQUE = "trusted.overlay.opaque"
 _MAX_LINKS = 40
 
@@ -33,11 +35,11 @@ class Stack:
         self._directories = tuple(directories)
 
     def look(self, path: str) -> Found | None:
-        """What the absolute `path` leads to, None if nowhere."""
+        """What the absolute `path` leads to, None if nowhere. Raises InvalidArgument for a loop of links."""
         return self._follow(path)[1]
 
     def lead(self, path: str) -> str:
-        """Where the absolute `path` leads when its links are followed, whether something is there or not."""
+        """Where the absolute `path` leads when its links are followed, whether something is there or not. Raises InvalidArgument for a loop."""
         return self._follow(path)[0]
 
     def _follow(self, path: str) -> tuple[str, Found | None]:
@@ -59,7 +61,7 @@ class Stack:
             if stat.S_ISLNK(found.info.st_mode):
                 links += 1
                 if links > _MAX_LINKS:
-                    return posixpath.normpath(path), None
+                    raise InvalidArgument(f"too many links in {path}")
                 target = os.readlink(found.file)
                 here = "/" if target.startswith("/") else here
                 parts += [piece for piece in target.split("/") if piece not in ("", ".")][::-1]
@@ -70,7 +72,10 @@ class Stack:
 
     def read(self, path: str, *, limit: int) -> bytes | None:
         """The bytes of a regular file, None if there is none or it is larger than `limit`."""
-        found = self.look(path)
+        try:
+            found = self.look(path)
+        except InvalidArgument:
+            return None
         if found is None or not stat.S_ISREG(found.info.st_mode) or found.info.st_size > limit:
             return None
         fd = os.open(found.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -17,7 +17,7 @@ from tare.aio.tasks import finish, spawn
 from tare.aio.threads import in_thread
 from tare.base import clock
 from tare.base.clock import Nanos, rfc3339nano
-from tare.base.digest import hex_of, sha256
+from tare.base.digest import Digest, hex_of, sha256
 from tare.base.errors import InvalidArgument, NotFound, TareError
 from tare.base.ids import random_id
 from tare.base.reference import parse_reference
@@ -36,7 +36,7 @@ from tare.engine.builds.context import Context, Spool, receive, spool
 from tare.engine.builds.copy import repository_files
 from tare.engine.builds.prune import keep_within
 from tare.engine.builds.repository import fetch
-from tare.engine.builds.request import Build, StepFailed, Wanted
+from tare.engine.builds.request import STEP, Build, StepFailed, Wanted
 from tare.engine.builds.squash import squashed
 from tare.engine.builds.stages import Stages, Standing
 from tare.engine.engine import Engine
@@ -257,11 +257,12 @@ class _Work:
     warned: list[Warned] = field(default_factory=list)
     messages: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     has_room: asyncio.Event = field(default_factory=asyncio.Event)
+    held: Digest | None = None  # the image that is kept until it is read
 
     def tell(self, text: str) -> None:
         """A piece of text for the client."""
         if not self.wanted.quiet:
-            self.say(message(stream=text))
+            self.say(message(stream=text, step=STEP.get() if self.wanted.tells_steps else None))
 
     def say(self, data: bytes) -> None:
         """A message for the client."""
@@ -290,6 +291,8 @@ class _Work:
             last = failure(text_of(error))
         except asyncio.CancelledError:
             last = failure("build cancelled")
+            if self.held is not None:
+                await finish(results.held.let_go(self.held), name="let go of a build's result")
             raise
         except Exception:
             log.exception("build failed")
@@ -423,11 +426,12 @@ class _Work:
                     result.history, kept=before, image=whole, base=base.id if base else "", created=rfc3339nano(created)
                 )
             )
-        is_new = images.find(sha256(raw)) is None
-        image = await images.add_image(raw, layers, references=self.wanted.tags)
-        if self.wanted.is_for_output and not self.wanted.tags:
-            results.hold(image, is_new=is_new)
-        return image
+        image_id = sha256(raw)
+        is_nobodys = images.find(image_id) is None or image_id in results.held
+        if self.wanted.is_for_output and not self.wanted.tags and is_nobodys:
+            results.held.hold(image_id, partial(results.forget, build.engine))
+            self.held = image_id
+        return await images.add_image(raw, layers, references=self.wanted.tags)
 
     async def _attest(self, build: Build, stages: Stages, image: Image) -> None:
         """Keep what the build read as a statement about its image."""

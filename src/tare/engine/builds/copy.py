@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import posixpath
@@ -309,7 +310,11 @@ async def _pack_source(build: Build, root: Path, source: str, step: CopyStep) ->
     try:
         try:
             found = linux.open_in_root(root_fd, plain or ".", os.O_PATH)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise InvalidArgument(
+                    f"{step.line.keyword} failed: too many links in {source} of {step.origin}"
+                ) from None
             raise NotFound(f"{step.line.keyword} failed: stat {source}: file does not exist in {step.origin}") from None
         try:
             real = os.readlink(f"/proc/self/fd/{found}")

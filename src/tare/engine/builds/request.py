@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +23,10 @@ from tare.images.drafts import Draft
 from tare.images.layers import Lease
 from tare.registry.credentials import Credentials
 from tare.wire.config import HostConfig
+from tare.wire.jsonmessage import message
+
+_WAITED_S = 0.02
+STEP: ContextVar[int] = ContextVar("the number of the step that this task does", default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +61,7 @@ class Wanted:
     remote_contexts: Mapping[str, str] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)
     squash: bool = False
+    tells_steps: bool = False  # who asks is told what becomes of each step, instead of the classic builder's remarks
     provenance: str = ""  # a mode of provenance.py, "" for none
     is_for_output: bool = False  # who asks reads the result (results.py) and wants no image kept that has no name
     allowed: frozenset[str] = frozenset()  # entitlements: `security.insecure`, `network.host`
@@ -98,6 +106,8 @@ class Build:
     steps: int = 0
     step: int = 0
     started_ns: int = 0
+    begun: dict[int, float] = field(default_factory=dict)  # step: when, by time.monotonic
+    cached: set[int] = field(default_factory=set)
     drafts: list[Draft] = field(default_factory=list)
     pending: list[asyncio.Task[None]] = field(default_factory=list)
     spools: list[Spool] = field(default_factory=list)
@@ -118,7 +128,47 @@ class Build:
         """The time that what the build makes gets: SOURCE_DATE_EPOCH, or when it began."""
         return self.started_ns if self.wanted.epoch_ns is None else self.wanted.epoch_ns
 
-    def announce(self, text: str) -> None:
-        """`Step 2/5 : RUN make`."""
+    def remark(self, text: str) -> None:
+        """What the classic builder says about a step."""
+        if not self.wanted.tells_steps:
+            self.tell(text)
+
+    def announce(self, text: str, *, stage: str = "", position: int = 1, positions: int = 1) -> None:
+        """`Step 2/5 : RUN make`: this task begins with it. stage: its name, "" for one without; the step's place in it."""
         self.step += 1
-        self.tell(f"Step {self.step}/{self.steps} : {text}\n")
+        STEP.set(self.step)
+        self.begun[self.step] = time.monotonic()
+        self.remark(f"Step {self.step}/{self.steps} : {text}\n")
+        place = {"Stage": stage, "Position": position, "Positions": positions, "Total": self.steps}
+        self._tell_step("begun", {**place, "Text": text})
+
+    def begin_again(self) -> None:
+        """The step of this task has waited for other stages: its own time begins now."""
+        number = STEP.get()
+        if number and time.monotonic() - self.begun[number] > _WAITED_S:
+            self.begun[number] = time.monotonic()
+            self._tell_step("begun", {})
+
+    def use_cache(self) -> None:
+        """The step of this task is known: nothing is done."""
+        self.cached.add(STEP.get())
+        self.remark(" ---> Using cache\n")
+
+    @contextmanager
+    def doing(self) -> Iterator[None]:
+        """What becomes of the step of this task is told at the end of the block."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._tell_step("cancelled", {})
+            raise
+        except BaseException:
+            self._tell_step("failed", {})
+            raise
+        self._tell_step("cached" if STEP.get() in self.cached else "done", {})
+
+    def _tell_step(self, state: str, about: Mapping[str, object]) -> None:
+        number = STEP.get()
+        if self.wanted.tells_steps and number:
+            seconds = round(time.monotonic() - self.begun[number], 3)
+            self.status(message(step={"Number": number, "State": state, "Seconds": seconds, **about}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import errno
 import hashlib
 import os
 import secrets
@@ -21,6 +22,7 @@ from tare.build.evaluate import SCRIPT_PATH, RunStep
 from tare.build.instructions import Run
 from tare.build.mounts import Mount
 from tare.containers.hub import Subscriber
+from tare.containers.service import Slot
 from tare.drivers import linux, trees, userns
 from tare.drivers.archive.client import Options
 from tare.drivers.snapshots import Ids
@@ -49,6 +51,7 @@ class _Guard:
 
 _locks: dict[str, _Guard] = {}
 """Directories of cache mounts that a step has for itself, or waits for."""
+_PIDS_PERCENT, _MAX_PIDS = 15, 16384
 _RED, _PLAIN = (
     "\x1b[91m",
     "\x1b[0m",
@@ -67,11 +70,11 @@ async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, so
             config=ContainerConfig(),
             snapshot=below.snapshot if below is not None else None,
         )
-        container, _ = await create_on(engine, body, base, build_id=build.build_id)
-        slot = engine.containers.find(container.id)
+        slot = await _created(build, body, base)
+        container = slot.container
         slot.hidden_environment = (*step.hidden, *extra)
         try:
-            build.tell(f" ---> Running in {container.id[:12]}\n")
+            build.remark(f" ---> Running in {container.id[:12]}\n")
             subscriber = slot.hub.subscribe()
             reading = spawn(_relay(build, subscriber), name="output of a build step", is_awaited=True)
             try:
@@ -95,7 +98,22 @@ async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, so
             return engine.images.drafts.seal(build.lease, container.id, below, newest_ns=build.wanted.epoch_ns)
         finally:
             await finish(remove(engine, slot, force=True, volumes=True), name="remove build step")
-            build.tell(f" ---> Removed intermediate container {container.id[:12]}\n")
+            build.remark(f" ---> Removed intermediate container {container.id[:12]}\n")
+
+
+async def _created(build: Build, body: CreateBody, base: Base) -> Slot:
+    """The container of a step. One that is being made when the build ends is finished, and then removed."""
+    engine = build.engine
+    creating = spawn(create_on(engine, body, base, build_id=build.build_id), name="create build step", is_awaited=True)
+    try:
+        container, _ = await asyncio.shield(creating)
+    except asyncio.CancelledError:
+        await asyncio.wait({creating})
+        if creating.exception() is None:
+            slot = engine.containers.find(creating.result()[0].id)
+            await finish(remove(engine, slot, force=True, volumes=True), name="remove build step")
+        raise
+    return engine.containers.find(container.id)
 
 
 async def _clear(build: Build, below: Draft | None, container_id: str, targets: list[str]) -> None:
@@ -121,6 +139,18 @@ async def _relay(build: Build, subscriber: Subscriber) -> None:
         await build.room()
 
 
+def pids_limit(asked: int | None) -> int | None:
+    """How many processes a step may have. None asks for the default, 0 or less for no limit.
+
+    A Dockerfile may be a stranger's: one that forks for ever must not take the host's last process number. The share is
+    that of systemd's DefaultTasksMax; the bound is for hosts with four million numbers, whose memory would end first.
+    """
+    if asked is not None:
+        return asked
+    numbers = int(Path("/proc/sys/kernel/pid_max").read_text())
+    return min(numbers * _PIDS_PERCENT // 100, _MAX_PIDS)
+
+
 def _body(build: Build, step: RunStep, mounts: list[WireMount]) -> CreateBody:
     host = build.wanted.host
     network = host.NetworkMode if step.network == "default" else step.network
@@ -128,6 +158,7 @@ def _body(build: Build, step: RunStep, mounts: list[WireMount]) -> CreateBody:
         host,
         NetworkMode=network or "default",
         Privileged=step.is_privileged,
+        PidsLimit=pids_limit(build.wanted.host.PidsLimit),
         Mounts=mounts,
         LogConfig=LogSettings(Type="none"),
     )
@@ -391,7 +422,9 @@ def inside(root: Path, path: str, *, what: str) -> str:
             return os.readlink(f"/proc/self/fd/{found}")
         finally:
             os.close(found)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InvalidArgument(f"too many links in {path} of {what}") from None
         raise NotFound(f"{path} is not in {what}") from None
     finally:
         os.close(fd)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 
@@ -25,7 +26,7 @@ from tare.build.cachedoc import record_of
 from tare.build.evaluate import CopyStep, Evaluator, RunStep, StageState
 from tare.build.instructions import SCRATCH, Arg, Copy, Instruction, Pairs, Plain, Run, Stage, parse_trigger
 from tare.engine.builds import copy, sandbox
-from tare.engine.builds.request import Build
+from tare.engine.builds.request import STEP, Build
 from tare.images import naming
 from tare.images.documents import parse_platform
 from tare.images.drafts import Draft, done
@@ -200,6 +201,9 @@ class _Stage:
     async def run(self) -> Standing:
         build, stage = self._build, self._stage
         _RUNNING.set(stage.number)
+        STEP.set(0)  # not that of the task which was the first to want this stage
+        label = stage.start.name or (f"stage-{stage.number}" if len(build.program.stages) > 1 else "")
+        place = partial(build.announce, stage=label, positions=1 + len(stage.body))
         name, platform = build.bases[stage.number], ""
         _, platform = evaluate.base_of(build.program, stage.number, build.arguments, build.given)
         if build.named(name) is not None:
@@ -208,26 +212,36 @@ class _Stage:
         before = build.program.find(name, before=stage.number) if is_stage else None
         if before is not None:
             here = await self._stages.reach(before.number)
+            place(f"FROM {stage.start.line.rest}")
             triggers = here.state.config.OnBuild or []
             state = evaluate.begin(here.state.config, author=here.state.author)
             here = replace(here, state=replace(state, arguments=here.state.arguments))
         elif name.lower() == SCRATCH:
+            place(f"FROM {stage.start.line.rest}")
             here, triggers = Standing(state=evaluate.begin(ContainerConfig())), []
         else:
-            here = await self._stages.image(build.wanted.contexts.get(name, name), platform or build.wanted.platform)
+            image, wanted = build.wanted.contexts.get(name, name), platform or build.wanted.platform
+            if build.wanted.tells_steps:
+                place(f"FROM {stage.start.line.rest}")
+                with build.doing():
+                    here = await self._stages.image(image, wanted)
+            else:  # line by line: what is said of several stages at once would be mixed
+                here = await self._stages.image(image, wanted)
+                place(f"FROM {stage.start.line.rest}")
             triggers = (here.base.config.OnBuild if here.base else None) or []
-        build.announce(f"FROM {stage.start.line.rest}")
-        build.tell(f" ---> {_short(here)}\n")
+        with build.doing():
+            build.remark(f" ---> {_short(here)}\n")
         body: list[tuple[Instruction, bool]] = [(parse_trigger(text), True) for text in triggers]
         if triggers:
-            build.tell(f"# Executing {len(triggers)} build trigger{'s' if len(triggers) > 1 else ''}\n")
+            build.remark(f"# Executing {len(triggers)} build trigger{'s' if len(triggers) > 1 else ''}\n")
         body += [(instruction, False) for instruction in stage.body]
         for position, (instruction, is_trigger) in enumerate(body):
             if not is_trigger:
-                build.announce(_as_written(instruction))
+                place(_as_written(instruction), position=position + 2 - len(triggers))
             eager = self._is_stood_on([rest for rest, _ in body[position + 1 :]])
-            here = await self._step(here, instruction, eager=eager)
-            build.tell(f" ---> {_short(here)}\n")
+            with build.doing():
+                here = await self._step(here, instruction, eager=eager)
+            build.remark(f" ---> {_short(here)}\n")
         return here
 
     def _is_stood_on(self, rest: list[Instruction]) -> bool:
@@ -254,7 +268,7 @@ class _Stage:
             return await self._do(after, key, told, make)
         sources = self._build.cache_sources
         if sources is not None and not self._no_cache and sources.have_step(here.history, told):
-            self._build.tell(" ---> Using cache\n")
+            self._build.use_cache()
         return replace(here, state=state, history=(*here.history, self._entry(here.at_ns, told, empty=True)))
 
     async def _run(self, here: Standing, run: Run) -> Standing:
@@ -323,6 +337,7 @@ class _Stage:
     async def _do(self, here: Standing, key: str, told: str, make: Make) -> Standing:
         """Take the step from the cache, or do it."""
         build = self._build
+        build.begin_again()
         cache = build.engine.build_cache
         build.keys.append(key)
         cache.take(key)
@@ -367,7 +382,7 @@ class _Stage:
             if layer is None:
                 return None
             draft = done(layer)
-        build.tell(" ---> Using cache\n")
+        build.use_cache()
         build.engine.build_cache.used(record)
         return self._after(here, key, told, draft, record.created_at)
 
@@ -391,7 +406,7 @@ class _Stage:
             if layer is not None:
                 await engine.images.keep_layers(layer)
             await engine.build_cache.add(record_of(step, size_bytes=layer.size_bytes if layer is not None else 0))
-            build.tell(" ---> Using cache\n")
+            build.use_cache()
             return self._after(here, key, told, done(layer) if layer is not None else None, step.created_at)
         return None
 

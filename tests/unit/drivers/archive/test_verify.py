@@ -157,3 +157,25 @@ def test_the_bytes_are_hashed_and_a_broken_tar_is_wrong(tmp_path: Path) -> None:
     assert found["input_digest"] == found["plain_digest"] != ""
     assert found["input_size"] == len(LAYER)
     assert found["count"] == 2
+
+
+def test_a_layer_of_zeros_is_whole_however_small_its_blob(tmp_path: Path) -> None:
+    size = 100 << 20
+    blob = tmp_path / "blob"
+    with tarfile.open(blob, "w:gz", compresslevel=9) as tar, open("/dev/zero", "rb") as zeros:
+        info = tarfile.TarInfo("zeros")
+        info.size, info.mode, info.uid, info.gid = size, 0o644, os.getuid(), os.getgid()
+        tar.addfile(info, zeros)
+    assert size - (64 << 20) > 200 * blob.stat().st_size
+    made = tmp_path / "made"
+    made.mkdir()
+    with (made / "zeros").open("wb") as file:
+        file.truncate(size)
+    (made / "zeros").chmod(0o644)
+    fds = os.open(blob, os.O_RDONLY), os.open(made, os.O_RDONLY)
+    try:
+        answer = verify(*fds)
+    finally:
+        for fd in fds:
+            os.close(fd)
+    assert (answer["wrong"], answer["problems"]) == ("", [])
