@@ -135,10 +135,10 @@ async def delete(engine: Engine, request: Request) -> Answer:
     if request.query.flag("link"):
         await tasks.finish(links.remove(engine, request.params["id"]), name="remove link")
         return no_content()
-    slot = engine.containers.find(request.params["id"])
-    await tasks.finish(
-        remove.remove(engine, slot, force=request.query.flag("force"), volumes=request.query.flag("v")), name="remove"
-    )
+    name, query = request.params["id"], request.query
+    slot = engine.containers.find(name)
+    removing = remove.remove(engine, slot, force=query.flag("force"), volumes=query.flag("v"), called=name)
+    await tasks.finish(removing, name="remove")
     return no_content()
 
 

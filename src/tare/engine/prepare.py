@@ -199,7 +199,7 @@ def _joined(engine: Engine, mode: str, kind: str) -> str | None:
     except NotFound as error:
         raise InvalidArgument(f"{failure}: {error.message}") from None
     if not other.is_running or other.process is None:
-        raise InternalError(f"{failure}: container {name} is not running")
+        raise InternalError(f"{failure}: container {other.id} is not running")
     if kind == "ipc" and other.host_config.IpcMode not in ("shareable", "host"):
         raise InvalidArgument(
             f"cannot join IPC namespace of container {other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"

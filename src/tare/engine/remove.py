@@ -20,14 +20,14 @@ from tare.engine.release import release
 _KILL_PATIENCE_S = 10.0
 
 
-async def remove(engine: Engine, slot: Slot, *, force: bool = False, volumes: bool = False) -> None:
+async def remove(engine: Engine, slot: Slot, *, force: bool = False, volumes: bool = False, called: str = "") -> None:
     """Remove it. Raises Conflict when it runs (without force) or is being removed by somebody else.
 
-    volumes: its anonymous volumes too.
+    volumes: its anonymous volumes too. called: what the client calls it; clients search for that in the refusal.
     """
     container = slot.container
     if slot.is_being_removed:
-        raise Conflict(f"removal of container {container.name} is already in progress")
+        raise Conflict(f"removal of container {called or container.name} is already in progress")
     if (container.is_running or container.state is State.RESTARTING) and not force:
         raise _still_running(container)
     slot.is_being_removed = True

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tare.base.errors import Conflict, InvalidArgument
+from tare.base.errors import Conflict, InternalError, InvalidArgument
 from tare.containers import checks, spec
 from tare.containers.container import Container
 from tare.drivers import userns
@@ -67,12 +67,15 @@ async def provided(engine: Engine, container: Container) -> AsyncIterator[UserNa
 
 def _joined(engine: Engine, host: HostConfig) -> list[int]:
     """The first processes of the containers whose namespaces it joins."""
-    names = filter(None, map(checks.joined_container, (host.NetworkMode, host.PidMode, host.IpcMode)))
     found = []
-    for name in names:
+    for kind, mode in (("network", host.NetworkMode), ("PID", host.PidMode), ("IPC", host.IpcMode)):
+        if (name := checks.joined_container(mode)) is None:
+            continue
         other = engine.containers.find(name).container
         if not other.is_running or other.process is None:
-            raise Conflict(f"cannot join a namespace of a non running container: {other.id}")
+            if kind == "network":
+                raise Conflict(f"cannot join network of a non running container: {other.id}")
+            raise InternalError(f"failed to join {kind} namespace: container {other.id} is not running")
         found.append(other.process.pid)
     return found
 
