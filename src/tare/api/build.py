@@ -114,7 +114,9 @@ def wanted_of(query: Query, headers: Mapping[str, str]) -> Wanted:
 
 
 def _json(query: Query, name: str, kind: type[T]) -> T:
-    text = query.text(name) or "{}"
+    text = query.text(name)
+    if text in ("", "null"):  # Go's clients write what was not given as null
+        text = "{}"
     try:
         return msgspec.json.decode(text.encode("utf-8", "surrogatepass"), type=kind)
     except (msgspec.MsgspecError, UnicodeError):
@@ -138,7 +140,7 @@ class _Output(msgspec.Struct):
 def _outputs(query: Query) -> bool:
     """Whether the result is to be read, which `GET /tare/v1/builds/{id}/result` does. Raises InvalidArgument."""
     try:
-        found = msgspec.json.decode((query.text("outputs") or "[]").encode(), type=list[_Output])
+        found = msgspec.json.decode((query.text("outputs") or "null").encode(), type=list[_Output] | None) or []
     except (msgspec.MsgspecError, UnicodeError):
         raise InvalidArgument("invalid JSON in outputs") from None
     for output in found:
@@ -240,7 +242,7 @@ def _host(query: Query) -> HostConfig:
     limits: list[Ulimit] = []
     if query.text("ulimits"):
         try:
-            limits = msgspec.json.decode(query.text("ulimits").encode(), type=list[Ulimit])
+            limits = msgspec.json.decode(query.text("ulimits").encode(), type=list[Ulimit] | None) or []
         except msgspec.MsgspecError:
             raise InvalidArgument("invalid JSON in ulimits") from None
     security = query.all("securityopt")

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import signal
 
+from tare.base import clock
 from tare.base.errors import Conflict, NotModified
-from tare.containers.container import State
+from tare.containers.container import Container, State
 from tare.containers.service import Slot
 from tare.drivers import cgroups
-from tare.drivers.runtime.monitor import send_signal
+from tare.drivers.runtime.monitor import send_signal, takes_signal
 from tare.engine.engine import Engine
 from tare.engine.news import tell
 from tare.engine.release import cgroup_path
@@ -20,6 +21,25 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_S = 10
 _KILL_PATIENCE_S = 10.0
+_YOUNG_S = 0.25
+_LOOK_EVERY_S = 0.005
+
+
+async def _until_it_listens(container: Container, number: int) -> None:
+    """Give a program that was started a moment ago the time to say what it does with a signal, `_YOUNG_S` at most.
+
+    The kernel drops what the first process of a namespace has no handler for: `stop` right after `start` would wait for
+    its whole time-out although the program obeys.
+    """
+    process = container.process
+    is_first = container.host_config.PidMode in ("", "private")
+    if process is None or not is_first or number in (signal.SIGKILL, signal.SIGSTOP):
+        return
+    left = round((_YOUNG_S - (clock.now() - container.started_at) / 1e9) / _LOOK_EVERY_S)
+    for _ in range(left):  # the kernel tells nobody when a handler is set
+        if takes_signal(process.pid, number):
+            return
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 def signal_container(engine: Engine, slot: Slot, number: int) -> None:
@@ -42,6 +62,7 @@ async def kill(engine: Engine, slot: Slot, signal_text: str) -> None:
         raise Conflict(f"cannot kill container: {slot.container.name}: container {container.id} is not running")
     if number in (signal.SIGKILL, parse_signal(container.config.StopSignal or "SIGTERM")):
         engine.containers.change(slot, was_stopped_by_user=True)
+    await _until_it_listens(container, number)
     signal_container(engine, slot, number)
     if number == signal.SIGKILL:
         await ended(slot, _KILL_PATIENCE_S)
@@ -65,6 +86,7 @@ async def stop(engine: Engine, slot: Slot, *, timeout_s: int | None, signal_text
     engine.containers.change(slot, was_stopped_by_user=True)
     if container.is_paused:
         cgroups.freeze(engine.cgroups, cgroup_path(container), frozen=False)
+    await _until_it_listens(container, number)
     try:
         signal_container(engine, slot, number)
         if not await ended(slot, None if timeout_s < 0 else float(timeout_s)):

@@ -228,6 +228,16 @@ def send_signal(pid: int, started: int, number: int) -> bool:
     return True
 
 
+def takes_signal(pid: int, number: int) -> bool:
+    """Whether a process has said what it does with a signal: it catches, blocks or ignores it; also when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    masks = (line.split()[1] for line in status.splitlines() if line.startswith((b"SigBlk:", b"SigIgn:", b"SigCgt:")))
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
+
 def start_time(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None if there is none (or only its zombie)."""
     try:

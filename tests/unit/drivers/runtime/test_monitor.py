@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,24 @@ def test_connecting_where_nobody_is(deep: Monitor) -> None:
         deep.connect(ID)
     with pytest.raises(NotFound, match="has no monitor"):
         deep.connect("b" * 64)
+
+
+def test_a_process_says_what_it_does_with_a_signal() -> None:
+    def run(script: str, number: int) -> bool:
+        words = ["/bin/sh", "-c", f"{script}; echo up; read line"]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"up\n"
+            try:
+                return monitor.takes_signal(child.pid, number)
+            finally:
+                child.kill()
+
+    assert run("trap 'exit 5' TERM", signal.SIGTERM)
+    assert run("trap '' TERM", signal.SIGTERM)
+    assert not run("true", signal.SIGTERM)
+    assert not run("trap 'exit 5' TERM", signal.SIGUSR1)
+    assert monitor.takes_signal(2**22 + 1, signal.SIGTERM)
 
 
 def test_a_process_is_told_from_another_of_its_pid() -> None:
