@@ -15,7 +15,7 @@ from tare.base.durations import exact_duration
 from tare.base.errors import TareError
 from tare.base.reference import parse_reference
 from tare.base.sizes import parse_bytes
-from tare.build import cachedoc, expand, gitref, ignore, instructions, lexer, schedule
+from tare.build import cachedoc, gitref, ignore, instructions, lexer, schedule
 from tare.cli import csvline, mountspec, template
 from tare.client import gojson
 from tare.containers import cdi, logtag, seccomp_profile
