@@ -266,12 +266,27 @@ def test_read_only_subpath_and_volumes_from(engine_host: str, daemon: Daemon, ru
     sub = "type=volume,src=tree,dst=/t,volume-subpath="
     assert out(engine_host, *run, "--mount", f"{sub}a/b", "busybox", "ls", "/t") == "f"
     assert out(engine_host, *run, "--mount", f"{sub}a/b/f", "busybox", "cat", "/t") == "in"
-    assert "leads out of the volume" in refused(engine_host, *run, "--mount", f"{sub}bad", "busybox", "ls", "/t")
+    assert "escapes the base directory" in refused(engine_host, *run, "--mount", f"{sub}bad", "busybox", "ls", "/t")
     assert "no such file" in refused(engine_host, *run, "--mount", f"{sub}none", "busybox", "ls", "/t")
     out(engine_host, "create", "--name", "owner", "-v", "tree:/t", "busybox")
     assert out(engine_host, *run, "--volumes-from", "owner", "busybox", "cat", "/t/a/b/f") == "in"
     assert "Read-only" in refused(engine_host, *run, "--volumes-from", "owner:ro", "busybox", "touch", "/t/x")
     assert os.listdir(daemon.exec_root / "mounts") == []
+
+
+def test_an_empty_part_of_a_volume_is_filled(engine_host: str) -> None:
+    out(
+        engine_host, "run", "--rm", "-v", "parts:/p", "busybox", "sh", "-c", "mkdir /p/bin /p/used; echo 1 >/p/used/one"
+    )
+    part = "type=volume,src=parts,dst=/bin,volume-subpath="
+    assert out(engine_host, "run", "--rm", "--mount", f"{part}bin", "busybox", "ls", "/bin/busybox") == "/bin/busybox"
+    for name in ("used", "none"):
+        assert refused(engine_host, "run", "--rm", "--mount", f"{part}{name}", "busybox", "ls")
+    look = ["run", "--rm", "-v", "parts:/p:ro", "busybox"]
+    assert out(engine_host, *look, "ls", "/p") == "bin\nused"
+    assert out(engine_host, *look, "ls", "/p/used") == "one"
+    sizes = out(engine_host, *look, "stat", "-c", "%a %u %s", "/bin/busybox", "/p/bin/busybox").split("\n")
+    assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])

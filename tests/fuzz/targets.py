@@ -28,6 +28,7 @@ from tare.oci.image import Descriptor, Manifest, parse_config, parse_manifest
 from tare.registry import challenge, hosts
 from tare.web.guard import Guard
 from tare.web.heads import parse_head
+from tare.wire import expand
 from tare.wire.config import CreateBody
 from tare.wire.decode import decode
 from tare.wire.detach import parse_keys

@@ -262,7 +262,7 @@ class Images:
         if reference is not None and reference.digest:
             raise InvalidArgument("cannot import digest reference")
         async with self.lease() as lease:
-            layer = await self.layers.add(lease, stream, parent=None)
+            layer = await self.layers.add(lease, stream, parent=None, allow_empty=True)
             created = rfc3339nano(self._clock())
             history = {"created": created, "comment": message or "Imported from -"}
             raw = config_document(
