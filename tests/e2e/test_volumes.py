@@ -321,6 +321,30 @@ def test_an_image_as_a_mount(engine_host: str, daemon: Daemon, source_image: str
     assert os.listdir(daemon.exec_root / "mounts") == []
 
 
+def test_a_removed_image_stays_for_who_mounts_it(engine_host: str, daemon: Daemon, source_image: str) -> None:
+    """Also when the image that the container itself stands on is removed: neither is lost over the other."""
+    layers = daemon.data_root / "snapshots"
+    before = set(os.listdir(layers))
+    out(engine_host, "create", "--name", "makes", "busybox")
+    out(engine_host, "commit", "-c", "ENV A=b", "makes", "own")
+    out(engine_host, "cp", "/etc/hostname", "makes:/mark")
+    out(engine_host, "commit", "makes", "own")
+    out(engine_host, "rm", "makes")
+    out(engine_host, "tag", source_image, "second")
+    mount = ["--mount", "type=image,src=second,dst=/i"]
+    out(engine_host, "create", "--name", "user", *mount, "own", "sh", "-c", "ls /mark; cat /i/data/file")
+    for order in (["own", "second", source_image], []):
+        for image in order:
+            out(engine_host, "rmi", "-f", image)
+        done = docker(engine_host, "start", "-a", "user")
+        assert (done.stdout, done.stderr) == ("/mark\ncontent", ""), order
+        daemon.kill()
+        daemon.start()
+    out(engine_host, "rm", "user")
+    left = set(os.listdir(layers)) - before
+    assert not left, left
+
+
 def mounted_at(place: Path) -> list[str]:
     """What is mounted at a place of the host: file system types."""
     lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]

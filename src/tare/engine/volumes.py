@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tare.aio.threads import in_thread
 from tare.aio.undo import Undo
-from tare.base.digest import hex_of
+from tare.base.digest import Digest, hex_of
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.base.ids import ContainerId
 from tare.containers.container import Container, MountPoint
@@ -125,7 +125,8 @@ def _provide_image(engine: Engine, container_id: ContainerId, point: MountPoint,
         raise InvalidArgument(error.message, hint="pull it first") from None
     if image.chain_id is None:
         raise InvalidArgument(f"image {point.name} has no content to be mounted")
-    return replace(point, image_id=image.id, source=str(_parts(engine, container_id) / str(number)))
+    source = str(_parts(engine, container_id) / str(number))
+    return replace(point, image_id=image.id, chain_id=image.chain_id, source=source)
 
 
 async def _give_up(engine: Engine, name: str, container_id: str, removes: bool) -> None:
@@ -275,8 +276,11 @@ async def mount(engine: Engine, container: Container, *, looks: bool = False, id
     sources: dict[str, str] = {}
     for number, point in enumerate(container.mounts):
         if point.type == "image":
-            async with engine.images.standing(engine.images.get(point.image_id)):
-                sources[point.destination] = _mount_image(engine, point, ids)
+            chain = _chain_of(engine, point)
+            if (image := engine.images.find(Digest(point.image_id))) is not None:
+                engine.images.usage.note(image.id)
+            async with engine.images.layers.standing(chain):
+                sources[point.destination] = _mount_image(engine, point, chain, ids)
         if point.type == "bind" and not point.is_recursive:
             if looks and not os.path.exists(point.source):
                 continue
@@ -330,10 +334,16 @@ def _mount_mapped(source: str, place: Path, ids: Ids) -> str:
     return str(place)
 
 
-def _mount_image(engine: Engine, point: MountPoint, ids: Ids | None) -> str:
+def _chain_of(engine: Engine, point: MountPoint) -> Digest:
+    """The file system of an image that is mounted; records of before do not say it. Raises NotFound."""
+    chain = point.chain_id or engine.images.get(point.image_id).chain_id
+    if not chain or Digest(chain) not in engine.images.layers.known:
+        raise NotFound(f"No such image: {point.image_id}")
+    return Digest(chain)
+
+
+def _mount_image(engine: Engine, point: MountPoint, chain: Digest, ids: Ids | None) -> str:
     """Mount an image at a place of ours."""
-    chain = engine.images.get(point.image_id).chain_id
-    assert chain is not None
     place = Path(point.source)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine.snapshots.view(hex_of(chain), place, ids=ids)
