@@ -250,6 +250,8 @@ LOOP = "FROM busybox\nRUN ln -s /m /l && ln -s /l /m\n"
         ("FROM busybox\nRNU x\n", 400, "unknown instruction: RNU (did you mean RUN?)"),
         ("FROM busybox\nCOPY --bad=1 a /\n", 400, "unknown flag: --bad"),
         ("RUN x\n", 400, "no build stage"),
+        ("", 400, "the Dockerfile (Dockerfile) cannot be empty"),
+        ("# nothing\n", 400, "file with no instructions"),
         ("FROM busybox\nCOPY nothing /\n", 200, "stat nothing: file does not exist"),
         ("FROM busybox\nCOPY ../../etc/passwd /\n", 200, "stat etc/passwd: file does not exist"),
         ("FROM busybox\nCOPY out/passwd /\n", 200, "file does not exist"),

@@ -5,8 +5,10 @@ Proves `engine/events` on a real engine; exercises engine/news and api/system.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +62,31 @@ def test_since_zero_is_everything(own: Daemon) -> None:
     status, body = own.request("GET", f"/events?since=0&until={time.time():.9f}")
     assert status == 200
     assert [json.loads(line)["Action"] for line in body.splitlines()][-1] == "create"
+
+
+def test_an_image_that_is_made_is_told_once(own: Daemon) -> None:
+    def created() -> list[str]:
+        return [event["Actor"]["ID"] for event in events(own, kind="image") if event["Action"] == "create"]
+
+    def build() -> None:
+        data = b"FROM busybox\nLABEL a=b\n"
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            info = tarfile.TarInfo("Dockerfile")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        status, said = own.request(
+            "POST", "/build?t=made", body=file.getvalue(), headers={"Content-Type": "application/x-tar"}
+        )
+        assert (status, b"Successfully tagged made:latest" in said) == (200, True)
+
+    own.json("POST", "/containers/create?name=box", {"Image": "busybox"}, expect=201)
+    committed = own.json("POST", "/commit?container=box", expect=201)["Id"]
+    assert created() == [committed]
+    build()
+    assert created() == [committed, own.json("GET", "/images/made/json")["Id"]]
+    build()
+    assert len(created()) == 2, "it was there already"
 
 
 def test_who_asked_is_recorded_and_what_happens_by_itself_is_nobodys(own: Daemon) -> None:

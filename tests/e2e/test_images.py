@@ -193,7 +193,6 @@ def test_import_then_look_then_restart(tmp_path: Path) -> None:
         (make_tar(a=b"x" * 5000)[:3000], "unexpected EOF"),
         (gzip.compress(make_tar(a=os.urandom(5000)))[:3000], "unexpected EOF"),
         (b"this is no tar" * 100, "invalid tar header"),
-        (b"", "unexpected EOF"),
         (b"\x1f\x8b" + b"\0" * 600, "gzip"),
         (make_tar(**{"..__..__evil": b"x"}), "outside of the root"),
     ],
@@ -205,6 +204,15 @@ def test_wrong_archives_leave_nothing(tmp_path: Path, data: bytes, text: str) ->
         assert bench.leftovers() == NOTHING
         with pytest.raises(NotFound, match="No such image: x:latest"):
             engine.images.resolve("x")
+
+    run(tmp_path, story)
+
+
+def test_nothing_at_all_is_an_empty_image(tmp_path: Path) -> None:
+    async def story(bench: Bench, engine: Engine) -> None:
+        image = await engine.images.import_(chunks(b""), reference=parse_reference("x"), platform="sparc64")
+        assert image.size_bytes == 0
+        assert (image.document.os, image.document.architecture) == ("linux", "sparc64")
 
     run(tmp_path, story)
 

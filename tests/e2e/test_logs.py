@@ -234,6 +234,26 @@ def test_what_a_program_says_at_once_is_in_a_log_asked_for_at_once(daemon: Daemo
         assert log.endswith(f"first\n\x01\0\0\0\0\0\0{chr(len(str(number)) + 1)}{number}\n".encode())
 
 
+def test_who_starts_a_container_again_sees_what_it_says_now(daemon: Daemon, engine_host: str) -> None:
+    out(engine_host, "create", "--name", "again", "busybox", "sh", "-c", "echo run >>/runs; wc -l </runs")
+    assert [out(engine_host, "start", "-a", "again") for _ in range(3)] == ["1\n", "2\n", "3\n"]
+    assert out(engine_host, "logs", "again") == "1\n2\n3\n"
+
+
+def test_a_log_that_cannot_grow_is_not_followed(daemon: Daemon, engine_host: str) -> None:
+    def ended(command: str) -> str:
+        made: dict[str, str] = daemon.json(
+            "POST", "/containers/create", {"Image": "busybox", "Cmd": [command]}, expect=201
+        )
+        assert daemon.request("GET", f"/containers/{made['Id']}/logs?stdout=1&stderr=1&follow=1") == (200, b"")
+        return made["Id"]
+
+    ended("true")
+    broken = ended("/no/such/program")
+    assert daemon.request("POST", f"/containers/{broken}/start")[0] == 400
+    assert daemon.request("GET", f"/containers/{broken}/logs?stdout=1&stderr=1&follow=1") == (200, b"")
+
+
 def test_a_program_that_says_nothing_does_not_hold_the_log_for_long(daemon: Daemon, engine_host: str) -> None:
     body = {"Image": "busybox", "Cmd": ["sleep", "1000"]}
     made = daemon.json("POST", "/containers/create", body, expect=201)

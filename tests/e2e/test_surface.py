@@ -94,6 +94,12 @@ def test_what_is_absent_says_so(daemon: Daemon, method: str, path: str, status: 
     assert message(answer)
 
 
+def test_what_info_said_in_older_versions(daemon: Daemon) -> None:
+    for version, there in (("1.49", True), ("1.50", False)):
+        told = daemon.json("GET", f"/v{version}/info")
+        assert ("BridgeNfIptables" in told, "BridgeNfIp6tables" in told) == (there, there)
+
+
 def test_no_plugins(daemon: Daemon) -> None:
     assert daemon.json("GET", "/plugins") == []
 

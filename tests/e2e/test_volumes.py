@@ -266,12 +266,27 @@ def test_read_only_subpath_and_volumes_from(engine_host: str, daemon: Daemon, ru
     sub = "type=volume,src=tree,dst=/t,volume-subpath="
     assert out(engine_host, *run, "--mount", f"{sub}a/b", "busybox", "ls", "/t") == "f"
     assert out(engine_host, *run, "--mount", f"{sub}a/b/f", "busybox", "cat", "/t") == "in"
-    assert "leads out of the volume" in refused(engine_host, *run, "--mount", f"{sub}bad", "busybox", "ls", "/t")
+    assert "escapes the base directory" in refused(engine_host, *run, "--mount", f"{sub}bad", "busybox", "ls", "/t")
     assert "no such file" in refused(engine_host, *run, "--mount", f"{sub}none", "busybox", "ls", "/t")
     out(engine_host, "create", "--name", "owner", "-v", "tree:/t", "busybox")
     assert out(engine_host, *run, "--volumes-from", "owner", "busybox", "cat", "/t/a/b/f") == "in"
     assert "Read-only" in refused(engine_host, *run, "--volumes-from", "owner:ro", "busybox", "touch", "/t/x")
     assert os.listdir(daemon.exec_root / "mounts") == []
+
+
+def test_an_empty_part_of_a_volume_is_filled(engine_host: str) -> None:
+    out(
+        engine_host, "run", "--rm", "-v", "parts:/p", "busybox", "sh", "-c", "mkdir /p/bin /p/used; echo 1 >/p/used/one"
+    )
+    part = "type=volume,src=parts,dst=/bin,volume-subpath="
+    assert out(engine_host, "run", "--rm", "--mount", f"{part}bin", "busybox", "ls", "/bin/busybox") == "/bin/busybox"
+    for name in ("used", "none"):
+        assert refused(engine_host, "run", "--rm", "--mount", f"{part}{name}", "busybox", "ls")
+    look = ["run", "--rm", "-v", "parts:/p:ro", "busybox"]
+    assert out(engine_host, *look, "ls", "/p") == "bin\nused"
+    assert out(engine_host, *look, "ls", "/p/used") == "one"
+    sizes = out(engine_host, *look, "stat", "-c", "%a %u %s", "/bin/busybox", "/p/bin/busybox").split("\n")
+    assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])
@@ -304,6 +319,30 @@ def test_an_image_as_a_mount(engine_host: str, daemon: Daemon, source_image: str
     assert "conflict" in refused(engine_host, "rmi", source_image)
     assert out(engine_host, *run, "busybox", "echo", "on") == "on"
     assert os.listdir(daemon.exec_root / "mounts") == []
+
+
+def test_a_removed_image_stays_for_who_mounts_it(engine_host: str, daemon: Daemon, source_image: str) -> None:
+    """Also when the image that the container itself stands on is removed: neither is lost over the other."""
+    layers = daemon.data_root / "snapshots"
+    before = set(os.listdir(layers))
+    out(engine_host, "create", "--name", "makes", "busybox")
+    out(engine_host, "commit", "-c", "ENV A=b", "makes", "own")
+    out(engine_host, "cp", "/etc/hostname", "makes:/mark")
+    out(engine_host, "commit", "makes", "own")
+    out(engine_host, "rm", "makes")
+    out(engine_host, "tag", source_image, "second")
+    mount = ["--mount", "type=image,src=second,dst=/i"]
+    out(engine_host, "create", "--name", "user", *mount, "own", "sh", "-c", "ls /mark; cat /i/data/file")
+    for order in (["own", "second", source_image], []):
+        for image in order:
+            out(engine_host, "rmi", "-f", image)
+        done = docker(engine_host, "start", "-a", "user")
+        assert (done.stdout, done.stderr) == ("/mark\ncontent", ""), order
+        daemon.kill()
+        daemon.start()
+    out(engine_host, "rm", "user")
+    left = set(os.listdir(layers)) - before
+    assert not left, left
 
 
 def mounted_at(place: Path) -> list[str]:

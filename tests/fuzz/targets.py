@@ -15,7 +15,7 @@ from tare.base.durations import exact_duration
 from tare.base.errors import TareError
 from tare.base.reference import parse_reference
 from tare.base.sizes import parse_bytes
-from tare.build import cachedoc, expand, gitref, ignore, instructions, lexer, schedule
+from tare.build import cachedoc, gitref, ignore, instructions, lexer, schedule
 from tare.cli import csvline, mountspec, template
 from tare.client import gojson
 from tare.containers import cdi, logtag, seccomp_profile
@@ -28,6 +28,7 @@ from tare.oci.image import Descriptor, Manifest, parse_config, parse_manifest
 from tare.registry import challenge, hosts
 from tare.web.guard import Guard
 from tare.web.heads import parse_head
+from tare.wire import expand
 from tare.wire.config import CreateBody
 from tare.wire.decode import decode
 from tare.wire.detach import parse_keys

@@ -104,9 +104,12 @@ async def version_(engine: Engine, __: Request) -> Answer:
     )
 
 
-async def info(engine: Engine, _: Request) -> Answer:
+async def info(engine: Engine, request: Request) -> Answer:
     """`GET /info`."""
-    return json_response(info_verb.describe(engine))
+    body = info_verb.describe(engine)
+    if request.version < (1, 50):  # gone since then; before, dockerd 28 says that no such module is in use
+        body |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
+    return json_response(body)
 
 
 async def events(engine: Engine, request: Request) -> Answer:

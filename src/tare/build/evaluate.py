@@ -14,12 +14,12 @@ import msgspec
 from msgspec import UNSET
 
 from tare.base.errors import InvalidArgument
-from tare.build.expand import ExpansionError, expand, expand_raw, expand_words
 from tare.build.instructions import Arg, Copy, Instruction, Pairs, Plain, Program, Run, trigger_text
-from tare.build.lexer import DockerfileError, Line, heredoc_name, split_blanks, split_words
+from tare.build.lexer import DockerfileError, Line, heredoc_name, split_blanks
 from tare.build.mounts import Mount, parse_mount
 from tare.wire import changes
 from tare.wire.config import ContainerConfig
+from tare.wire.expand import ExpansionError, expand, expand_raw, expand_words, split_words
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tare.base.errors import InvalidArgument
-from tare.build.lexer import Dockerfile, DockerfileError, Heredoc, Line, read_dockerfile, split_blanks, split_words
+from tare.build.lexer import Dockerfile, DockerfileError, Heredoc, Line, read_dockerfile, split_blanks
+from tare.wire.expand import split_words
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
 _ARG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tare.base.errors import InvalidArgument
 from tare.wire.changes import INSTRUCTIONS, NOT_STRINGS
+from tare.wire.expand import split_words
 
 MAX_DOCKERFILE = 4 * 1024 * 1024
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)$")
@@ -258,7 +259,7 @@ def _word(text: str, at: int, escape: str) -> tuple[str, int]:
 def _heredoc_words(rest: str, escape: str) -> list[tuple[str, bool, bool]]:
     """(name, strips tabs, expands) of each here-document that a line opens."""
     found: list[tuple[str, bool, bool]] = []
-    for word in _shell_words(rest, escape):
+    for word in split_words(rest, escape):
         match = _HEREDOC.match(word)
         bare = heredoc_name(word, escape)
         if match is not None and bare is not None:
@@ -277,36 +278,6 @@ def heredoc_name(word: str, escape: str) -> str | None:
     return "".join(out) or None
 
 
-def _shell_words(rest: str, escape: str) -> list[str]:
-    """Words separated by white space outside of quotes, quotes kept."""
-    words: list[str] = []
-    word: list[str] = []
-    quote = ""
-    at = 0
-    while at < len(rest):
-        char = rest[at]
-        if char == escape and quote != "'" and at + 1 < len(rest):
-            word.append(rest[at : at + 2])
-            at += 2
-            continue
-        if quote:
-            quote = "" if char == quote else quote
-            word.append(char)
-        elif char in "'\"":
-            quote = char
-            word.append(char)
-        elif char.isspace():
-            if word:
-                words.append("".join(word))
-                word = []
-        else:
-            word.append(char)
-        at += 1
-    if word:
-        words.append("".join(word))
-    return words
-
-
 def _heredoc(rows: list[str], at: int, name: str, *, chomps: bool, first: int, original: str) -> tuple[str, int]:
     content: list[str] = []
     while at < len(rows):
@@ -322,8 +293,3 @@ def _heredoc(rows: list[str], at: int, name: str, *, chomps: bool, first: int, o
 def split_blanks(text: str) -> list[str]:
     """The words of the shell form of COPY, ADD and VOLUME: quotes do not hold them together, as with BuildKit."""
     return [word for word in _BLANKS.split(text) if word]
-
-
-def split_words(text: str, escape: str) -> list[str]:
-    """The words of an instruction, quotes and escapes kept for the expansion."""
-    return _shell_words(text, escape)

@@ -17,11 +17,11 @@ from tare.base.errors import InvalidArgument
 from tare.base.reference import parse_reference
 from tare.build import evaluate
 from tare.build.evaluate import Evaluator, Given, StageState
-from tare.build.expand import ExpansionError, expand
 from tare.build.gitref import parse_git
 from tare.build.instructions import SCRATCH, Arg, Copy, Instruction, Pairs, Plain, Program, Run, Stage
-from tare.build.lexer import DockerfileError, Line, distance, heredoc_name, split_words
+from tare.build.lexer import DockerfileError, Line, distance, heredoc_name
 from tare.wire.config import ContainerConfig
+from tare.wire.expand import ExpansionError, expand, split_words
 
 RULES = frozenset(
     {

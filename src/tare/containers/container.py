@@ -40,7 +40,8 @@ class MountPoint:
 
     For volumes: `is_anonymous` when the engine made up the name; `copies` when the image's content fills it while it is
     empty; `subpath` the directory in it that is mounted; labels and options for making it. For binds: `must_exist`
-    when a missing source is an error, not made. For images: `name` the reference asked for, `image_id` what it meant.
+    when a missing source is an error, not made. For images: `name` the reference asked for, `image_id` what it meant,
+    `chain_id` the file system of that, which stays when the image is removed.
     """
 
     type: str
@@ -58,6 +59,7 @@ class MountPoint:
     is_recursive: bool = True
     is_read_only_below: bool = True  # read-only holds for the mounts below it too (Linux 5.12)
     image_id: str = ""
+    chain_id: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
 

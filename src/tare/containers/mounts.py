@@ -228,7 +228,7 @@ def _subpath(text: str, *, kind: str = "volume") -> str:
     """A directory within the volume or image; whether it is there is asked when it is mounted."""
     if text.startswith("/") or ".." in text.split("/") or "\0" in text:
         raise InvalidArgument(
-            f'invalid mount config for type "{kind}": subpath must be a relative path within the {kind}'
+            f'invalid mount config for type "{kind}": subpath must be a relative path within the volume'
         )
     return text
 

@@ -206,7 +206,7 @@ def mounts_of(container: Container) -> tuple[MountPoint, ...]:
 
 def _travelling(point: MountPoint) -> MountPoint:
     """Without the paths that this engine chose."""
-    return point if point.type == "bind" else replace(point, source="", image_id="")
+    return point if point.type == "bind" else replace(point, source="", image_id="", chain_id="")
 
 
 def _only_asked(settings: EndpointSettings) -> EndpointSettings:

@@ -49,7 +49,6 @@ class Slot:
     rotation: asyncio.Task[None] | None = None  # keeps its log within its limit
     forwarding: asyncio.Task[None] | None = None  # sends its log away
     stopped: asyncio.Event = field(default_factory=asyncio.Event)  # it does not run, and start's work is undone
-    started: asyncio.Event = field(default_factory=asyncio.Event)
     hidden_environment: tuple[str, ...] = ()  # NAME=VALUE that the program gets and no record, secrets of builds
     size: tuple[int, int] = (0, 0)  # height, width of its terminal, as last asked for
     _exit_waiters: set[asyncio.Future[Outcome]] = field(default_factory=set)
@@ -82,11 +81,6 @@ class Slot:
             future.add_done_callback(self._exit_waiters.discard)
         return future
 
-    async def until_started(self) -> None:
-        """Wait until it has been started once, or has gone."""
-        if self.container.started_at == 0 and not self.is_being_removed:
-            await self.started.wait()
-
     def tell_health(self) -> None:
         """Its health may have changed: release who waits for it, unless it is still open."""
         container = self.container
@@ -114,7 +108,6 @@ class Slot:
         if not error:
             _release(self._exit_waiters, outcome)
             self._give_up_health()
-            self.started.set()
 
 
 def _release(waiters: Iterable[asyncio.Future[Outcome]], outcome: Outcome) -> None:

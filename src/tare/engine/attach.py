@@ -38,7 +38,7 @@ def prepare(engine: Engine, slot: Slot, streams: Streams) -> Callable[[Peer], Aw
     container = slot.container
     if container.is_paused:
         raise Conflict(f"container {container.id} is paused, unpause the container before attach")
-    subscriber = slot.hub.subscribe() if streams.stream and not _is_over(slot) else None
+    subscriber = slot.hub.subscribe() if streams.stream and not (streams.replay and _is_over(slot)) else None
     if subscriber is not None and container.is_running:
         try:
             slot.hub.connect(lambda: engine.monitor.connect(container.id))
@@ -58,7 +58,9 @@ def prepare(engine: Engine, slot: Slot, streams: Streams) -> Callable[[Peer], Aw
 
 
 def _is_over(slot: Slot) -> bool:
-    """Whether it ran and ended: attaching then gives the end at once, as in Docker."""
+    """Whether it ran and ended. Who wants its log gets that, and the end; who does not waits for the next run, as in
+    Docker: `docker start -a` attaches first.
+    """
     return not slot.container.is_running and slot.container.started_at != 0
 
 
@@ -77,7 +79,7 @@ async def _converse(engine: Engine, slot: Slot, streams: Streams, subscriber: Su
         detach_keys=streams.detach_keys if config.Tty else b"",
         closes_stdin=config.StdinOnce and not config.Tty,
     )
-    if replays:
+    if replays and container.is_running:
         # The monitor writes the log before it tells the hub: who goes on in the log misses nothing and has nothing twice.
         subscriber.mute()
         replay = _from_log(engine, slot, streams, peer, follow=True)

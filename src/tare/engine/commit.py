@@ -58,6 +58,7 @@ async def commit(
                 created_by=" ".join(argv_of(container.config)),
                 created_ns=created_ns,
             )
+    engine.images.tell("create", image, image.id)
     tell(engine, container, "commit", comment=comment, imageID=image.id, imageRef=repository)
     return image.id
 

@@ -36,7 +36,8 @@ async def read_logs(
     follow: bool = False,
     is_raw: bool = False,
 ) -> AsyncGenerator[bytes, None]:
-    """Frames (raw bytes with a terminal or if asked for). Times in nanoseconds. follow: until the container ends.
+    """Frames (raw bytes with a terminal or if asked for). Times in nanoseconds. follow: until the container ends;
+    one that does not run has nothing to come, even if it was never started.
 
     Rotated files come first, oldest first; one that is rotated meanwhile is read to its end before the next.
     """
@@ -54,9 +55,6 @@ async def read_logs(
     files = open_all(path, since=since)
     alarm: Alarm | None = None
     try:
-        if not files and follow and (container.is_running or container.started_at == 0):
-            await slot.until_started()
-            files = open_all(path, since=since)
         if not follow:
             await _first_words(engine, slot, path)
             for log in files:
@@ -65,7 +63,7 @@ async def read_logs(
             await in_thread(seek_tail, files, tail)
         while files:
             log = files[0]
-            has_ended = not slot.container.is_running and slot.container.started_at != 0
+            has_ended = not slot.container.is_running
             # Asked before the rest is read: when there is a newer one, the monitor is done with this one.
             if follow and len(files) == 1 and (newer := log.open_newer()) is not None:
                 files.append(newer)

@@ -120,7 +120,6 @@ def _is_alive(container: Container) -> bool:
 async def _adopt(engine: Engine, slot: Slot) -> None:
     container = slot.container
     assert container.process is not None
-    slot.started.set()
     health.watch(engine, slot, restarter=restart_unhealthy)
     rotation.watch(engine, slot, adopted=True)
     forward.watch(engine, slot)

@@ -165,7 +165,6 @@ async def _start(engine: Engine, slot: Slot) -> None:
             ports=attachment.ports,
         )
     failpoints.passed("start.recorded")
-    slot.started.set()
     health.watch(engine, slot, restarter=restart_unhealthy)
     rotation.watch(engine, slot)
     forward.watch(engine, slot)

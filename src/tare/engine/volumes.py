@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tare.aio.threads import in_thread
 from tare.aio.undo import Undo
-from tare.base.digest import hex_of
+from tare.base.digest import Digest, hex_of
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.base.ids import ContainerId
 from tare.containers.container import Container, MountPoint
@@ -125,7 +125,8 @@ def _provide_image(engine: Engine, container_id: ContainerId, point: MountPoint,
         raise InvalidArgument(error.message, hint="pull it first") from None
     if image.chain_id is None:
         raise InvalidArgument(f"image {point.name} has no content to be mounted")
-    return replace(point, image_id=image.id, source=str(_parts(engine, container_id) / str(number)))
+    source = str(_parts(engine, container_id) / str(number))
+    return replace(point, image_id=image.id, chain_id=image.chain_id, source=source)
 
 
 async def _give_up(engine: Engine, name: str, container_id: str, removes: bool) -> None:
@@ -166,9 +167,35 @@ async def fill(engine: Engine, container: Container) -> None:
 async def _is_empty(engine: Engine, container: Container, point: MountPoint) -> bool:
     path = await engine.volumes.mount(point.name, container.id)
     try:
-        return not os.listdir(path)
+        with _target(Path(path), point) as target:
+            return target is not None and not os.listdir(target)
     finally:
         await engine.volumes.unmount(point.name, container.id)
+
+
+@contextmanager
+def _target(whole: Path, point: MountPoint) -> Iterator[int | None]:
+    """The directory of the volume that is mounted; None for a part that is none, or not there: the start says so."""
+    try:
+        fd = _open_part(whole, point.subpath, _DIRECTORY) if point.subpath else os.open(whole, _DIRECTORY)
+    except OSError:
+        if not point.subpath:
+            raise
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _open_part(whole: Path, part: str, flags: int) -> int:
+    """A directory or file inside a volume or image. No link leads out of it. Raises OSError."""
+    root = os.open(whole, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return linux.openat2(root, part, flags, resolve=linux.RESOLVE_BENEATH | linux.RESOLVE_NO_MAGICLINKS)
+    finally:
+        os.close(root)
 
 
 @contextmanager
@@ -197,7 +224,7 @@ async def _fill(engine: Engine, point: MountPoint, rootfs: Path) -> None:
             if source is None:
                 return
             async with engine.volumes.filling(point.name):
-                stage = engine.volumes.stage(point.name)
+                stage = engine.volumes.stage(point.name) if not point.subpath else None
                 if stage is not None:
                     try:
                         await _copy(engine, source, stage)
@@ -206,36 +233,34 @@ async def _fill(engine: Engine, point: MountPoint, rootfs: Path) -> None:
                         raise
                     if await engine.volumes.commit(point.name):
                         return
-                if not os.listdir(path := engine.volumes.path(point.name)):  # in use, so it cannot be exchanged
-                    await _copy(engine, source, path)
+                with _target(engine.volumes.path(point.name), point) as target:
+                    if target is not None and not os.listdir(target):  # a part, or in use: it cannot be exchanged
+                        await _copy_into(engine, source, target)
     finally:
         os.close(root)
 
 
 async def _copy(engine: Engine, source: int, target: Path) -> None:
+    into = os.open(target, _DIRECTORY | os.O_NOFOLLOW)
+    try:
+        await _copy_into(engine, source, into)
+    finally:
+        os.close(into)
+
+
+async def _copy_into(engine: Engine, source: int, target: int) -> None:
     """Bytes go from one confined worker to another; none passes through the engine."""
     attributes = os.fstat(source)
     if os.listdir(source):
-        into = os.open(target, _DIRECTORY)
-        try:
-            async with engine.archiver.pack(source, one_file_system=True) as reader:
-                await engine.archiver.unpack(reader, into, options=_FILL)
-        finally:
-            os.close(into)
-    _take_attributes(target, attributes)
-
-
-def _take_attributes(path: Path, like: os.stat_result) -> None:
-    fd = os.open(path, _DIRECTORY | os.O_NOFOLLOW)
+        async with engine.archiver.pack(source, one_file_system=True) as reader:
+            await engine.archiver.unpack(reader, target, options=_FILL)
     try:
-        os.fchown(fd, like.st_uid, like.st_gid)
-        os.fchmod(fd, stat.S_IMODE(like.st_mode))
-        os.utime(fd, ns=(like.st_atime_ns, like.st_mtime_ns))
+        os.fchown(target, attributes.st_uid, attributes.st_gid)
+        os.fchmod(target, stat.S_IMODE(attributes.st_mode))
+        os.utime(target, ns=(attributes.st_atime_ns, attributes.st_mtime_ns))
     except OSError as error:  # a mounted volume may not know owners
         if error.errno not in (errno.EPERM, errno.EROFS, errno.EOPNOTSUPP):
-            raise InternalError(f"cannot set the owner of {path}: {error.strerror}") from error
-    finally:
-        os.close(fd)
+            raise InternalError(f"cannot set the owner of the volume: {error.strerror}") from error
 
 
 # --- start and exit
@@ -251,8 +276,11 @@ async def mount(engine: Engine, container: Container, *, looks: bool = False, id
     sources: dict[str, str] = {}
     for number, point in enumerate(container.mounts):
         if point.type == "image":
-            async with engine.images.standing(engine.images.get(point.image_id)):
-                sources[point.destination] = _mount_image(engine, point, ids)
+            chain = _chain_of(engine, point)
+            if (image := engine.images.find(Digest(point.image_id))) is not None:
+                engine.images.usage.note(image.id)
+            async with engine.images.layers.standing(chain):
+                sources[point.destination] = _mount_image(engine, point, chain, ids)
         if point.type == "bind" and not point.is_recursive:
             if looks and not os.path.exists(point.source):
                 continue
@@ -306,10 +334,16 @@ def _mount_mapped(source: str, place: Path, ids: Ids) -> str:
     return str(place)
 
 
-def _mount_image(engine: Engine, point: MountPoint, ids: Ids | None) -> str:
+def _chain_of(engine: Engine, point: MountPoint) -> Digest:
+    """The file system of an image that is mounted; records of before do not say it. Raises NotFound."""
+    chain = point.chain_id or engine.images.get(point.image_id).chain_id
+    if not chain or Digest(chain) not in engine.images.layers.known:
+        raise NotFound(f"No such image: {point.image_id}")
+    return Digest(chain)
+
+
+def _mount_image(engine: Engine, point: MountPoint, chain: Digest, ids: Ids | None) -> str:
     """Mount an image at a place of ours."""
-    chain = engine.images.get(point.image_id).chain_id
-    assert chain is not None
     place = Path(point.source)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine.snapshots.view(hex_of(chain), place, ids=ids)
@@ -319,15 +353,14 @@ def _mount_image(engine: Engine, point: MountPoint, ids: Ids | None) -> str:
 def _mount_part(point: MountPoint, whole: Path, place: Path) -> str:
     """Mount a directory or file inside the volume or image at a place of ours. No link leads out of it."""
     try:
-        root = os.open(whole, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            part = linux.openat2(
-                root, point.subpath, os.O_PATH, resolve=linux.RESOLVE_BENEATH | linux.RESOLVE_NO_MAGICLINKS
-            )
-        finally:
-            os.close(root)
+        part = _open_part(whole, point.subpath, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
-        why = f"it leads out of the {point.type}" if error.errno == errno.EXDEV else (error.strerror or "").lower()
+        if error.errno == errno.EXDEV:
+            raise InvalidArgument(
+                f"path concatenation escapes the base directory, base: {point.type} {point.name},"
+                f" subpath: {point.subpath}"
+            ) from None
+        why = (error.strerror or "").lower()
         raise InvalidArgument(f"cannot access path {point.subpath} of {point.type} {point.name}: {why}") from None
     try:
         _mount_at(part, place, what=f"{point.subpath} of {point.type} {point.name}", is_recursive=True)

@@ -216,6 +216,18 @@ class Layers:
                 if not self.is_unpacked(layer):
                     await self._restore_files(layer)
 
+    @asynccontextmanager
+    async def standing(self, chain: Digest) -> AsyncIterator[None]:
+        """Inside the block the file system is unpacked and stays. The caller knows that it is kept until then."""
+        self.leases[chain] += 1
+        try:
+            await self.make_ready(chain)
+            yield
+        finally:
+            self.leases[chain] -= 1
+            if not self.leases[chain]:
+                del self.leases[chain]
+
     async def unpack_again(self, layer: Layer, *, is_free: Callable[[], bool]) -> bool:
         """Replace the files of a leased layer by what its blob holds.
 

@@ -3,7 +3,8 @@
 layers   one per chainID: its diffID, the blob it came from, the snapshot it became
 images   one per image ID, with the raw config document
 tags     canonical reference → image
-holds    layers that outlive their image because a stopped container stands on them
+held_layers  layers that outlive their image because a stopped container stands on them or mounts them; in data roots
+         of before, `holds` has some of them
 image_uses  when an image was last used, in ns
 """
 
@@ -31,6 +32,9 @@ CREATE TABLE IF NOT EXISTS tags (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS holds (
     container TEXT PRIMARY KEY, chain_id TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS held_layers (
+    container TEXT NOT NULL, chain_id TEXT NOT NULL, PRIMARY KEY (container, chain_id)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS image_uses (
     image TEXT PRIMARY KEY, at INTEGER NOT NULL
@@ -156,7 +160,7 @@ class Loaded:
     layers: dict[Digest, Layer]
     images: list[tuple[Digest, bytes, Digest | None, int, int]]
     tags: dict[Reference, Digest]
-    holds: dict[str, Digest]
+    holds: dict[str, frozenset[Digest]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,10 +173,22 @@ class Inventory:
     layers: Mapping[Digest, Layer]
     images: Mapping[Digest, Image]
     tags: Mapping[Reference, Digest]
-    holds: Mapping[str, Digest]
+    holds: Mapping[str, frozenset[Digest]]
     leases: Mapping[Digest, int]
     drafts: frozenset[str]
     stored: Loaded
+
+
+def insert_holds(db: sqlite3.Connection, holds: Iterable[tuple[str, Digest]]) -> None:
+    """Containers, and the layers that stay for them."""
+    db.executemany("INSERT OR IGNORE INTO held_layers VALUES (?,?)", holds)
+
+
+def delete_holds(db: sqlite3.Connection, containers: Iterable[str]) -> None:
+    """These containers need nothing any more."""
+    for container in containers:
+        db.execute("DELETE FROM holds WHERE container=?", (container,))
+        db.execute("DELETE FROM held_layers WHERE container=?", (container,))
 
 
 def load_all(db: sqlite3.Connection) -> Loaded:
@@ -192,5 +208,7 @@ def load_all(db: sqlite3.Connection) -> Loaded:
     }
     images = [tuple(row) for row in db.execute("SELECT id, raw, parent, tagged_at, imported_at FROM images")]
     tags = {parse_reference(row[0]): row[1] for row in db.execute("SELECT reference, image FROM tags")}
-    holds = dict(db.execute("SELECT container, chain_id FROM holds"))
+    holds: dict[str, frozenset[Digest]] = {}
+    for container, chain in db.execute("SELECT * FROM holds UNION SELECT * FROM held_layers"):
+        holds[container] = holds.get(container, frozenset()) | {Digest(chain)}
     return Loaded(layers, images, tags, holds)

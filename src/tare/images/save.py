@@ -4,7 +4,7 @@
     index.json, oci-layout
     manifest.json         what docker load reads
 
-Equal images give equal bytes: sorted, without times.
+Equal images give equal bytes: sorted, and the one time is that of a config, which is when its image was created.
 Source: image-spec image-layout.md; moby image tarball format v1.2 (`manifest.json`).
 """
 
@@ -27,6 +27,7 @@ from tare.drivers.archive import tar
 from tare.images import platforms as platforms_of
 from tare.images.artifacts import Artifact, Artifacts
 from tare.images.manifests import Manifests, StoredManifest
+from tare.images.naming import created_ns
 from tare.images.platforms import Family, family_of
 from tare.images.records import Image
 from tare.images.service import Images
@@ -43,6 +44,7 @@ from tare.oci.image import (
 from tare.store.blobs import Blobs
 
 _CHUNK = 1024 * 1024
+_SECOND = 1_000_000_000
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -55,6 +57,7 @@ class Member:
     data: bytes | None
     blob: Digest | None = None
     path: Path | None = None
+    mtime_ns: int = 0
 
 
 def layer_type(compression: str) -> str:
@@ -128,9 +131,9 @@ def plan(
     index: list[dict[str, Any]] = []
     listing: list[dict[str, Any]] = []
 
-    def add(digest: Digest, size: int, data: bytes | None, path: Path | None = None) -> str:
+    def add(digest: Digest, size: int, data: bytes | None, path: Path | None = None, *, mtime_ns: int = 0) -> str:
         name = f"blobs/sha256/{hex_of(digest)}"
-        blobs[name] = Member(name, size, data, None if data is not None or path is not None else digest, path)
+        blobs[name] = Member(name, size, data, None if data is not None or path is not None else digest, path, mtime_ns)
         return name
 
     def add_artifact(artifact: Artifact) -> dict[str, Any]:
@@ -160,7 +163,7 @@ def plan(
         manifest, media_type = (original.raw, original.media_type) if original else (manifest_of(image), OCI_MANIFEST)
         digest = sha256(manifest)
         add(digest, len(manifest), manifest)
-        config = add(image.id, len(image.raw), image.raw)
+        config = add(image.id, len(image.raw), image.raw, mtime_ns=created_ns(image) // _SECOND * _SECOND)
         layers = [add(layer.blob, layer.blob_size, None) for layer in image.layers]
         tags = [reference for reference in references if reference.tag]
         listing.append({"Config": config, "RepoTags": [tag.familiar() for tag in tags] or None, "Layers": layers})
@@ -222,7 +225,9 @@ async def stream(members: Sequence[Member], blobs: Blobs) -> AsyncIterator[bytes
     directories = b"".join(tar.header_of(tar.Entry(name, tar.DIR, 0o755)) for name in (b"blobs/", b"blobs/sha256/"))
     pending = [directories]
     for member in members:
-        pending.append(tar.header_of(tar.Entry(member.name.encode(), tar.FILE, 0o644, size=member.size)))
+        pending.append(
+            tar.header_of(tar.Entry(member.name.encode(), tar.FILE, 0o644, size=member.size, mtime_ns=member.mtime_ns))
+        )
         if member.data is not None:
             pending.append(member.data)
         else:

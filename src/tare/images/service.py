@@ -92,7 +92,7 @@ class Images:
         self._images: dict[Digest, Image] = {}
         self._tags: dict[Reference, Digest] = {}
         self._by_image: dict[Digest, list[Reference]] = {}
-        self._holds: dict[str, Digest] = {}
+        self._holds: dict[str, frozenset[Digest]] = {}
         self._lock = asyncio.Lock()
         self.layers = Layers(blobs=blobs, snapshots=snapshots, archiver=archiver, lock=self._lock)
         self.drafts = Drafts(layers=self.layers, blobs=blobs, snapshots=snapshots, archiver=archiver, lock=self._lock)
@@ -116,8 +116,8 @@ class Images:
             )
             for layer in image.layers:
                 self.layers.known[layer.chain_id] = layer
-        self._holds = {key: chain for key, chain in loaded.holds.items() if key in active}
-        for chain in [*self._holds.values(), *self.also_kept()]:
+        self._holds = {key: chains for key, chains in loaded.holds.items() if key in active}
+        for chain in self._kept():
             above: Digest | None = chain
             while above is not None and (found := loaded.layers.get(above)) is not None:
                 self.layers.known[above] = found
@@ -130,7 +130,7 @@ class Images:
 
         def forget(db: sqlite3.Connection) -> None:
             records.delete(db, references=(), images=(), layers=lost)
-            db.executemany("DELETE FROM holds WHERE container=?", [(key,) for key in gone])
+            records.delete_holds(db, gone)
 
         if lost or gone:
             await self._db.write(forget)
@@ -262,7 +262,7 @@ class Images:
         if reference is not None and reference.digest:
             raise InvalidArgument("cannot import digest reference")
         async with self.lease() as lease:
-            layer = await self.layers.add(lease, stream, parent=None)
+            layer = await self.layers.add(lease, stream, parent=None, allow_empty=True)
             created = rfc3339nano(self._clock())
             history = {"created": created, "comment": message or "Imported from -"}
             raw = config_document(
@@ -366,16 +366,12 @@ class Images:
         if image.chain_id is None:
             yield
             return
-        self.layers.leases[image.chain_id] += 1
         try:
-            await self.layers.make_ready(image.chain_id)
-            yield
+            async with self.layers.standing(image.chain_id):
+                yield
         finally:
-            self.layers.leases[image.chain_id] -= 1
-            if not self.layers.leases[image.chain_id]:
-                del self.layers.leases[image.chain_id]
             if image.id not in self._images:
-                await finish(self._collect([layer.chain_id for layer in image.layers]), name="collect unused layers")
+                await self.collect([image.chain_id])
 
     async def add_image(
         self,
@@ -498,29 +494,30 @@ class Images:
     async def _carry_out(self, plan: Removal, uses: Sequence[ImageUse]) -> list[tuple[str, str]]:
         """Do what was planned, under the lock: records first, then files."""
         images = [self._images[image_id] for image_id in plan.deleted]
-        holds = {
-            use.container_id: image.chain_id
+        holds = [
+            (use.container_id, image.chain_id)
             for image in images
             for use in uses
             if use.image_id == image.id and image.chain_id
-        }
+        ]
+        before = dict(self._holds)
         for image in images:
             del self._images[image.id]
-        self._holds.update(holds)
+        for container, chain in holds:
+            self._holds[container] = self._holds.get(container, frozenset()) | {chain}
         doomed = self._unused(layer.chain_id for image in images for layer in image.layers)
         layers = [self.layers.known.pop(chain) for chain in doomed]
 
         def write(db: sqlite3.Connection) -> None:
             records.delete(db, references=plan.untagged, images=plan.deleted, layers=doomed)
-            db.executemany("INSERT OR REPLACE INTO holds VALUES (?,?)", list(holds.items()))
+            records.insert_holds(db, holds)
 
         try:
             await self._db.write(write)
         except BaseException:
             self._images.update({image.id: image for image in images})
             self.layers.known.update({layer.chain_id: layer for layer in layers})
-            for key in holds:
-                self._holds.pop(key, None)
+            self._holds = before
             raise
         done: list[tuple[str, str]] = []
         names = {reference: self._tags[reference] for reference in plan.untagged}
@@ -563,14 +560,13 @@ class Images:
         """The container is gone: drop the layers that were kept for it alone, if its image was removed before."""
         if container_id not in self._holds:
             return
-        chain = self._holds.pop(container_id)
-        await self._db.write(lambda db: db.execute("DELETE FROM holds WHERE container=?", (container_id,)) and None)
-        chains = []
-        above: Digest | None = chain
-        while above is not None and above in self.layers.known:
-            chains.append(above)
-            above = self.layers.known[above].parent
-        await finish(self._collect(chains), name="collect unused layers")
+        chains = self._holds.pop(container_id)
+        await self._db.write(lambda db: records.delete_holds(db, [container_id]))
+        await self.collect(chains)
+
+    def _kept(self) -> list[Digest]:
+        """File systems that need no image."""
+        return [*(chain for chains in self._holds.values() for chain in chains), *self.also_kept()]
 
     async def _collect(self, chains: Iterable[Digest]) -> None:
         async with self._lock:
@@ -586,7 +582,7 @@ class Images:
         needed: set[Digest] = set()
         for image in self._images.values():
             needed.update(layer.chain_id for layer in image.layers)
-        for chain in [*self.layers.leases, *self._holds.values(), *self.also_kept()]:
+        for chain in [*self.layers.leases, *self._kept()]:
             above: Digest | None = chain
             while above is not None and above not in needed:
                 needed.add(above)

@@ -167,7 +167,7 @@ def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
         if kind and kind not in MANIFESTS:
             raise InvalidArgument(f"invalid manifest: mediaType {kind!r:.80}")
         descriptors = [document.config, *document.layers, *filter(None, [document.subject])]
-    if document.schemaVersion != 2:
+    if document.schemaVersion != 2 and not (document.schemaVersion == 0 and own):  # Go's writers forget it at times
         raise InvalidArgument("invalid manifest: schemaVersion must be 2")
     if len(descriptors) > MAX_LAYERS + 2:
         raise InvalidArgument(f"invalid manifest: more than {MAX_LAYERS} entries")

@@ -31,10 +31,15 @@ def host_platform() -> Platform:
     return Platform(_ARCHITECTURES.get(machine, machine), "linux", _VARIANTS.get(machine, ""))
 
 
+def go_name(architecture: str) -> str:
+    """Go's name of a processor: `amd64` for `x86_64`."""
+    architecture = architecture.lower()
+    return _ALIASES.get(architecture, architecture)
+
+
 def normalized(platform: Platform) -> Platform:
     """With Go's names, and without the variants that go without saying (`arm64/v8`, `amd64/v1`); `arm` means v7."""
-    architecture = platform.architecture.lower()
-    architecture = _ALIASES.get(architecture, architecture)
+    architecture = go_name(platform.architecture)
     variant = platform.variant.lower()
     if architecture == "arm64" and variant in ("8", "v8"):
         variant = ""
@@ -100,4 +105,14 @@ def text_of(platform: Platform) -> str:
     return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
 
 
-__all__ = ["choose", "host_platform", "is_attestation", "normalized", "ranked", "runs_on", "subject_of", "text_of"]
+__all__ = [
+    "choose",
+    "go_name",
+    "host_platform",
+    "is_attestation",
+    "normalized",
+    "ranked",
+    "runs_on",
+    "subject_of",
+    "text_of",
+]

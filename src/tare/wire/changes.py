@@ -1,5 +1,7 @@
 """`--change` of import and commit: Dockerfile instructions applied to a configuration. Pure.
 
+Variables are those of the configuration: `ENV PATH=/opt/bin:$PATH` adds to what the image has.
+
 Source: Dockerfile reference, the instructions' own sections; ENGINE-API W82.
 """
 
@@ -8,13 +10,14 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import UNSET
 
 from tare.base.errors import InvalidArgument
 from tare.wire.config import ContainerConfig, Empty, HealthConfig
+from tare.wire.expand import expand, expand_words, split_words
 from tare.wire.signals import parse_signal
 
 NOT_STRINGS = "when using JSON array syntax, arrays must be comprised of strings only"
@@ -111,58 +114,28 @@ def _entrypoint(config: Config, rest: str) -> Config:
     return msgspec.structs.replace(config, Entrypoint=_command(config, rest))
 
 
-def words_of(text: str) -> list[str]:
-    """Split at blanks outside of quotes; quotes and backslashes are taken away, as Dockerfile words are read."""
-    words: list[str] = []
-    word: list[str] | None = None
-    quote = ""
-    at = 0
-    while at < len(text):
-        char = text[at]
-        if char == "\\" and at + 1 < len(text) and (not quote or (quote == '"' and text[at + 1] in '"\\$')):
-            word = [] if word is None else word
-            word.append(text[at + 1])
-            at += 2
-            continue
-        if quote:
-            if char == quote:
-                quote = ""
-            else:
-                assert word is not None
-                word.append(char)
-        elif char in "\"'":
-            quote = char
-            word = [] if word is None else word
-        elif char.isspace():
-            if word is not None:
-                words.append("".join(word))
-                word = None
-        else:
-            word = [] if word is None else word
-            word.append(char)
-        at += 1
-    if quote:
-        raise InvalidArgument(f"unexpected end of statement while looking for matching {quote}-quote")
-    if word is not None:
-        words.append("".join(word))
-    return words
+def _variables(config: Config) -> dict[str, str]:
+    """What `$NAME` means in a change: the environment as it is so far."""
+    return {name: value for name, _, value in (entry.partition("=") for entry in config.Env or ())}
 
 
-def _pairs(rest: str, name: str) -> list[tuple[str, str]]:
+def _pairs(rest: str, name: str, variables: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Names and values. The variables are those from before the line, also for what it sets itself."""
     first = re.split(r"\s", rest, maxsplit=1)[0]
     if "=" not in first:  # the old form: KEY the rest is the value
         key, _, value = rest.partition(" ")
         if not value.strip():
             raise InvalidArgument(f"{name} must have two arguments")
-        return [(key, " ".join(words_of(value)))]
+        return [(expand(key, variables), expand(value.strip(), variables))]
     pairs = []
-    for word in words_of(rest):
+    for word in split_words(rest):
         key, equals, value = word.partition("=")
         if not equals:
             raise InvalidArgument(f"Syntax error - can't find = in {word!r}. Must be of the form: name=value")
+        key = expand(key, variables)
         if not key:
             raise InvalidArgument(f"{name} names can not be blank")
-        pairs.append((key, value))
+        pairs.append((key, expand(value, variables)))
     return pairs
 
 
@@ -180,7 +153,7 @@ def set_env(config: Config, pairs: Iterable[tuple[str, str]]) -> Config:
 
 
 def _env(config: Config, rest: str) -> Config:
-    return set_env(config, _pairs(rest, "ENV"))
+    return set_env(config, _pairs(rest, "ENV", _variables(config)))
 
 
 def set_labels(config: Config, pairs: Iterable[tuple[str, str]]) -> Config:
@@ -189,7 +162,7 @@ def set_labels(config: Config, pairs: Iterable[tuple[str, str]]) -> Config:
 
 
 def _label(config: Config, rest: str) -> Config:
-    return set_labels(config, _pairs(rest, "LABEL"))
+    return set_labels(config, _pairs(rest, "LABEL", _variables(config)))
 
 
 def expose(config: Config, words: Sequence[str]) -> Config:
@@ -207,7 +180,7 @@ def expose(config: Config, words: Sequence[str]) -> Config:
 
 
 def _expose(config: Config, rest: str) -> Config:
-    return expose(config, rest.split())
+    return expose(config, expand_words(rest, _variables(config)))
 
 
 def add_volumes(config: Config, paths: Sequence[str]) -> Config:
@@ -222,18 +195,21 @@ def add_volumes(config: Config, paths: Sequence[str]) -> Config:
 
 def _volume(config: Config, rest: str) -> Config:
     form = _json_form(rest)
-    return add_volumes(config, form if form is not None else rest.split())
+    variables = _variables(config)
+    if form is None:
+        return add_volumes(config, expand_words(rest, variables))
+    return add_volumes(config, [expand(path, variables) for path in form])
 
 
 def _user(config: Config, rest: str) -> Config:
-    words = words_of(rest)
+    words = expand_words(rest, _variables(config))
     if len(words) != 1:
         raise InvalidArgument("USER requires exactly one argument")
     return msgspec.structs.replace(config, User=words[0])
 
 
 def _workdir(config: Config, rest: str) -> Config:
-    return set_workdir(config, " ".join(words_of(rest)))
+    return set_workdir(config, expand(rest, _variables(config)))
 
 
 def set_workdir(config: Config, path: str) -> Config:
@@ -249,6 +225,10 @@ def set_stop_signal(config: Config, rest: str) -> Config:
     if not rest.isdecimal() or not int(rest):  # any other number may be a signal of some kernel
         parse_signal(rest)
     return msgspec.structs.replace(config, StopSignal=rest)
+
+
+def _stop_signal(config: Config, rest: str) -> Config:
+    return set_stop_signal(config, expand(rest, _variables(config)))
 
 
 def add_trigger(config: Config, rest: str) -> Config:
@@ -326,7 +306,7 @@ _HANDLERS: dict[str, Callable[[Config, str], Config]] = {
     "HEALTHCHECK": set_health,
     "LABEL": _label,
     "ONBUILD": add_trigger,
-    "STOPSIGNAL": set_stop_signal,
+    "STOPSIGNAL": _stop_signal,
     "USER": _user,
     "VOLUME": _volume,
     "WORKDIR": _workdir,

@@ -27,7 +27,7 @@ def decode(body: bytes, into: type[T]) -> T:
     _refuse_deep(body)
     try:
         raw = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"invalid JSON: {complaint(body) or error}") from None
     if raw is None:
         raw = {}

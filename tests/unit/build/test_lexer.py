@@ -12,8 +12,8 @@ from tare.build.lexer import (
     Line,
     heredoc_name,
     read_dockerfile,
-    split_words,
 )
+from tare.wire.expand import split_words
 
 
 def only(text: str) -> Line:

@@ -207,22 +207,3 @@ def test_a_waiter_that_has_left(play: Any, made: Any) -> None:
         slot.tell_exit()
 
     play(scene)
-
-
-def test_until_started(play: Any, made: Any) -> None:
-    async def scene(containers: Containers, _: Database) -> None:
-        slot = await containers.add(made(id=A, name="web"))
-        waiting = asyncio.ensure_future(slot.until_started())
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        slot.started.set()
-        await waiting
-        gone = await containers.add(made(id=B, name="db"))
-        waiting = asyncio.ensure_future(gone.until_started())
-        await asyncio.sleep(0)
-        gone.tell_removed()
-        await waiting
-        started = await containers.add(made(id=ContainerId("d" * 64), name="x", started_at=Nanos(1)))
-        await started.until_started()
-
-    play(scene)

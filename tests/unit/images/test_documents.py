@@ -25,13 +25,32 @@ def test_a_config_document_reads_back() -> None:
         ("linux/arm64", ("linux", "arm64", "")),
         ("linux/arm/v7", ("linux", "arm", "v7")),
         ("linux", ("linux", host_architecture(), "")),
+        ("LINUX", ("linux", host_architecture(), "")),
+        ("arm64", ("linux", "arm64", "")),
+        ("aarch64", ("linux", "arm64", "")),
+        ("armhf", ("linux", "arm", "")),
+        ("linux/x86_64", ("linux", "amd64", "")),
+        ("linux/sparc64", ("linux", "sparc64", "")),
     ],
 )
 def test_platforms(text: str, platform: tuple[str, str, str] | None) -> None:
     assert parse_platform(text) == platform
 
 
-@pytest.mark.parametrize("text", ["windows/amd64", "linux/", "a/b/c/d", "linux/../x"])
-def test_platforms_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("windows/amd64", "operating system is not supported"),
+        ("macos", "operating system is not supported"),
+        ("windows(10.0.17763)/amd64", "operating system is not supported"),
+        ("nintendo64", "unknown operating system or architecture"),
+        ("   ", "is an invalid OS component"),
+        ("/", "is an invalid OS component"),
+        ("linux/", "is an invalid component"),
+        ("linux/../x", "is an invalid component"),
+        ("a/b/c/d", "cannot parse platform specifier"),
+    ],
+)
+def test_platforms_refused(text: str, words: str) -> None:
+    with pytest.raises(InvalidArgument, match=words):
         parse_platform(text)

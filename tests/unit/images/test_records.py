@@ -46,3 +46,15 @@ def test_round_trip_and_delete() -> None:
 
 def test_an_image_adds_up() -> None:
     assert (IMAGE.size_bytes, IMAGE.chain_id, IMAGE.diff_ids) == (3, LAYER.chain_id, (LAYER.diff_id,))
+
+
+def test_what_is_held_for_a_container_is_a_set_and_that_of_older_data_roots_is_in_it() -> None:
+    db = sqlite3.connect(":memory:")
+    db.executescript(records.SCHEMA)
+    one, two, old = sha256(b"1"), sha256(b"2"), sha256(b"old")
+    db.execute("INSERT INTO holds VALUES ('a', ?)", (old,))
+    records.insert_holds(db, [("a", one), ("a", two), ("a", one), ("b", two)])
+    assert records.load_all(db).holds == {"a": frozenset({old, one, two}), "b": frozenset({two})}
+    records.delete_holds(db, ["a"])
+    assert records.load_all(db).holds == {"b": frozenset({two})}
+    db.close()

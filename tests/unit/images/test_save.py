@@ -32,6 +32,14 @@ def test_the_manifest_is_valid() -> None:
     assert [(d.mediaType[-9:], d.digest, d.size) for d in document.layers] == [(".tar+zstd", LAYER.blob, 7)]
 
 
+def test_a_config_is_as_old_as_its_image() -> None:
+    raw = json.dumps({"os": "linux", "created": "2020-01-02T03:04:05.6Z"}).encode()
+    image = Image(id=sha256(raw), raw=raw, document=parse_config(raw), config=ContainerConfig(), layers=())
+    times = {member.data: member.mtime_ns for member in plan([(image, []), (IMAGE, [])])}
+    assert times.pop(raw) == 1_577_934_245_000_000_000
+    assert set(times.values()) == {0}
+
+
 def test_members() -> None:
     raw = RAW + b" "
     other = replace(IMAGE, id=sha256(raw), raw=raw)

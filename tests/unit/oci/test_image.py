@@ -67,6 +67,11 @@ def test_configs_refused(raw: bytes) -> None:
         parse_config(raw)
 
 
+def test_a_forgotten_schema_version_is_fine_beside_a_media_type() -> None:
+    manifest = {"schemaVersion": 0, "mediaType": OCI_MANIFEST, "config": DESCRIPTOR, "layers": []}
+    assert isinstance(parse_manifest(json.dumps(manifest).encode(), OCI_MANIFEST), Manifest)
+
+
 def test_manifest_and_index() -> None:
     manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": DESCRIPTOR, "layers": [DESCRIPTOR]}
     assert isinstance(parse_manifest(json.dumps(manifest).encode(), OCI_MANIFEST), Manifest)
@@ -79,6 +84,8 @@ def test_manifest_and_index() -> None:
     [
         {"schemaVersion": 2, "config": DESCRIPTOR, "layers": [], "manifests": []},
         {"schemaVersion": 1, "config": DESCRIPTOR, "layers": []},
+        {"schemaVersion": 1, "mediaType": OCI_MANIFEST, "config": DESCRIPTOR, "layers": []},
+        {"schemaVersion": 0, "config": DESCRIPTOR, "layers": []},
         {"schemaVersion": 2, "config": {**DESCRIPTOR, "size": -1}, "layers": []},
         {"schemaVersion": 2, "config": {**DESCRIPTOR, "digest": "md5:x"}, "layers": []},
         {"schemaVersion": 2, "mediaType": OCI_INDEX, "config": DESCRIPTOR, "layers": []},

@@ -29,7 +29,8 @@ def test_an_exact_name_wins_over_a_folded_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'"x"', b'{"Tty":"yes"}', b'{"Env":"A=1"}', b'{"HostConfig":{"Memory":"1g"}}', b"{} {}"]
+    "body",
+    [b"{", b"[]", b'"x"', b'{"Tty":"yes"}', b'{"Env":"A=1"}', b'{"HostConfig":{"Memory":"1g"}}', b'{"Image":"\xff"}'],
 )
 def test_wrong_documents_are_refused(body: bytes) -> None:
     with pytest.raises(InvalidArgument, match="invalid JSON"):

@@ -427,11 +427,14 @@ class _Work:
                 )
             )
         image_id = sha256(raw)
-        is_nobodys = images.find(image_id) is None or image_id in results.held
-        if self.wanted.is_for_output and not self.wanted.tags and is_nobodys:
+        is_new = images.find(image_id) is None
+        if self.wanted.is_for_output and not self.wanted.tags and (is_new or image_id in results.held):
             results.held.hold(image_id, partial(results.forget, build.engine))
             self.held = image_id
-        return await images.add_image(raw, layers, references=self.wanted.tags)
+        image = await images.add_image(raw, layers, references=self.wanted.tags)
+        if is_new:
+            images.tell("create", image, image.id)
+        return image
 
     async def _attest(self, build: Build, stages: Stages, image: Image) -> None:
         """Keep what the build read as a statement about its image."""

@@ -136,6 +136,8 @@ def _understood(whole: Spool, dockerfile: str) -> Context:
     if member is None:
         raise NotFound(f"Cannot locate specified Dockerfile: {dockerfile or 'Dockerfile'}")
     text = whole.read(member, limit=MAX_DOCKERFILE)
+    if not text:
+        raise InvalidArgument(f"the Dockerfile ({dockerfile or 'Dockerfile'}) cannot be empty")
     rules = _file(whole, f"{path}.dockerignore") or _file(whole, ".dockerignore")
     ignore = read_ignore(whole.read(rules, limit=_MAX_IGNORE)) if rules is not None else Ignore(())
     if ignore:

@@ -143,13 +143,15 @@ def records_agree(world: World) -> Iterator[Finding]:
 
 def holds_have_containers(world: World) -> Iterator[Finding]:
     """Layers are held for containers that exist, and what is held is there."""
-    for container, chain in world.inventory.holds.items():
+    for container, chains in world.inventory.holds.items():
         if container not in world.containers:
-            yield Finding(
-                kind=kinds.HOLD_ORPHAN, subject=container, text=f"layer {chain} is held for no container", remedy=FORGET
-            )
-        elif chain not in world.layers:
-            yield Finding(kind=kinds.HOLD_ORPHAN, subject=container, text=f"the layer held for it, {chain}, is unknown")
+            text = f"layer {', '.join(sorted(chains))} is held for no container"
+            yield Finding(kind=kinds.HOLD_ORPHAN, subject=container, text=text, remedy=FORGET)
+            continue
+        for chain in sorted(chains):
+            if chain not in world.layers:
+                text = f"the layer held for it, {chain}, is unknown"
+                yield Finding(kind=kinds.HOLD_ORPHAN, subject=container, text=text)
 
 
 def leases_have_holders(world: World) -> Iterator[Finding]:

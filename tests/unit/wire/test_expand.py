@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tare.build.expand import ExpansionError, expand, expand_raw, expand_words
+from tare.wire.expand import ExpansionError, expand, expand_raw, expand_words
 
 VARIABLES = {
     "v": "value",

@@ -46,6 +46,36 @@ def expand_raw(text: str, variables: Mapping[str, str], *, escape: str = "\\", u
     return "".join(_Expander(text, variables, escape, unset, keeps_quotes=True).run())
 
 
+def split_words(rest: str, escape: str = "\\") -> list[str]:
+    """Words separated by white space outside of quotes; quotes and escapes are kept for the expansion."""
+    words: list[str] = []
+    word: list[str] = []
+    quote = ""
+    at = 0
+    while at < len(rest):
+        char = rest[at]
+        if char == escape and quote != "'" and at + 1 < len(rest):
+            word.append(rest[at : at + 2])
+            at += 2
+            continue
+        if quote:
+            quote = "" if char == quote else quote
+            word.append(char)
+        elif char in "'\"":
+            quote = char
+            word.append(char)
+        elif char.isspace():
+            if word:
+                words.append("".join(word))
+                word = []
+        else:
+            word.append(char)
+        at += 1
+    if word:
+        words.append("".join(word))
+    return words
+
+
 class _Expander:
     def __init__(
         self,
