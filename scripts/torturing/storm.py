@@ -28,6 +28,7 @@ _PER_CLIENT = 4
 _WRITER = "i=0; while :; do echo $i; i=$((i+1)); [ $((i%50)) = 0 ] && sleep 0.05; done"
 _ECHO = ["nc", "-ll", "-p", "7", "-e", "cat"]
 _PARKED_S = 60.0
+_ROUND_S = 60.0
 
 
 @dataclass
@@ -51,6 +52,19 @@ class Storm:
     faults: list[str] = field(default_factory=list)
     answered: int = 0
     cut_off: int = 0
+    news: threading.Condition = field(default_factory=threading.Condition)
+
+    def count_answer(self) -> None:
+        """One more, for who waits for them."""
+        with self.news:
+            self.answered += 1
+            self.news.notify_all()
+
+    def wait_answers(self, count: int) -> bool:
+        """Wait until so many more have come; False when they do not within `_ROUND_S`."""
+        with self.news:
+            enough = self.answered + count
+            return self.news.wait_for(lambda: self.answered >= enough, _ROUND_S)
 
 
 class Client:
@@ -74,7 +88,7 @@ class Client:
                 continue
             try:
                 self._step()
-                self.storm.answered += 1
+                self.storm.count_answer()
             except (OSError, EOFError):
                 self.storm.cut_off += 1
                 if self.storm.gate.is_set():  # the kill was just now: main closes the gate in a moment
@@ -335,11 +349,13 @@ def run(
     rounds: int,
     seed: int,
     round_s: tuple[float, float] = (0.3, 2.5),
+    round_answers: tuple[int, int] | None = None,
     limit_s: float = math.inf,
 ) -> Outcome:
     """The storm on a started engine that is otherwise empty. base: the tar of a root file system with busybox.
 
-    limit_s: no round begins later.
+    round_s: how long a round may be, at random. round_answers: so many answers end it instead, at random too, and it is
+    at fault when they have not come after a minute: for machines that are busy. limit_s: no round begins later.
     """
     began = time.monotonic()
     chance = random.Random(seed)
@@ -357,7 +373,10 @@ def run(
                     break
                 witnesses.begin()
                 storm.gate.set()
-                time.sleep(chance.uniform(*round_s))
+                if round_answers is None:
+                    time.sleep(chance.uniform(*round_s))
+                elif not storm.wait_answers(chance.randint(*round_answers)):
+                    storm.faults.append(f"round {number}: too few answers in {_ROUND_S:.0f} s")
                 engine.kill()
                 storm.gate.clear()
                 for client in clients:

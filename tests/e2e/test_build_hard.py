@@ -184,8 +184,8 @@ def still_builds(engine: Daemon) -> None:
 # -- a step that forks for ever
 
 
-BOMB = b"FROM busybox\nRUN mkfifo /f; b() { sleep 1000 & b & b & wait; }; b & read x < /f\n"
-"""The first process forks no more and so outlives the limit."""
+BOMB = b"FROM busybox\nRUN mkfifo /f; b() { sleep 1000 & b & b & wait; }; b & until read x < /f; do :; done\n"
+"""The first process forks no more and so outlives the limit; a child that ends interrupts it while it opens the FIFO."""
 
 
 def test_a_step_that_forks_for_ever_meets_the_limit_of_the_request(own: Daemon) -> None:
@@ -354,8 +354,19 @@ def test_the_command_line_interrupted_while_it_writes_the_result(own: Daemon, tm
     left = Left(own)
     (tmp_path / "c").mkdir()
     (tmp_path / "c/Dockerfile").write_text("FROM busybox\nRUN head -c 120000000 /dev/urandom > /x\nCOPY . /\n")
+    command = [
+        sys.executable,
+        "-m",
+        "tare.cli",
+        "-H",
+        own.host,
+        "build",
+        "-o",
+        output.format(tmp_path),
+        str(tmp_path / "c"),
+    ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tare.cli", "-H", own.host, "build", "-o", output.format(tmp_path), str(tmp_path / "c")],
+        ["env", "--default-signal=INT", *command],  # a shell's background jobs ignore it, and so would what they start
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "DOCKER_CONFIG": "/nonexistent"},
     )  # fmt: skip

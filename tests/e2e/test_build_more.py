@@ -206,6 +206,18 @@ def test_squashed_layers_are_one_and_hold_the_same_files(own: Daemon, tmp_path: 
         own.request("DELETE", f"/images/{name}?force=1")
 
 
+def test_squashed_layers_of_zeros_are_no_bomb(own: Daemon, tmp_path: Path) -> None:
+    """Their blobs expand a thousand times: when they are joined, and when something first stands on what was made."""
+    size = 120_000_000
+    run = f"RUN head -c {size} /dev/zero > "
+    where = str(write(tmp_path / "c", {"Dockerfile": f"FROM busybox\n{run}/a\n{run}/b\n"}))
+    tare(own, "build", "-q", "-t", "zeros", "--squash", where)
+    base, made = (own.json("GET", f"/images/{name}/json") for name in ("busybox", "zeros"))
+    assert len(made["RootFS"]["Layers"]) == len(base["RootFS"]["Layers"]) + 1
+    assert tare(own, "run", "--rm", "zeros", "stat", "-c", "%s", "/a", "/b").stdout.split() == [b"%d" % size] * 2
+    own.request("DELETE", "/images/zeros?force=1")
+
+
 # -- what is unwise
 
 

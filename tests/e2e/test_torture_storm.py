@@ -26,7 +26,7 @@ def engine(scratch: Path) -> Iterator[Tare]:
 
 def test_nothing_is_lost_revived_doubled_or_leaked(engine: Tare, rootfs_tar: bytes) -> None:
     seed = time.time_ns()
-    outcome = storm.run(engine, rootfs_tar, rounds=6, seed=seed, round_s=(0.2, 1.5))
+    outcome = storm.run(engine, rootfs_tar, rounds=6, seed=seed, round_answers=(10, 60))
     print(outcome.row())
     assert outcome.faults == [], f"seed {seed}"
     assert outcome.answered > 50

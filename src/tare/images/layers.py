@@ -246,7 +246,8 @@ class Layers:
                 blob = self._blobs.open(layer.blob)
                 opened.callback(os.close, blob)
                 tree = _opened(opened, self._begin(ingest, layer.parent), os.O_RDONLY | os.O_DIRECTORY)
-                result = await self._archiver.unpack(blob, tree, options=Options(allow_empty=True))
+                options = Options(allow_empty=True, is_own=True)
+                result = await self._archiver.unpack(blob, tree, options=options)
             if result.plain_digest != layer.diff_id:
                 raise DataCorrupt(f"blob {layer.blob} holds {result.plain_digest} instead of {layer.diff_id}")
             if is_free is None:

@@ -224,15 +224,22 @@ class Archiver:
             return await job.answer()
 
     async def spool(
-        self, source: AsyncIterator[bytes] | int, directory_fd: int, *, data_fd: int, index_fd: int
+        self,
+        source: AsyncIterator[bytes] | int,
+        directory_fd: int,
+        *,
+        data_fd: int,
+        index_fd: int,
+        is_own: bool = False,
     ) -> None:
         """Take a tar (any compression) apart: the bytes of its files one after the other, and an index of its members.
 
         directory_fd: an empty directory the child is shut into. The index is read by `spool.read_index`.
+        is_own: it is a layer of the store, which may expand to any number of times its size.
         Raises InvalidArgument (wrong archive), Unavailable (disk full), and whatever the stream raises.
         """
         async with self._job() as job:
-            request = {"kind": "spool"}
+            request = {"kind": "spool", "is_own": is_own}
             rest = [directory_fd, data_fd, index_fd]
             if isinstance(source, int):
                 job.send(request, [source, *rest])

@@ -49,7 +49,8 @@ class Options:
     blob: "none", or "write": recompress into the blob descriptor unless the input is gzip or zstd, which is a blob
     already and is copied through as it came. `allow_empty`: no bytes at all count as an archive without members.
     `extract`: False reads and counts the members only; the blob alone is synced then.
-    `merge`, `keeps_kinds`, `owner`: see Extractor.
+    `merge`, `keeps_kinds`, `owner`: see Extractor. `is_own`: it is a layer of the store, which may expand to any number of
+    times its size: a step that writes zeros makes such.
     """
 
     extract: bool = True
@@ -62,6 +63,7 @@ class Options:
     merge: bool = False
     keeps_kinds: bool = False
     owner: Sequence[int] | None = None
+    is_own: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -411,13 +413,16 @@ class _Feeder:
         return block
 
 
-def plain_blocks(input_fd: int) -> tuple[Callable[[], Block], Callable[[], None]]:
-    """The decompressed blocks of a descriptor, b"" at the end, and what to call when no more are wanted."""
+def plain_blocks(input_fd: int, *, is_own: bool = False) -> tuple[Callable[[], Block], Callable[[], None]]:
+    """The decompressed blocks of a descriptor, b"" at the end, and what to call when no more are wanted.
+
+    is_own: see Options.
+    """
 
     def consumers(compression: str) -> list[_Consumer]:
         return [_Consumer("none", _never, lambda: None)] if compression in ("gzip", "zstd") else []
 
-    feeder = _Feeder(input_fd, consumers)
+    feeder = _Feeder(input_fd, consumers, max_ratio=0 if is_own else _MAX_RATIO)
 
     def close() -> None:
         feeder.stop = True
@@ -508,7 +513,7 @@ def unpack(input_fd: int, root_fd: int, blob_fd: int | None, options: Options) -
         made.append(_Consumer("hash", plain.step, lambda: None))
         return made
 
-    feeder = _Feeder(input_fd, consumers)
+    feeder = _Feeder(input_fd, consumers, max_ratio=0 if options.is_own else _MAX_RATIO)
     extractor = Extractor(
         root_fd,
         whiteouts=options.whiteouts,

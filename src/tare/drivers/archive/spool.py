@@ -47,9 +47,12 @@ class Member:
         return [getattr(self, name) for name in Member.__slots__]
 
 
-def spool(input_fd: int, data_fd: int, index_fd: int) -> dict[str, int]:
-    """Take the tar apart. `entries` and `bytes` of files. Raises ArchiveError, OSError for a failing disk."""
-    next_block, close = plain_blocks(input_fd)
+def spool(input_fd: int, data_fd: int, index_fd: int, *, is_own: bool = False) -> dict[str, int]:
+    """Take the tar apart. `entries` and `bytes` of files. Raises ArchiveError, OSError for a failing disk.
+
+    is_own: it is a layer of the store, so nothing is said against how far it expands.
+    """
+    next_block, close = plain_blocks(input_fd, is_own=is_own)
     source = Source(next_block)
     rows: list[list[Any]] = []
     pending: list[bytes] = []

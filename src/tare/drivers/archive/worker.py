@@ -160,7 +160,7 @@ def _job(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     if kind == "spool":
         input_fd, root_fd, data_fd, index_fd = fds
         confine(root_fd, frozenset())
-        return spool(input_fd, data_fd, index_fd)
+        return spool(input_fd, data_fd, index_fd, is_own=bool(request["is_own"]))
     if kind == "compose":
         out_fd, root_fd, plan_fd, *sources = fds
         confine(root_fd, frozenset())

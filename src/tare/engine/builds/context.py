@@ -79,8 +79,13 @@ class Context:
         return Spool(Tree(mine), mine, os.dup(self.spool.data_fd))
 
 
-async def spool(archiver: Archiver, directory: Path, source: AsyncIterator[bytes] | int) -> Spool:
-    """Take an archive apart below `directory`. Raises InvalidArgument (wrong archive), Unavailable (disk full)."""
+async def spool(
+    archiver: Archiver, directory: Path, source: AsyncIterator[bytes] | int, *, is_own: bool = False
+) -> Spool:
+    """Take an archive apart below `directory`. Raises InvalidArgument (wrong archive), Unavailable (disk full).
+
+    is_own: it is a layer of the store: a step that writes zeros makes one that expands a thousand times.
+    """
     name = secrets.token_hex(8)
     empty = directory / f"{name}.empty"
     empty.mkdir(mode=0o700)
@@ -94,7 +99,7 @@ async def spool(archiver: Archiver, directory: Path, source: AsyncIterator[bytes
         place = opened(empty, os.O_RDONLY | os.O_DIRECTORY)
         data = opened(directory / f"{name}.data", os.O_RDWR | os.O_CREAT | os.O_EXCL)
         index = opened(directory / f"{name}.index", os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        await archiver.spool(source, place, data_fd=data, index_fd=index)
+        await archiver.spool(source, place, data_fd=data, index_fd=index, is_own=is_own)
         size = os.fstat(index).st_size
         members = await in_thread(lambda: read_index(os.pread(index, size, 0)))
         return Spool(Tree(members), members, os.dup(data))

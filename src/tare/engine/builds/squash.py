@@ -24,7 +24,7 @@ async def squashed(build: Build, layers: Sequence[Layer], *, kept: int) -> list[
     for layer in above:
         fd = images.blobs.open(layer.blob)
         try:
-            taken.append(await spool(build.engine.archiver, build.directory, fd))
+            taken.append(await spool(build.engine.archiver, build.directory, fd, is_own=True))
         finally:
             os.close(fd)
         build.spools.append(taken[-1])

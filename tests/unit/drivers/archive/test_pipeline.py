@@ -32,7 +32,7 @@ PLAIN = make_tar()
 DIFF_ID = "sha256:" + hashlib.sha256(PLAIN).hexdigest()
 
 
-def run(tmp_path: Path, data: bytes, *, allow_empty: bool = False) -> tuple[Result, bytes]:
+def run(tmp_path: Path, data: bytes, *, allow_empty: bool = False, is_own: bool = False) -> tuple[Result, bytes]:
     (tmp_path / "in").write_bytes(data)
     (tmp_path / "r").mkdir()
     fds = [
@@ -41,7 +41,7 @@ def run(tmp_path: Path, data: bytes, *, allow_empty: bool = False) -> tuple[Resu
         os.open(tmp_path / "blob", os.O_WRONLY | os.O_CREAT),
     ]
     before = os.umask(0o022)
-    options = Options(owners=False, devices=False, sync=False, blob="write", allow_empty=allow_empty)
+    options = Options(owners=False, devices=False, sync=False, blob="write", allow_empty=allow_empty, is_own=is_own)
     try:
         return unpack(fds[0], fds[1], fds[2], options), (tmp_path / "blob").read_bytes()
     finally:
@@ -95,6 +95,12 @@ def test_stumps(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
 def test_a_bomb_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="200 times"):
         run(tmp_path, zstandard.compress(make_tar(120_000_000)))
+
+
+def test_a_layer_of_the_store_is_no_bomb(tmp_path: Path) -> None:
+    plain = make_tar(120_000_000)
+    result, _ = run(tmp_path, zstandard.compress(plain), is_own=True)
+    assert result.plain_digest == "sha256:" + hashlib.sha256(plain).hexdigest()
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:

@@ -144,3 +144,18 @@ def test_bytes_come_from_several_files_and_from_texts(tmp_path: Path) -> None:
 def test_bytes_that_are_gone(size: int, tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="gone"):
         put_together([Part(Member("a", "0", 0o644, 0, 0, size, 0))], [b"short"], tmp_path)
+
+
+def test_a_layer_of_the_store_may_expand_to_any_number_of_times_its_size(tmp_path: Path) -> None:
+    size = 120_000_000
+    source = tmp_path / "in"
+    with tarfile.open(source, "w:gz", compresslevel=9) as tar, open("/dev/zero", "rb") as zeros:
+        info = tarfile.TarInfo("zeros")
+        info.size = size
+        tar.addfile(info, zeros)
+    with source.open("rb") as file, (tmp_path / "data").open("wb") as data, (tmp_path / "index").open("wb") as index:
+        fds = [opened.fileno() for opened in (file, data, index)]
+        with pytest.raises(ArchiveError, match="expands to more than 200 times its size"):
+            spool(*fds)
+        file.seek(0)
+        assert spool(*fds, is_own=True) == {"entries": 1, "bytes": size}
