@@ -166,7 +166,8 @@ def test_conflicts_are_said_in_dockers_words_and_leave_nothing(engine_host: str)
     port = port_of(engine_host, "server")
     done = docker(engine_host, "run", "--name", "late", "-p", f"{port}:80", "busybox", "true")
     assert done.returncode == 125
-    assert "driver failed programming external connectivity on endpoint late" in done.stderr
+    expected = "failed to set up container networking: driver failed programming external connectivity on endpoint late"
+    assert expected in done.stderr
     assert f"Bind for 0.0.0.0:{port} failed: port is already allocated" in done.stderr
     assert fetch("127.0.0.1", port) == "hello"
     out(engine_host, "rm", "-f", "server")

@@ -17,7 +17,7 @@ from tare.base import clock
 from tare.base.digest import Digest
 from tare.base.errors import Conflict, InvalidArgument, NotModified, TareError
 from tare.containers import spec
-from tare.containers.container import Process, State
+from tare.containers.container import Container, Process, State
 from tare.containers.service import Slot
 from tare.drivers import rootfs
 from tare.drivers.runtime.monitor import Started, boot_id, start_time
@@ -30,6 +30,8 @@ from tare.engine.prepare import spec_input, wish_of
 from tare.engine.release import HOOKS, release
 from tare.engine.remove import remove_after_exit
 from tare.engine.stop import stop
+from tare.networks.attachment import Attachment
+from tare.networks.plan import NAMESPACE_MODE
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ async def _start(engine: Engine, slot: Slot) -> None:
         engine.images.usage.note(Digest(container.image_id))
         bare = space.net_fd if space is not None else None
         failpoints.hit("start.mounted")
-        attachment = await engine.networks.attach(wish_of(engine, container, bare_namespace=bare))
+        attachment = await _attach(engine, container, bare_namespace=bare)
         failpoints.hit("start.attached")
         mounted = await volumes.mount(engine, container, ids=ids)
         joins = userns.spec_of(space, mapping) if space is not None and mapping is not None else None
@@ -171,6 +173,17 @@ async def _start(engine: Engine, slot: Slot) -> None:
     tell(engine, slot.container, "start")
     watch = supervise(engine, slot, proc.wait(started.monitor), starter=restart_by_policy)
     slot.supervisor = tasks.spawn(watch, name=f"watch {container.name}")
+
+
+async def _attach(engine: Engine, container: Container, *, bare_namespace: int | None) -> Attachment:
+    """Plug it in. What goes wrong with networks of its own is said as Docker does: clients look for the words."""
+    try:
+        return await engine.networks.attach(wish_of(engine, container, bare_namespace=bare_namespace))
+    except TareError as error:
+        if not container.host_config.NetworkMode.startswith(("container:", NAMESPACE_MODE)):
+            error.message = f"failed to set up container networking: {error.message}"
+            error.args = (error.message,)
+        raise
 
 
 async def _end(started: Started) -> None:
