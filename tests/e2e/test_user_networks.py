@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -278,3 +279,62 @@ def test_networks_and_their_containers_outlive_the_daemon(own: Daemon) -> None:
     assert "Address already in use" in refused(
         own.host, "run", "--network", "kept", "--ip", "10.225.0.7", "busybox", "true"
     )
+
+
+def test_an_isolated_network_has_no_address_of_the_host(engine_host: str) -> None:
+    mode = "com.docker.network.bridge.gateway_mode_ipv"
+    modes = ["-o", f"{mode}4=isolated", "-o", f"{mode}6=isolated"]
+    assert "can only be used for an internal network" in refused(engine_host, "network", "create", *modes, "alone")
+    name = ["-o", "com.docker.network.bridge.name=ttalone0"]
+    out(engine_host, "network", "create", "--internal", "--ipv6", *modes, *name, "alone")
+    shown = subprocess.run(["ip", "-o", "addr", "show", "ttalone0"], capture_output=True, text=True, check=True)
+    assert shown.stdout == ""
+    assert [config.get("Gateway") for config in network(engine_host, "alone")["IPAM"]["Config"]] == [None, None]
+    sleeper(engine_host, "first", "--network", "alone")
+    sleeper(engine_host, "second", "--network", "alone")
+    assert reaches(engine_host, "second", "first")
+    assert reaches(engine_host, "second", endpoint(engine_host, "first", "alone")["GlobalIPv6Address"])
+    for text in ("first", "second"):
+        out(engine_host, "rm", "-f", text)
+    out(engine_host, "network", "rm", "alone")
+
+
+def test_two_on_a_subnet_of_two_addresses(engine_host: str) -> None:
+    inhibit = ["-o", "com.docker.network.bridge.inhibit_ipv4=true"]
+    out(engine_host, "network", "create", "--internal", *inhibit, "--subnet", "10.199.7.0/31", "pair")
+    sleeper(engine_host, "first", "--network", "pair")
+    sleeper(engine_host, "second", "--network", "pair")
+    assert {endpoint(engine_host, name, "pair")["IPAddress"] for name in ("first", "second")} == {
+        "10.199.7.0",
+        "10.199.7.1",
+    }
+    assert reaches(engine_host, "second", "first")
+    assert "no available IPv4 addresses" in refused(engine_host, "run", "--rm", "--network", "pair", "busybox", "true")
+    for name in ("first", "second"):
+        out(engine_host, "rm", "-f", name)
+    out(engine_host, "network", "rm", "pair")
+
+
+def test_interfaces_are_called_and_set_as_asked(engine_host: str) -> None:
+    out(engine_host, "network", "create", "named")
+    out(engine_host, "network", "create", "base")
+    options = "driver-opt=com.docker.network.endpoint.ifname=web0"
+    setting = "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1"
+    sleeper(engine_host, "first", "--network", f"name=base,{options},driver-opt={setting}", "--network", "named")
+
+    def at(name: str) -> str:
+        return out(engine_host, "exec", "first", "ip", "-o", "-4", "addr", "show", name)
+
+    assert endpoint(engine_host, "first", "base")["IPAddress"] in at("web0")
+    assert endpoint(engine_host, "first", "named")["IPAddress"] in at("eth0")
+    assert out(engine_host, "exec", "first", "cat", "/proc/sys/net/ipv4/conf/web0/log_martians") == "1"
+    out(engine_host, "network", "disconnect", "named", "first")
+    again = ["network", "connect", "--driver-opt", "com.docker.network.endpoint.ifname=web0", "named", "first"]
+    assert 'error renaming interface to "web0": file exists' in refused(engine_host, *again)
+    again[3] = "com.docker.network.endpoint.ifname=eth7"
+    out(engine_host, *again)
+    assert endpoint(engine_host, "first", "named")["IPAddress"] in at("eth7")
+    unknown = ["--network", "name=named,driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.nothing=1"]
+    assert "is not a sysctl file" in refused(engine_host, "run", "--rm", *unknown, "busybox", "true")
+    out(engine_host, "rm", "-f", "first")
+    out(engine_host, "network", "rm", "named", "base")

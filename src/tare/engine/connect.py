@@ -29,7 +29,7 @@ async def connect(engine: Engine, slot: Slot, network: str, asked: EndpointSetti
         record = engine.networks.inspect(network)
         name = record.name
         _refuse_modes(container, record.driver)
-        planning.endpoint(record, asked, 0)
+        planning.endpoint(record, asked)
         asked = _only_asked(asked)
         endpoints = {**container.asked_endpoints, name: asked}
         if not container.is_running:

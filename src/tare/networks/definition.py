@@ -16,7 +16,7 @@ from msgspec import UNSET
 from tare.base import clock
 from tare.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from tare.base.ids import random_id
-from tare.networks import ipam, parents
+from tare.networks import gateways, ipam, parents
 from tare.networks.records import (
     BRIDGE_NAME,
     FALSE_TEXTS,
@@ -70,10 +70,12 @@ def define(
     bridge = parent = ""
     if driver == "bridge" and not body.ConfigOnly:
         _check_options(options)
+        gateways.check(options, internal=body.Internal)
         bridge = options.get(BRIDGE_NAME) or f"br-{network_id[:12]}"
         _check_bridge(bridge, network_id, present)
     elif not body.ConfigOnly:
         parent = parents.parent_of(driver, options, network_id, present)
+    internal = body.Internal or parent.startswith(parents.DUMMY)
     asked = body.IPAM or IPAM()
     if asked.Driver not in ("", "default"):
         raise NotFound(f"could not resolve ipam driver {asked.Driver}: plugin not found")
@@ -84,8 +86,18 @@ def define(
         created_at=clock.now(),
         bridge=bridge,
         parent=parent,
-        pools=_pools(body, asked.Config, present=present, in_use=in_use, prefix6=prefix6, defaults=defaults),
-        internal=body.Internal or parent.startswith(parents.DUMMY),
+        pools=_pools(
+            body,
+            asked.Config,
+            present=present,
+            in_use=in_use,
+            prefix6=prefix6,
+            defaults=defaults,
+            unreserved=frozenset({4, 6})
+            if body.ConfigOnly
+            else gateways.unreserved(driver, options, internal=internal),
+        ),
+        internal=internal,
         attachable=body.Attachable,
         options=options,
         labels=dict(body.Labels or {}),
@@ -202,8 +214,12 @@ def _pools(
     in_use: Sequence[IPNetwork],
     prefix6: IPv6Network,
     defaults: Sequence[tuple[IPNetwork, int]],
+    unreserved: frozenset[int],
 ) -> tuple[Pool, ...]:
-    """One subnet for each family the network has; what is said of a family it has not is left out, as Docker does."""
+    """One subnet for each family the network has; what is said of a family it has not is left out, as Docker does.
+
+    unreserved: the families in which no gateway is chosen.
+    """
     by_version: dict[int, list[IPAMConfig]] = {4: [], 6: []}
     for config in configs:
         subnet = str(config.Subnet) if config.Subnet is not UNSET else ""
@@ -225,24 +241,22 @@ def _pools(
         if given and (given[0].Subnet or version == 4):
             config = given[0]
             if config.Subnet:
-                found.append(_asked_pool(config, ours, has_gateway=not body.ConfigOnly))
+                found.append(_asked_pool(config, ours, has_gateway=version not in unreserved))
                 continue
             if any((config.IPRange, config.Gateway, config.AuxiliaryAddresses)):
                 raise InvalidArgument("invalid network config: a subnet must be given with a gateway or a range")
         if version == 4:
-            subnet4 = ipam.choose_subnet([*in_use, *ours], pools=defaults)
-            found.append(Pool(subnet=str(subnet4), gateway=str(ipam.default_gateway(subnet4))))
+            chosen: IPNetwork = ipam.choose_subnet([*in_use, *ours], pools=defaults)
         else:
-            subnet6 = ipam.choose_subnet6([*in_use, *ours], prefix=prefix6, pools=defaults)
-            found.append(Pool(subnet=str(subnet6), gateway=str(ipam.default_gateway(subnet6))))
+            chosen = ipam.choose_subnet6([*in_use, *ours], prefix=prefix6, pools=defaults)
+        gateway = "" if version in unreserved else str(ipam.default_gateway(chosen))
+        found.append(Pool(subnet=str(chosen), gateway=gateway))
     return tuple(found)
 
 
 def _asked_pool(config: IPAMConfig, ours: Sequence[IPNetwork], *, has_gateway: bool) -> Pool:
     """has_gateway: one is chosen where none is named."""
     subnet = _network(str(config.Subnet), word="subnet")
-    if subnet.prefixlen > subnet.max_prefixlen - 2:
-        raise InvalidArgument(f"invalid subnet {subnet}: no room for containers in it")
     if any(_overlap(subnet, network) for network in ours):
         raise Forbidden("Pool overlaps with other one on this address space")
     auxiliary = config.AuxiliaryAddresses if isinstance(config.AuxiliaryAddresses, dict) else {}
@@ -292,7 +306,9 @@ def _inside(text: str, subnet: IPNetwork, *, word: str) -> IPAddress:
         address = ipaddress.ip_address(text)
     except ValueError:
         raise InvalidArgument(f"invalid {word} {text}: not an IP address") from None
+    has_edges = subnet.prefixlen < subnet.max_prefixlen - 1  # RFC 3021: a link between two has neither
     is_edge = address == subnet.network_address or (address.version == 4 and address == subnet.broadcast_address)
+    is_edge = is_edge and has_edges
     if address not in subnet or is_edge:
         raise InvalidArgument(f"failed to allocate {word} ({address}): Requested address is out of range")
     return address

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from msgspec import UNSET
 
 from tare.base.errors import Forbidden, InvalidArgument, NotFound
+from tare.networks import interfaces
 from tare.networks.records import NetworkRecord
 from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig
 
@@ -105,9 +106,10 @@ def plan(
         names = ", ".join(sorted(network.name for network, _ in asked.values()))
         raise InvalidArgument(f"Container cannot be connected to network endpoints: {names}")
     mac = config.MacAddress if isinstance(config.MacAddress, str) else ""
+    called = interfaces.names([interfaces.asked_name(settings) for _, settings in asked.values()])
     plans = [
-        endpoint(network, settings, number, mac=mac if network.id == first.id else "")
-        for number, (network, settings) in enumerate(asked.values())
+        endpoint(network, settings, name, mac=mac if network.id == first.id else "")
+        for name, (network, settings) in zip(called, asked.values(), strict=True)
     ]
     if first.driver == "host":
         return NetworkPlan(mode=Mode.HOST, endpoints=tuple(plans))
@@ -132,11 +134,15 @@ def choose_gateway(
     return min(able, key=lambda pair: (-pair[1].GwPriority, pair[0].name))[0] if able else None
 
 
-def endpoint(network: NetworkRecord, settings: EndpointSettings, number: int, *, mac: str = "") -> EndpointPlan:
-    """What to plug in at one network as `eth<number>`. mac: used where the settings name none.
+def endpoint(
+    network: NetworkRecord, settings: EndpointSettings, interface: str = "eth0", *, mac: str = ""
+) -> EndpointPlan:
+    """What to plug in at one network, under which name. mac: used where the settings name none.
 
     Raises InvalidArgument for what that kind of network cannot give.
     """
+    interfaces.asked_name(settings)
+    interfaces.sysctls(settings)
     wanted, wanted6 = _wanted_addresses(settings)
     if network.config_only:
         raise Forbidden("cannot create endpoint on configuration-only network")
@@ -163,7 +169,7 @@ def endpoint(network: NetworkRecord, settings: EndpointSettings, number: int, *,
     return EndpointPlan(
         network=network,
         settings=settings,
-        interface=f"eth{number}",
+        interface=interface,
         address=wanted,
         address6=wanted6,
         mac=check_mac(settings.MacAddress or mac),

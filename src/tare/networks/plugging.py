@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from tare.base.errors import InvalidArgument
 from tare.drivers.network.bridge import Plug, mac_for, random_mac
-from tare.networks import parents
+from tare.networks import interfaces, parents
 from tare.networks.plan import EndpointPlan
 from tare.networks.records import NetworkRecord
 from tare.wire.config import EndpointSettings
@@ -77,7 +77,9 @@ def plug(
     return Plug(
         bridge=network.bridge,
         child=child,
-        interface=interface,
+        interface=interfaces.asked_name(settings) or interface,
+        is_named=bool(interfaces.asked_name(settings)),
+        sysctls=interfaces.sysctls(settings),
         mac=settings.MacAddress,
         addresses=tuple(ipaddress.ip_interface(text) for text in texts),
         gateways=ways,

@@ -462,7 +462,7 @@ class Networks:
         network, held = self.inspect(name), self._running(container_id)
         if network.name in held.attachment.endpoints:
             raise Forbidden(f"endpoint with name {held.name} already exists in network {network.name}")
-        plan = planning.endpoint(network, asked, 0)
+        plan = planning.endpoint(network, asked)
         self._busy[network.id] += 1
         try:
             settings, plug = await self._prepare(held.wish, plan)

@@ -9,12 +9,11 @@ import logging
 import msgspec
 
 from tare.base import clock
-from tare.base.errors import InvalidArgument, NotFound
+from tare.base.errors import InvalidArgument
 from tare.base.ids import random_id
 from tare.drivers.network.bridge import MARK, BridgeDriver
-from tare.drivers.network.netlink import IPInterface
 from tare.drivers.network.nft import BridgeRules
-from tare.networks import ipam, parents, records
+from tare.networks import gateways, ipam, parents, records
 from tare.networks.attachment import NetworkOptions
 from tare.networks.records import NetworkRecord, Pool
 
@@ -62,7 +61,14 @@ class Wiring:
             return
         mtu = record.mtu or self._options.mtu
         is_ours = record.owns_bridge and not record.is_predefined  # the default one may be the administrator's
-        self.driver.ensure_bridge(record.bridge, *_gateways(record), mtu=mtu, mark=self.mark, is_ours=is_ours)
+        self.driver.ensure_bridge(
+            record.bridge,
+            *gateways.of_bridge(record),
+            mtu=mtu,
+            mark=self.mark,
+            is_ours=is_ours,
+            has_ipv6=not gateways.is_isolated(record.options, 6),
+        )
         if self._options.ip_forward:
             self.driver.enable_forwarding()
             if record.subnet6 is not None:
@@ -143,17 +149,6 @@ class Wiring:
         in_use = self.driver.networks_in_use(besides=self._options.bridge)
         subnet = ipam.choose_subnet6(in_use, prefix=ipam.local_prefix(self._options.seed), pools=self._options.pools)
         return Pool(subnet=str(subnet), gateway=str(ipam.default_gateway(subnet)))
-
-
-def _gateways(record: NetworkRecord) -> list[IPInterface]:
-    """The addresses of a bridge."""
-    found: list[IPInterface] = []
-    for pool in record.pools:
-        if not pool.gateway:
-            raise NotFound(f"network {record.name} has no gateway")
-        prefix = pool.subnet.rpartition("/")[2]
-        found.append(ipaddress.ip_interface(f"{pool.gateway}/{prefix}"))
-    return found
 
 
 def new_record(name: str, driver: str) -> NetworkRecord:

@@ -5,6 +5,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from tare.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
+from tare.networks import gateways
 from tare.networks.definition import define
 from tare.networks.records import NetworkRecord, Pool
 from tare.wire.networks import IPAM, ConfigReference, IPAMConfig, NetworkCreate
@@ -67,8 +68,6 @@ def test_what_was_asked_for_is_kept():
         ({"subnet": "10.5.7.0/24"}, Forbidden, "Pool overlaps with other one on this address space"),
         ({"subnet": "10.6.0.0/33"}, InvalidArgument, "invalid CIDR address: 10.6.0.0/33"),
         ({"subnet": "10.6.0.1/24"}, InvalidArgument, "it should be 10.6.0.0/24"),
-        ({"subnet": "10.6.0.0/31"}, InvalidArgument, "no room"),
-        ({"EnableIPv6": True, "subnet": "fd00::/127"}, InvalidArgument, "no room"),
         ({"EnableIPv6": True, "subnet": "fd00::1/64"}, InvalidArgument, "it should be fd00::/64"),
         ({"EnableIPv6": True, "subnet": "fd00::/64", "gateway": "fd01::1"}, InvalidArgument, "out of range"),
         ({"subnet": "10.6.0.0/24", "gateway": "10.7.0.1"}, InvalidArgument, "Requested address is out of range"),
@@ -86,6 +85,26 @@ def test_what_was_asked_for_is_kept():
 def test_refusals(asked, error, text):
     with pytest.raises(error, match=text.replace("(", "\\(")):
         make(**asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "gateway"),
+    [
+        ({"subnet": "10.6.0.0/31"}, "10.6.0.0"),
+        ({"subnet": "10.6.0.0/31", "gateway": "10.6.0.1"}, "10.6.0.1"),
+        ({"subnet": "10.6.0.7/32"}, "10.6.0.7"),
+        ({"subnet": "10.6.0.0/31", "Driver": "macvlan"}, ""),
+        ({"subnet": "10.6.0.0/24", "Driver": "macvlan", "Options": {"parent": "eth0"}}, "10.6.0.1"),
+        ({"subnet": "10.6.0.0/24", "Driver": "macvlan", "gateway": "10.6.0.9"}, "10.6.0.9"),
+        ({"subnet": "10.6.0.0/31", "Internal": True, "Options": {gateways.INHIBIT: "true"}}, ""),
+        ({"subnet": "10.6.0.0/24", "Options": {gateways.INHIBIT: "true"}}, "10.6.0.1"),
+        ({"subnet": "10.6.0.0/31", "Internal": True, "Options": {gateways.MODES[4]: "isolated"}}, ""),
+        ({"Internal": True, "Options": {gateways.MODES[4]: "isolated"}}, ""),
+    ],
+)
+def test_links_between_two_and_networks_without_a_gateway(asked, gateway):
+    [pool] = make(**asked).pools
+    assert pool.gateway == gateway
 
 
 def test_two_subnets_are_one_too_many():

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from tare.base.errors import InvalidArgument
-from tare.networks import plugging
+from tare.networks import interfaces, plugging
 from tare.networks.plan import EndpointPlan
 from tare.networks.records import NetworkRecord, Pool
 from tare.wire.config import EndpointIPAM, EndpointSettings
@@ -53,6 +53,14 @@ def test_link_local_addresses_come_after_the_networks_own():
     assert [str(address) for address in plug.addresses] == ["10.9.0.2/24", "169.254.1.2/16", "fe80::7/64"]
     with pytest.raises(InvalidArgument, match="nonsense"):
         plugging.link_local(EndpointSettings(IPAMConfig=EndpointIPAM(LinkLocalIPs=["nonsense"])))
+
+
+def test_names_and_settings_of_the_interface_that_are_asked_for():
+    options = {interfaces.NAME: "web0", interfaces.SYSCTLS: "net.ipv4.conf.IFNAME.forwarding=1"}
+    settings = EndpointSettings(IPAddress="10.9.0.2", IPPrefixLen=24, DriverOpts=options)
+    plug = plugging.plug(network(bridge="b"), settings, gateways=(4,), mtu=1500, reflects=False, interface="eth0")
+    assert (plug.interface, plug.is_named) == ("web0", True)
+    assert plug.sysctls == (("net/ipv4/conf/IFNAME/forwarding", "1"),)
 
 
 def test_the_address_of_a_link():

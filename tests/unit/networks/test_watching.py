@@ -34,7 +34,7 @@ class Kernel:
     def shape(self, bridge):
         return self.rules
 
-    def ensure_bridge(self, name, *addresses, mtu, mark, is_ours):
+    def ensure_bridge(self, name, *addresses, mtu, mark, is_ours, has_ipv6):
         self.said.append(f"bridge {name}")
 
     def enable_forwarding(self, **_):

@@ -55,7 +55,7 @@ class Links:
     def __init__(self):
         self.asked = []
 
-    def ensure_bridge(self, name, *addresses, mtu, mark, is_ours):
+    def ensure_bridge(self, name, *addresses, mtu, mark, is_ours, has_ipv6):
         self.asked.append((name, mark, is_ours))
 
     def enable_forwarding(self, *, ipv6=False):

@@ -24,7 +24,7 @@ from tare.aio import failpoints
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, TareError, Unavailable
 from tare.drivers.network import conntrack
 from tare.drivers.network.netlink import IPAddress, IPInterface, IPNetwork, Link, Netlink, Route, vlan_data
-from tare.drivers.network.netns import Namespaces, NetNamespace, switch_ipv6_on
+from tare.drivers.network.netns import Namespaces, NetNamespace, set_sysctl, switch_ipv6_off, switch_ipv6_on
 from tare.drivers.network.nft import PREFIX, BridgeRules, Nft, Publication, check_bridge_name, names_ruleset
 from tare.drivers.network.watch import Watch
 
@@ -50,6 +50,11 @@ def random_mac() -> str:
     return "02:42:" + secrets.token_bytes(4).hex(":")
 
 
+def interface_taken(name: str) -> InvalidArgument:
+    """What is said when a container has an interface of this name already."""
+    return InvalidArgument(f'error renaming interface to "{name}": file exists')
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
     """A link that lives on one of the host's. kind: macvlan or ipvlan; `data`: its attributes, see netlink."""
@@ -64,7 +69,8 @@ class Plug:
     """One endpoint to make, on `bridge`, or as a `child` of a link of the host.
 
     `gateways`: of IPv4, of IPv6, of both; a family without one has no default route by this endpoint. `direct`: the
-    families (4, 6) whose default route is the link itself. `reflects`: it has published ports.
+    families (4, 6) whose default route is the link itself. `reflects`: it has published ports. `is_named`: the
+    interface is called so because somebody asked for it. `sysctls`: paths below /proc/sys, with values.
     """
 
     bridge: str = ""
@@ -77,6 +83,8 @@ class Plug:
     mtu: int = 1500
     isolated: bool = False
     reflects: bool = False
+    is_named: bool = False
+    sysctls: tuple[tuple[str, str], ...] = ()
 
 
 class BridgeDriver:
@@ -141,11 +149,18 @@ class BridgeDriver:
         return None
 
     def ensure_bridge(
-        self, name: str, *addresses: IPInterface, mtu: int = 1500, mark: str = "", is_ours: bool = False
+        self,
+        name: str,
+        *addresses: IPInterface,
+        mtu: int = 1500,
+        mark: str = "",
+        is_ours: bool = False,
+        has_ipv6: bool = True,
     ) -> None:
         """Make the bridge, or adopt the one there is: up, with these addresses.
 
         mark: an alias that says whose it is, for one that is made here, or was by an engine, or is_ours at any rate.
+        has_ipv6: else the host has no IPv6 address on it, not even the link's own.
         """
         with self._lock:
             link = self._netlink.link(check_bridge_name(name))
@@ -161,6 +176,8 @@ class BridgeDriver:
             present = {a.interface for a in self._netlink.addresses() if a.index == link.index}
             if any(address.version == 6 for address in addresses):
                 self._at_home(lambda: switch_ipv6_on(name))
+            if not has_ipv6:
+                self._at_home(lambda: switch_ipv6_off(name))
             for address in addresses:
                 if address not in present:
                     self._netlink.add_address(link.index, address)
@@ -406,8 +423,15 @@ class BridgeDriver:
                 self._netlink.reflect(link.index)
 
     def plug_running(self, namespace: NetNamespace, plug: Plug) -> str:
-        """Connect a running container: `plug` under the first free name eth0, eth1, …; returns the host's end."""
+        """Connect a running container; returns the host's end. Raises InvalidArgument when it has such an interface.
+
+        Where no name is asked for it is the first free one of eth0, eth1, ….
+        """
         names = {link.name for link in namespace.netlink.links()}
+        if plug.is_named:
+            if plug.interface in names:
+                raise interface_taken(plug.interface)
+            return self.plug(namespace, plug)
         number = next(number for number in range(len(names) + 1) if f"eth{number}" not in names)
         return self.plug(namespace, replace(plug, interface=f"eth{number}"))
 
@@ -591,10 +615,17 @@ class BridgeDriver:
             inside.add_address(link.index, address)
         if not link.is_up:
             inside.set_up(link.index)
+        if plug.sysctls:
+            self._namespaces.run(namespace.fd, lambda: _set_sysctls(plug))
         for gateway in plug.gateways:
             inside.add_route(Route(destination=_EVERYWHERE[gateway.version], gateway=gateway, index=link.index))
         for version in plug.direct:
             inside.add_route(Route(destination=_EVERYWHERE[version], index=link.index))
+
+
+def _set_sysctls(plug: Plug) -> None:
+    for path, value in plug.sysctls:
+        set_sysctl(path.replace("/IFNAME/", f"/{plug.interface}/"), value)
 
 
 def _find(inside: Netlink, mac: str, addresses: Collection[str], *, besides: Collection[int] = ()) -> Link | None:

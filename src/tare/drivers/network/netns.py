@@ -141,6 +141,24 @@ def switch_ipv6_on(interface: str) -> None:
         _set(f"{directory}/{name}", value)
 
 
+def switch_ipv6_off(interface: str) -> None:
+    """In the namespace of the calling thread. Nothing to do where the kernel has no IPv6."""
+    if os.path.isdir(directory := f"/proc/sys/net/ipv6/conf/{interface}"):
+        _set(f"{directory}/disable_ipv6", "1")
+
+
+def set_sysctl(path: str, value: str) -> None:
+    """In the namespace of the calling thread; path is below /proc/sys. Raises InvalidArgument as Docker words it."""
+    full = f"/proc/sys/{path}"
+    if not os.path.isfile(full):
+        raise InvalidArgument(f"{full} is not a sysctl file")
+    try:
+        with open(full, "w") as file:
+            file.write(value)
+    except OSError as error:
+        raise InvalidArgument(f"unable to write to '{full}': {(error.strerror or '').lower()}") from None
+
+
 def _furnish() -> NetNamespace:
     fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     netlink: Netlink | None = None
