@@ -73,6 +73,8 @@ def test_info_counts_and_names_what_was_chosen(engine_host: str, daemon: Daemon)
     assert found["DockerRootDir"] == str(daemon.data_root)
     assert found["ID"] == daemon.json("GET", "/info")["ID"]
     assert found["Swarm"]["LocalNodeState"] == "inactive"
+    assert found["FirewallBackend"] == {"Driver": "nftables"}
+    assert "FirewallBackend" not in daemon.json("GET", "/v1.48/info")
 
 
 @pytest.mark.parametrize(

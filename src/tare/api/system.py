@@ -31,6 +31,7 @@ _PING = {
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
 }
+_HAS_FIREWALL = (1, 49)
 _EVENT_FILTERS = frozenset(
     {
         "config",
@@ -109,6 +110,8 @@ async def info(engine: Engine, request: Request) -> Answer:
     body = info_verb.describe(engine)
     if request.version < (1, 50):  # gone since then; before, dockerd 28 says that no such module is in use
         body |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
+    if request.version < _HAS_FIREWALL:
+        body.pop("FirewallBackend", None)
     return json_response(body)
 
 

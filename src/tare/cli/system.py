@@ -244,6 +244,13 @@ def info_lines(info: dict[str, Any]) -> list[str]:
     lines.extend(_registries(info.get("RegistryConfig") or {}))
     add("Live Restore Enabled", truth(info.get("LiveRestoreEnabled")))
     present("Product License", "ProductLicense")
+    if pools := info.get("DefaultAddressPools"):
+        lines.append(" Default Address Pools:")
+        lines.extend(f"   Base: {pool['Base']}, Size: {pool['Size']}" for pool in pools)
+    if firewall := info.get("FirewallBackend"):
+        add("Firewall Backend", firewall.get("Driver", ""))
+        for name, value in firewall.get("Info") or []:
+            add(name, value, 2)
     return lines
 
 

@@ -124,6 +124,7 @@ def describe(engine: Engine) -> dict[str, Any]:
         ],
         "ProductLicense": "Apache-2.0",
         "DefaultAddressPools": engine.networks.pools(),
+        **({"FirewallBackend": {"Driver": firewall}} if (firewall := engine.networks.firewall) else {}),
         "Warnings": list(settings.notes) or None,
         "CDISpecDirs": list(settings.cdi_directories),
         "DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in cdi.known(engine).names()] or None,

@@ -642,6 +642,11 @@ class Networks:
         """`DefaultAddressPools` of info."""
         return [{"Base": str(pool), "Size": size} for pool, size in self._options.pools]
 
+    @property
+    def firewall(self) -> str:
+        """What filters and translates packets here; "" with --iptables=false."""
+        return "nftables" if self._options.iptables else ""
+
     def warnings(self) -> Sequence[str]:
         """What `info` should say about this host's network."""
         if self._options.forward_accept:

@@ -30,3 +30,11 @@ def test_info(engine: Any, tare: Any) -> None:
     assert "  seccomp\n   Profile: default\n" in out
     assert tare("info", "-f", "{{.NCPU}}") == (0, "2\n", "")
     assert info_lines({})[0] == " Containers: 0"
+    backend = {"Driver": "nftables", "Info": [["ReloadedAt", "today"]]}
+    pools = [{"Base": "10.0.0.0/8", "Size": 24}]
+    assert info_lines({"FirewallBackend": backend, "DefaultAddressPools": pools})[-4:] == [
+        " Default Address Pools:",
+        "   Base: 10.0.0.0/8, Size: 24",
+        " Firewall Backend: nftables",
+        "  ReloadedAt: today",
+    ]
