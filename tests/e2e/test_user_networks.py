@@ -338,3 +338,28 @@ def test_interfaces_are_called_and_set_as_asked(engine_host: str) -> None:
     assert "is not a sysctl file" in refused(engine_host, "run", "--rm", *unknown, "busybox", "true")
     out(engine_host, "rm", "-f", "first")
     out(engine_host, "network", "rm", "named", "base")
+
+
+def test_a_container_that_switches_ipv6_off_has_no_address_of_it(engine_host: str) -> None:
+    out(engine_host, "network", "create", "--ipv6", "both")
+    off = "net.ipv6.conf.all.disable_ipv6=1"
+    sleeper(engine_host, "without", "--network", "both", "--sysctl", off, "-p", "80")
+    sleeper(engine_host, "with", "--network", "both")
+    settings = endpoint(engine_host, "without", "both")
+    assert (settings["GlobalIPv6Address"], settings["IPv6Gateway"], settings["GlobalIPv6PrefixLen"]) == ("", "", 0)
+    assert ":" not in out(engine_host, "exec", "without", "cat", "/etc/hosts")
+    assert docker(engine_host, "exec", "with", "ping", "-6", "-c", "1", "-W", "1", "without").returncode != 0
+    assert reaches(engine_host, "with", "without")
+    for name in ("without", "with"):
+        out(engine_host, "rm", "-f", name)
+    out(engine_host, "network", "rm", "both")
+
+
+def test_a_network_without_ipv4_is_asked_for_since_1_48(daemon: Daemon) -> None:
+    body = {"Name": "old", "EnableIPv4": False, "EnableIPv6": True}
+    daemon.json("POST", "/v1.47/networks/create", body, expect=201)
+    assert daemon.json("GET", "/networks/old")["EnableIPv4"] is True
+    daemon.request("DELETE", "/networks/old")
+    daemon.json("POST", "/v1.48/networks/create", body, expect=201)
+    assert daemon.json("GET", "/networks/old")["EnableIPv4"] is False
+    daemon.request("DELETE", "/networks/old")

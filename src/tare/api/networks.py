@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import UNSET
 
 from tare.aio import tasks
@@ -32,6 +33,7 @@ from tare.wire.networks import (
 if TYPE_CHECKING:
     from tare.engine.engine import Engine
 
+_HAS_IPV4_SWITCH = (1, 48)
 _FILTERS = frozenset({"dangling", "driver", "id", "label", "label!", "name", "scope", "type"})
 
 
@@ -58,6 +60,8 @@ async def inspect_network(engine: Engine, request: Request) -> Answer:
 async def create_network(engine: Engine, request: Request) -> Answer:
     """`POST /networks/create`."""
     body = await read_json(request, NetworkCreate, required=True)
+    if request.version < _HAS_IPV4_SWITCH:
+        body = msgspec.structs.replace(body, EnableIPv4=None)
     record = await tasks.finish(engine.networks.create(body), name="create network")
     return json_response(NetworkCreated(Id=record.id), 201)
 

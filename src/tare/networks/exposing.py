@@ -34,6 +34,8 @@ class Exposer:
                 continue
             endpoint = held.attachment.endpoints[network.name]
             address = endpoint.IPAddress if version == 4 else endpoint.GlobalIPv6Address
+            if not address:  # IPv6, switched off in this container
+                continue
             found[version] = self._wiring.rules(network), ip_address(address)
         return Place(found)
 

@@ -13,9 +13,11 @@ FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
 RESOLVED_STUB = "127.0.0.53"
 _HOSTS = """\
 127.0.0.1\tlocalhost
+"""
+_HOSTS6 = """\
 ::1\tlocalhost ip6-localhost ip6-loopback
-fe00::0\tip6-localnet
-ff00::0\tip6-mcastprefix
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
@@ -100,13 +102,14 @@ def hosts(
     extra: Sequence[str] = (),
     gateway: str = "",
     links: Sequence[str] = (),
+    has_ipv6: bool = True,
 ) -> str:
     """The text of /etc/hosts.
 
     addresses: the container's own, in order. links: lines (`address<tab>names`) for linked containers. extra: `name:address` or `name=address`; the address `host-gateway`
-    becomes `gateway` (left out when there is none).
+    becomes `gateway` (left out when there is none). has_ipv6: else nothing is said of the loopback's IPv6.
     """
-    lines = [_HOSTS]
+    lines = [_HOSTS, _HOSTS6] if has_ipv6 else [_HOSTS]
     for entry in extra:
         name, _, address = entry.partition("=" if "=" in entry else ":")
         address = address.removeprefix("[").removesuffix("]")

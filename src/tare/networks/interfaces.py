@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from tare.base.errors import InvalidArgument
 from tare.drivers.network.bridge import interface_taken
-from tare.wire.config import EndpointSettings
+from tare.wire.config import EndpointSettings, HostConfig
 
 NAME = "com.docker.network.endpoint.ifname"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
@@ -49,6 +49,11 @@ def free_names(present: Sequence[str]) -> Iterator[str]:
         if name not in present:
             yield name
         number += 1
+
+
+def has_ipv6(host: HostConfig) -> bool:
+    """Whether a container has IPv6 at all: its sysctls may switch it off."""
+    return not isinstance(host.Sysctls, dict) or host.Sysctls.get("net.ipv6.conf.all.disable_ipv6") != "1"
 
 
 def sysctls(settings: EndpointSettings) -> tuple[tuple[str, str], ...]:

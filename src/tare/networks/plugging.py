@@ -72,7 +72,7 @@ def plug(
     texts += [f"{text}/{_LINK_LOCAL_BITS[ip.version]}" for text, ip in link_local(settings)]
     child = parents.child_of(network)
     is_direct = parents.routes_directly(network)
-    by_version = {4: network.gateway, 6: network.gateway6}
+    by_version = {4: network.gateway, 6: network.gateway6 if settings.GlobalIPv6Address else None}
     ways = () if is_direct else tuple(way for version in gateways if (way := by_version[version]) is not None)
     return Plug(
         bridge=network.bridge,

@@ -250,12 +250,16 @@ def lease_on(
     container_id: str,
     wanted: IPv4Address | None = None,
     wanted6: IPv6Address | None = None,
+    has_ipv6: bool = True,
 ) -> tuple[IPv4Address | None, IPv6Address | None]:
-    """Lease `wanted`, or the lowest free address, in each family the network has. Raises Conflict, InvalidArgument."""
+    """Lease `wanted`, or the lowest free address, in each family the network has. Raises Conflict, InvalidArgument.
+
+    has_ipv6: else the container has none.
+    """
     address = address6 = None
     if (pool := network.pool(4)) is not None:
         address = _lease_in(connection, network, pool, container_id, wanted, IPv4Address, IPv4Network)
-    if (pool := network.pool(6)) is not None:
+    if has_ipv6 and (pool := network.pool(6)) is not None:
         address6 = _lease_in(connection, network, pool, container_id, wanted6, IPv6Address, IPv6Network)
     return address, address6
 

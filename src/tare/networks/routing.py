@@ -33,6 +33,8 @@ class Routes:
         network = self._networks.get(held.gateways.get(version, ""))
         if network is not None:
             settings = held.attachment.endpoints[network.name]
+            if version == 6 and not settings.GlobalIPv6Address:  # switched off in this container
+                return
             await in_thread(
                 self._driver.set_gateway,
                 namespace,

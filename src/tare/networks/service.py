@@ -29,7 +29,7 @@ from tare.drivers.network.bridge import NAME_SERVER, BridgeDriver, Plug
 from tare.drivers.network.netns import NetNamespace, check_network_namespace
 from tare.drivers.network.nft import BridgeRules
 from tare.drivers.network.watch import Losses
-from tare.networks import definition, ipam, plugging, ports, records, texts
+from tare.networks import definition, interfaces, ipam, plugging, ports, records, texts
 from tare.networks import plan as planning
 from tare.networks.attachment import Attachment as Attachment
 from tare.networks.attachment import FileTexts, addresses_of, dns_names
@@ -383,11 +383,12 @@ class Networks:
                 container_id=wish.container_id,
                 wanted=endpoint.address,
                 wanted6=endpoint.address6,
+                has_ipv6=interfaces.has_ipv6(wish.host),
             ),
             durable=False,
         )
         if address is None and address6 is None:
-            raise InternalError(f"network {network.name} has no subnet")
+            raise InternalError(f"network {network.name} has no subnet that the container could use")
         names = dns_names(wish.name, asked, container_id=wish.container_id, hostname=wish.config.Hostname)
         settings = msgspec.structs.replace(
             asked,

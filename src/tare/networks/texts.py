@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tare.base.errors import InternalError
-from tare.networks import files
+from tare.networks import files, interfaces
 from tare.networks.attachment import FileTexts, NetworkOptions
 from tare.networks.files import Resolver
 from tare.networks.plan import Mode
@@ -56,6 +56,7 @@ def compose(
         extra=host.ExtraHosts or (),
         gateway=host_gateway,
         links=links,
+        has_ipv6=interfaces.has_ipv6(host),
     )
     return FileTexts(hosts=hosts, hostname=hostname, resolv_conf=resolver.text)
 

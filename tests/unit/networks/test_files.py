@@ -6,8 +6,8 @@ from tare.networks import files
 from tare.networks.files import Resolver, container_resolver, parse_resolver
 
 STANDARD = (
-    "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n"
-    "ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+    "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+    "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
 )
 
 
@@ -17,6 +17,9 @@ def test_hosts_as_docker_writes_it():
     )
     assert files.hosts(hostname="a.b.c", addresses=["10.0.0.2"]) == STANDARD + "10.0.0.2\ta.b.c a\n"
     assert files.hosts(hostname="foo") == STANDARD
+    assert files.hosts(hostname="foo", addresses=["10.0.0.2"], has_ipv6=False) == (
+        "127.0.0.1\tlocalhost\n10.0.0.2\tfoo\n"
+    )
 
 
 def test_extra_hosts():

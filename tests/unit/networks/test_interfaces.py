@@ -6,7 +6,7 @@ import pytest
 
 from tare.base.errors import InvalidArgument
 from tare.networks import interfaces
-from tare.wire.config import EndpointSettings
+from tare.wire.config import EndpointSettings, HostConfig
 
 
 def with_options(**options):
@@ -30,6 +30,12 @@ def test_the_others_get_what_is_left():
     assert list(islice(interfaces.free_names(["eth0", "lo", "eth2"]), 2)) == ["eth1", "eth3"]
     with pytest.raises(InvalidArgument, match='error renaming interface to "web": file exists'):
         interfaces.names(["web", "web"])
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", False), ("0", True)])
+def test_ipv6_may_be_switched_off(value, expected):
+    assert interfaces.has_ipv6(HostConfig())
+    assert interfaces.has_ipv6(HostConfig(Sysctls={"net.ipv6.conf.all.disable_ipv6": value})) is expected
 
 
 def test_settings_of_the_kernel():
