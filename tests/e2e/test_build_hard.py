@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -349,30 +350,61 @@ def test_left_while_the_result_is_read(own: Daemon, kind: str) -> None:
     left.check()
 
 
+@contextlib.contextmanager
+def dammed(engine: Daemon, place: Path, *, after: int = 4_000_000) -> Iterator[str]:
+    """An address of the engine where an answer stops after so many bytes: whoever reads a longer one is not done."""
+    opened: list[socket.socket] = []
+    over = threading.Event()
+
+    def pass_on(source: socket.socket, sink: socket.socket, limit: float) -> None:
+        with contextlib.suppress(OSError):
+            while limit > 0 and (data := source.recv(65536)):
+                sink.sendall(data)
+                limit -= len(data)
+            if limit <= 0:
+                over.wait()
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client = listener.accept()[0]
+                server = socket.socket(socket.AF_UNIX)
+                opened.extend((client, server))
+                server.connect(str(engine.socket))
+                threading.Thread(target=pass_on, args=(client, server, float("inf")), daemon=True).start()
+                threading.Thread(target=pass_on, args=(server, client, after), daemon=True).start()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield f"unix://{place}"
+        finally:
+            over.set()
+            for end in (listener, *opened):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
+
+
 @pytest.mark.parametrize("output", ["type=tar,dest={0}/out", "{0}/out", "type=oci,dest={0}/out"])
 def test_the_command_line_interrupted_while_it_writes_the_result(own: Daemon, tmp_path: Path, output: str) -> None:
     left = Left(own)
     (tmp_path / "c").mkdir()
-    (tmp_path / "c/Dockerfile").write_text("FROM busybox\nRUN head -c 120000000 /dev/urandom > /x\nCOPY . /\n")
-    command = [
-        sys.executable,
-        "-m",
-        "tare.cli",
-        "-H",
-        own.host,
-        "build",
-        "-o",
-        output.format(tmp_path),
-        str(tmp_path / "c"),
-    ]
-    process = subprocess.Popen(
-        ["env", "--default-signal=INT", *command],  # a shell's background jobs ignore it, and so would what they start
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "DOCKER_CONFIG": "/nonexistent"},
-    )  # fmt: skip
-    until("the result is written", lambda: any(tmp_path.glob("out*")), patience_s=60)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    (tmp_path / "c/Dockerfile").write_text("FROM busybox\nRUN head -c 30000000 /dev/urandom > /x\nCOPY . /\n")
+    where = output.format(tmp_path)
+    with dammed(own, tmp_path / "s") as host:
+        process = subprocess.Popen(
+            # a shell's background jobs ignore SIGINT, and so would what they start
+            ["env", "--default-signal=INT", sys.executable, "-m", "tare.cli", "-H", host, "build", "-o", where, tmp_path / "c"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "DOCKER_CONFIG": "/nonexistent"},
+        )  # fmt: skip
+        until("the result is written", lambda: any(tmp_path.glob("out*")), patience_s=60)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
     assert not [path for path in tmp_path.glob("out*") if path.is_file()]
     left.check(cached=True)

@@ -55,7 +55,7 @@ _QUEUE_HIGH, _QUEUE_LOW = 1000, 500  # messages: past the first a step's output 
 
 CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 
-_running: dict[str, asyncio.Task[None]] = {}
+_running: dict[str, BuildStream] = {}
 """Builds by the id their client gave them, for `cancel`."""
 
 
@@ -67,7 +67,7 @@ class BuildStream:
         self._task = spawn(work.run(), name="build", is_awaited=True)
         self._client_id = client_id
         if client_id:
-            _running[client_id] = self._task
+            _running[client_id] = self
 
     @property
     def commit(self) -> str:
@@ -86,6 +86,11 @@ class BuildStream:
             raise StopAsyncIteration
         return item
 
+    def cancel(self) -> None:
+        """End the build, unless its image is being kept already: who is told that it was cancelled finds no image."""
+        if not self._work.is_kept:
+            self._task.cancel()
+
     async def aclose(self) -> None:
         """The client is gone: end the build and wait until nothing of it is left."""
         self._task.cancel()
@@ -93,15 +98,15 @@ class BuildStream:
 
     async def _ended(self) -> None:
         await asyncio.gather(self._task, return_exceptions=True)
-        if self._client_id and _running.get(self._client_id) is self._task:
+        if self._client_id and _running.get(self._client_id) is self:
             del _running[self._client_id]
 
 
 def cancel(client_id: str) -> None:
     """End the build its client called `client_id`. Idempotent."""
-    task = _running.get(client_id)
-    if task is not None:
-        task.cancel()
+    stream = _running.get(client_id)
+    if stream is not None:
+        stream.cancel()
 
 
 @dataclass(slots=True)
@@ -258,6 +263,7 @@ class _Work:
     messages: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     has_room: asyncio.Event = field(default_factory=asyncio.Event)
     held: Digest | None = None  # the image that is kept until it is read
+    is_kept: bool = False  # its image is among the engine's, or becomes one of them now
 
     def tell(self, text: str) -> None:
         """A piece of text for the client."""
@@ -431,6 +437,7 @@ class _Work:
         if self.wanted.is_for_output and not self.wanted.tags and (is_new or image_id in results.held):
             results.held.hold(image_id, partial(results.forget, build.engine))
             self.held = image_id
+        self.is_kept = True
         image = await images.add_image(raw, layers, references=self.wanted.tags)
         if is_new:
             images.tell("create", image, image.id)
