@@ -95,6 +95,7 @@ def test_two_containers_talk_over_the_bridge(driver, host):
         assert ping(host[0], first, "10.213.0.3")
         assert ping(host[0], second, "10.213.0.1")
         [eth0] = [link for link in first.netlink.links() if link.name == "eth0"]
+        assert eth0.is_running  # the first packet is not lost
         assert (eth0.mac, eth0.mtu, eth0.is_up) == ("02:42:0a:d5:00:02", 1500, True)
         assert any(str(r.gateway) == "10.213.0.1" and not r.destination.prefixlen for r in first.netlink.routes())
     finally:

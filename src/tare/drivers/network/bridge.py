@@ -15,6 +15,7 @@ import logging
 import secrets
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ _FORWARD6 = Path("/proc/sys/net/ipv6/conf/all/forwarding")
 MARK = "tare "
 """How the alias of every link begins that an engine has made."""
 _TRIES = 3
+_PORT_LOOKS, _PORT_PAUSE_S = 200, 0.0005
 _ENDPOINT_KINDS = ("veth", "macvlan", "ipvlan")
 _EVERYWHERE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 
@@ -413,7 +415,21 @@ class BridgeDriver:
                 with contextlib.suppress(InternalError):
                     self._netlink.delete_link(outside)
                 raise
-            return outside
+        self._until_running(outside)
+        return outside
+
+    def _until_running(self, outside: str) -> None:
+        """Wait until the bridge takes packets from a new port, a fifth of a millisecond as a rule.
+
+        A worker of the kernel switches it on. What is sent before is lost, and a name or a connection then waits for its
+        repetition, a second. On a machine so busy that the worker does not come, the container is started all the same.
+        """
+        for _ in range(_PORT_LOOKS):
+            with self._lock:
+                link = self._netlink.link(outside)
+            if link is None or link.is_running:
+                return
+            time.sleep(_PORT_PAUSE_S)
 
     def _set_port(self, outside: str, plug: Plug) -> None:
         if (plug.isolated or plug.reflects) and (link := self._netlink.link(outside)) is not None:

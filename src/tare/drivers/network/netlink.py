@@ -41,6 +41,7 @@ _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
 _IFF_UP = 1
+_IFF_RUNNING = 0x40
 _AF_BRIDGE = 7
 _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF
@@ -55,7 +56,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """An interface. `master` is the index of its bridge, 0 without one; `kind` is bridge, veth, … or "" .
+    """An interface. `is_up`: somebody set it up, `is_running`: the kernel lets packets through. `master` is the index of its bridge, 0 without one; `kind` is bridge, veth, … or "" .
 
     `peer`: the index of a veth's other end, in whatever namespace that is, or of a macvlan's parent. `alias`: a line
     of text that whoever made it may have given it.
@@ -64,6 +65,7 @@ class Link:
     index: int
     name: str
     is_up: bool
+    is_running: bool = False
     mac: str = ""
     mtu: int = 0
     master: int = 0
@@ -387,6 +389,7 @@ def _parse_link(body: bytes) -> Link:
         index=index,
         name=found.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace"),
         is_up=bool(flags & _IFF_UP),
+        is_running=bool(flags & _IFF_RUNNING),
         mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
         mtu=_u32(found.get(_IFLA_MTU)),
         master=_u32(found.get(_IFLA_MASTER)),
