@@ -95,7 +95,7 @@ def counted(bench: Bench, inside: Sequence[str], kind: str, address: str, port: 
 def neighbour_bytes(bench: Bench) -> Result:
     """From one container of the default bridge to another."""
     rounds: dict[str, list[float]] = {engine.name: [] for engine in bench.engines}
-    for _ in range(3):
+    for _ in range(5):
         for engine in bench.engines:
             with served(engine, "bytes"):
                 address = engine.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "bench-net")
