@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from tare.testing.daemon import Daemon
 REPOSITORY = Path(__file__).resolve().parent.parent
 IMAGE = "busybox:latest"
 SCRATCH = Path("/var/tmp") / f"tt-{os.getpid()}"
+
+
+def pytest_configure() -> None:
+    """A shell's background jobs ignore SIGINT, and so would the command lines that are interrupted here."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

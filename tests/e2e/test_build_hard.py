@@ -397,8 +397,7 @@ def test_the_command_line_interrupted_while_it_writes_the_result(own: Daemon, tm
     where = output.format(tmp_path)
     with dammed(own, tmp_path / "s") as host:
         process = subprocess.Popen(
-            # a shell's background jobs ignore SIGINT, and so would what they start
-            ["env", "--default-signal=INT", sys.executable, "-m", "tare.cli", "-H", host, "build", "-o", where, tmp_path / "c"],
+            [sys.executable, "-m", "tare.cli", "-H", host, "build", "-o", where, tmp_path / "c"],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "DOCKER_CONFIG": "/nonexistent"},
         )  # fmt: skip
