@@ -403,16 +403,19 @@ class LogFile:
                 return out
         return b""
 
-    def _known_by(self) -> str:
-        """Like `identity`, of an empty file too."""
-        return self.identity or str(os.fstat(self._file).st_ino)
+    def _is(self, other: LogFile) -> bool:
+        """Whether both are one file, or one the packed form of the other. What is written meanwhile makes no difference:
+        a file that both have open keeps its number, and only one that is not written to any more is packed."""
+        mine, theirs = os.fstat(self._file), os.fstat(other._file)
+        if (mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino):
+            return True
+        return self.identity != "" and self.identity == other.identity
 
     def open_newer(self) -> LogFile | None:
         """The next newer file of the log, None while this is the newest. Nothing is written to this one any more then."""
         files = open_all(self._base)
-        mine = self._known_by()
-        places = [file._known_by() for file in files]
-        index = places.index(mine) + 1 if mine in places else 0  # removed meanwhile: all that exist are newer
+        place = next((number for number, file in enumerate(files) if self._is(file)), None)
+        index = 0 if place is None else place + 1  # removed meanwhile: all that exist are newer
         newer = files[index] if index < len(files) else None
         for file in files:
             if file is not newer:

@@ -303,6 +303,24 @@ def test_a_rotated_log_is_read_to_its_end_first(log: Path) -> None:
     assert read_all([newer]) == b"new\n"
 
 
+def test_the_newest_file_gets_its_first_line_while_it_is_looked_for(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is known by its first time stamp, which an empty one has not got yet."""
+    log.write_bytes(record("old"))
+    logs.rotate(log)
+    log.touch()
+    file, real = LogFile(log), logs.identity_of
+
+    def identity_of(fd: int) -> str:
+        found = real(fd)
+        if os.fstat(fd).st_size == 0:
+            log.write_bytes(record("first"))
+        return found
+
+    monkeypatch.setattr(logs, "identity_of", identity_of)
+    assert file.open_newer() is None, "it is the newest"
+    file.close()
+
+
 def test_a_reader_finds_the_next_file_after_several_rotations(log: Path) -> None:
     log.write_bytes(record("1"))
     file = LogFile(log)
