@@ -25,6 +25,11 @@ _YOUNG_S = 0.25
 _LOOK_EVERY_S = 0.005
 
 
+def looks(age_s: float) -> int:
+    """How often to look for a handler of a program that is `age_s` old; negative where the clock was set back."""
+    return round(min(max(_YOUNG_S - age_s, 0.0), _YOUNG_S) / _LOOK_EVERY_S)
+
+
 async def _until_it_listens(container: Container, number: int) -> None:
     """Give a program that was started a moment ago the time to say what it does with a signal, `_YOUNG_S` at most.
 
@@ -35,8 +40,7 @@ async def _until_it_listens(container: Container, number: int) -> None:
     is_first = container.host_config.PidMode in ("", "private")
     if process is None or not is_first or number in (signal.SIGKILL, signal.SIGSTOP):
         return
-    left = round((_YOUNG_S - (clock.now() - container.started_at) / 1e9) / _LOOK_EVERY_S)
-    for _ in range(left):  # the kernel tells nobody when a handler is set
+    for _ in range(looks((clock.now() - container.started_at) / 1e9)):  # the kernel tells nobody of a new handler
         if takes_signal(process.pid, number):
             return
         await asyncio.sleep(_LOOK_EVERY_S)
