@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tare.engine import info as info_verb
 from tare.engine import metrics as metrics_verb
 from tare.engine.engine import Engine
 from tare.engine.events import Event, matches
-from tare.web.message import Answer, Request, Response, Stream, json_response
+from tare.web.message import Answer, Feed, Request, Response, Sink, json_response
 from tare.wire.filters import parse_filters
 from tare.wire.metrics import CONTENT_TYPE, render
 
@@ -156,12 +156,13 @@ def _events(engine: Engine, request: Request, line: Callable[[Event], bytes]) ->
     elif "application/x-ndjson" in accept:
         content_type = "application/x-ndjson"
 
-    async def lines() -> AsyncIterator[bytes]:
-        async for event in engine.events.stream(since=since, until=until):
-            if not filters or matches(event.news, filters):
-                yield prefix + line(event)
+    def shown(event: Event) -> bytes:
+        return prefix + line(event) if not filters or matches(event.news, filters) else b""
 
-    return Stream(lines(), content_type=content_type, is_endless=not until)
+    async def run(sink: Sink) -> None:
+        await engine.events.follow(sink, shown, since=since, until=until)
+
+    return Feed(run, content_type=content_type)
 
 
 def event_body(event: Event) -> dict[str, Any]:

@@ -4,8 +4,8 @@ They are kept in the records' database, the last `KEPT` of them for `KEPT_NS`. P
 that the news is about and waits for nothing; `settled` waits until what was published is past kill -9, which the API does
 before it answers a request that changes something. So the events have no gap for what was answered.
 
-A reader that does not keep up loses its place, never the engine's memory: its queue is bounded and it is told by the
-end of its stream.
+A reader that does not keep up reads from the records what it has missed, at its own pace, and costs the others nothing
+meanwhile; one that takes nothing for `PATIENCE_S` is told by the end of its stream.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 import msgspec
 
 from tare.base import clock
-from tare.base.errors import TareError
+from tare.base.errors import ClientGone, TareError
 from tare.base.news import News, asked_by
 from tare.store.db import Database
+from tare.web.message import Sink
 
 log = logging.getLogger(__name__)
 
 KEPT = 100_000
 KEPT_NS = 30 * 24 * 3600 * 1_000_000_000
-QUEUE = 4096
+PATIENCE_S = 600.0
 _PAGE = 1000
 _TRIM_EVERY = 1024
 
@@ -57,6 +58,33 @@ class Event:
     user: str = ""
 
 
+class _Reader:
+    """One that is up to date: it gets what is published at once. `position` is the first time it has not seen."""
+
+    __slots__ = ("_line", "_push", "_until", "behind", "position")
+
+    def __init__(
+        self, push: Callable[[bytes], bool], line: Callable[[Event], bytes], *, position: int, until: int
+    ) -> None:
+        self._push = push
+        self._line = line
+        self._until = until
+        self.position = position
+        self.behind: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def take(self, event: Event) -> bool:
+        """False when it could not, or wants no more."""
+        if event.at < self.position:
+            return True
+        if self._until and event.at > self._until:
+            return False
+        line = self._line(event)
+        if line and not self._push(line):
+            return False
+        self.position = event.at + 1
+        return True
+
+
 class Events:
     """Publish and subscribe, and the memory for `since`. Call `load` first."""
 
@@ -64,7 +92,8 @@ class Events:
         self._db = database
         self._unwritten: deque[Event] = deque()
         self._write: Future[None] | None = None
-        self._queues: set[asyncio.Queue[Event | None]] = set()
+        self._live: set[_Reader] = set()
+        self._followers = 0
         self._last = 0
         self._count = 0
 
@@ -85,14 +114,10 @@ class Events:
         event = Event(self._last, news, asked_by.get())
         self._unwritten.append(event)
         self._write = self._db.submit(self._write_all, durable=False)
-        for queue in list(self._queues):
-            try:
-                queue.put_nowait(event)
-            except asyncio.QueueFull:
-                self._queues.discard(queue)
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(None)
+        for reader in list(self._live):
+            if not reader.take(event):
+                self._live.discard(reader)
+                reader.behind.set_result(None)
 
     def _write_all(self, connection: sqlite3.Connection) -> None:
         """In the database's thread: whatever waits goes in at once; the jobs queued behind find nothing."""
@@ -119,41 +144,52 @@ class Events:
     @property
     def listeners(self) -> int:
         """How many streams are open (for `info`)."""
-        return len(self._queues)
+        return self._followers
 
     @property
     def count(self) -> int:
         """How many were published since the start."""
         return self._count
 
-    async def stream(self, *, since: int, until: int) -> AsyncIterator[Event]:
-        """Events from `since` (0: from now on) to `until` (0: for ever), in nanoseconds."""
-        position = since
-        while since:  # what is long past, without a queue that would fill up meanwhile
-            page = await self._page(position, until)
-            for event in page:
-                yield event
-                position = event.at + 1
-            if len(page) < _PAGE:
-                break
-        queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE)
-        self._queues.add(queue)
+    async def follow(self, sink: Sink, line: Callable[[Event], bytes], *, since: int, until: int) -> None:
+        """Give `sink` each event from `since` (0: from now on) to `until` (0: for ever), in nanoseconds, and return then.
+
+        line: an event as it is sent, b"" for one that is not wanted. On a full disk only those who keep up see all.
+        Raises ClientGone also for a client that takes nothing for `PATIENCE_S`.
+        """
+        position = since or self._last + 1
+        self._followers += 1
         try:
-            for event in await self._page(position, until) if since else ():
-                yield event
-                position = event.at + 1
-            while True:
-                left = (until - clock.now()) / 1e9 if until else None
+            while not until or position <= until:
+                position = await self._catch_up(sink, line, position, until)
+                reader = _Reader(sink.push, line, position=position, until=until)
+                self._live.add(reader)  # in the same turn as the last look at the newest event: nothing lies between
                 try:
-                    queued = queue.get_nowait() if queue.qsize() else await asyncio.wait_for(queue.get(), left)
+                    await asyncio.wait_for(reader.behind, (until - clock.now()) / 1e9 if until else None)
                 except TimeoutError:
                     return
-                if queued is None or (until and queued.at > until):
-                    return
-                if queued.at >= position:
-                    yield queued
+                finally:
+                    self._live.discard(reader)
+                position = reader.position
         finally:
-            self._queues.discard(queue)
+            self._followers -= 1
+
+    async def _catch_up(self, sink: Sink, line: Callable[[Event], bytes], position: int, until: int) -> int:
+        """Send what is recorded from `position` on until nothing newer was published; returns the new position."""
+        while position <= self._last:
+            newest = self._last
+            page = await self._page(position, until)
+            for event in page:
+                if text := line(event):
+                    try:
+                        async with asyncio.timeout(PATIENCE_S):
+                            await sink.send(text)
+                    except TimeoutError:
+                        raise ClientGone("the client does not read") from None
+                position = event.at + 1
+            if len(page) < _PAGE:
+                position = max(position, newest + 1)
+        return position
 
     async def _page(self, since: int, until: int) -> list[Event]:
         """The next recorded events, those that wait to be written included."""

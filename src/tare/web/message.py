@@ -1,6 +1,6 @@
 """What a handler gets and what it returns.
 
-A handler is `async def handler(request: Request) -> Response | Stream | Upgrade`, or a plain function that returns a
+A handler is `async def handler(request: Request) -> Response | Stream | Feed | Upgrade`, or a plain function that returns a
 `Response` where nothing has to be waited for. It never touches the connection:
 the server in `web/server.py` writes the answer, applies backpressure, and tells the handler (by cancellation) when
 the client is gone.
@@ -55,6 +55,18 @@ class Peer(Protocol):
 
     async def gone(self) -> None:
         """Return when both directions of the connection are dead."""
+        ...
+
+
+class Sink(Protocol):
+    """Where a `Feed` puts the pieces of its body."""
+
+    def push(self, data: bytes) -> bool:
+        """Send without waiting. False when the client is behind or gone: then nothing of it was taken."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Send, waiting while the client is slow. Raises ClientGone."""
         ...
 
 
@@ -143,6 +155,18 @@ class Stream:
 
 
 @dataclass(slots=True)
+class Feed:
+    """An endless answer that is written where its news arise: what many clients read at once costs no task's turn each.
+
+    `run` is cancelled when the client leaves. When it returns, the body is complete; when it raises ClientGone, the
+    connection is cut. Refused while connections are short.
+    """
+
+    run: Callable[[Sink], Awaitable[None]]
+    content_type: str = JSON
+
+
+@dataclass(slots=True)
 class Upgrade:
     """Give the raw connection to `run` after answering 101 (or 200 if the client offered no upgrade).
 
@@ -154,7 +178,7 @@ class Upgrade:
     accept: str = ""
 
 
-Answer = Response | Stream | Upgrade
+Answer = Response | Stream | Feed | Upgrade
 
 
 def json_response(value: object, status: int = 200) -> Response:

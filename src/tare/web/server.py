@@ -33,7 +33,7 @@ from tare.aio import tasks
 from tare.base.errors import ClientGone, Forbidden, InvalidArgument, TareError, Unavailable
 from tare.web.guard import Guard
 from tare.web.heads import Head, HeadReader
-from tare.web.message import JSON, Answer, Peer, Request, Response, Stream, Upgrade
+from tare.web.message import JSON, Answer, Feed, Peer, Request, Response, Stream, Upgrade
 from tare.web.tls import TlsLayer
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ _BODY_HIGH = 1024 * 1024
 _BODY_LOW = 256 * 1024
 _LINGER_S = 10.0  # for who still sends a request that was answered already
 _WRITE_HIGH = 1024 * 1024
+_FEED_HIGH = 64 * 1024  # a feed has its past elsewhere
 _DRAIN_LIMIT_S = 0.05
 _SIOCOUTQ = 0x5411
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -225,6 +226,24 @@ class _RawPeer:
 
     async def gone(self) -> None:
         await asyncio.shield(self._gone)
+
+
+class _FeedSink:
+    """The body of a feed's answer, in chunks."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def push(self, data: bytes) -> bool:
+        return self._connection.push(_chunk(data))
+
+    async def send(self, data: bytes) -> None:
+        await self._connection.send(_chunk(data))
+
+
+def _chunk(data: bytes) -> bytes:
+    """A piece of a body framed. Source: RFC 9112 section 7.1."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,7 +479,8 @@ class Connection(asyncio.Protocol):
                 return
             except Exception as error:
                 answer = self._server.options.error(error)
-            if self.is_brief and (isinstance(answer, Upgrade) or (isinstance(answer, Stream) and answer.is_endless)):
+            is_endless = isinstance(answer, Upgrade | Feed) or (isinstance(answer, Stream) and answer.is_endless)
+            if self.is_brief and is_endless:
                 answer = self._server.options.error(Unavailable("too many connections", hint="end some, then repeat"))
             if isinstance(answer, Response):
                 self._write_response(answer, head_only=request.method == "HEAD")
@@ -468,6 +488,8 @@ class Connection(asyncio.Protocol):
                     await self._drain()
             elif isinstance(answer, Stream):
                 await self._write_stream(answer, head_only=request.method == "HEAD")
+            elif isinstance(answer, Feed):
+                await self._write_feed(answer, head_only=request.method == "HEAD")
             else:
                 await self._upgrade(answer, offered=request.wants_upgrade)
                 return
@@ -543,12 +565,27 @@ class Connection(asyncio.Protocol):
                 return
             async for chunk in chunks:
                 if chunk:
-                    await self.send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                    await self.send(_chunk(chunk))
             await self.send(b"0\r\n\r\n")
         finally:
             close = getattr(chunks, "aclose", None)
             if close is not None:
                 await close()
+
+    async def _write_feed(self, answer: Feed, *, head_only: bool) -> None:
+        assert self._transport is not None
+        headers = {"Content-Type": answer.content_type, "Transfer-Encoding": "chunked"}
+        await self.send(self._head(200, headers))
+        if head_only:
+            return
+        self._transport.set_write_buffer_limits(high=_FEED_HIGH)
+        try:
+            await answer.run(_FeedSink(self))
+        except ClientGone:
+            self.drop()
+            raise
+        await self.send(b"0\r\n\r\n")
+        self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
 
     async def _upgrade(self, answer: Upgrade, *, offered: bool) -> None:
         self._peer = _RawPeer(self, bytes(self._buffer))
@@ -585,6 +622,13 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
         if self._write_paused:
             await self._drain()
+
+    def push(self, data: bytes) -> bool:
+        """Write, unless the client is slow or gone."""
+        if self._write_paused or self._closing or self._transport is None or self._transport.is_closing():
+            return False
+        self._transport.write(data)
+        return True
 
     async def _drain(self) -> None:
         self._writable = asyncio.get_running_loop().create_future()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tare.base import clock
 from tare.base.clock import Nanos
+from tare.base.errors import ClientGone
 from tare.base.news import News, asked_by
 from tare.engine import events as events_module
 from tare.engine.events import Event, Events, matches
@@ -32,77 +34,148 @@ def db(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-async def turns() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
+class Client:
+    """A sink: what it was given, as `action`, or `at action user`. is_full: it takes nothing, until `read`."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        self.is_full = False
+        self._more = asyncio.Event()
+
+    def push(self, data: bytes) -> bool:
+        if self.is_full:
+            return False
+        self._take(data)
+        return True
+
+    async def send(self, data: bytes) -> None:
+        while self.is_full:
+            self._more.clear()
+            await self._more.wait()
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        self.got.append(data.decode())
+        self._more.set()
+
+    def read(self) -> None:
+        self.is_full = False
+        self._more.set()
+
+    async def has(self, count: int) -> list[str]:
+        async with asyncio.timeout(5):
+            while len(self.got) < count:
+                self._more.clear()
+                await self._more.wait()
+        return self.got
 
 
-async def take(stream: AsyncIterator[Event], count: int) -> list[str]:
-    return [(await asyncio.wait_for(anext(stream), 5)).news.action for _ in range(count)]
+def action(event: Event) -> bytes:
+    return event.news.action.encode()
 
 
-def test_live_events_come_in_order_to_every_reader(db: Database) -> None:
+def whole(event: Event) -> bytes:
+    return f"{event.at} {event.news.action} {event.user}".encode()
+
+
+async def between(events: Events, since: int, until: int, line: Callable[[Event], bytes] = action) -> list[str]:
+    client = Client()
+    await asyncio.wait_for(events.follow(client, line, since=since, until=until), 5)
+    return client.got
+
+
+@asynccontextmanager
+async def following(events: Events, client: Client, since: int = 0) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(events.follow(client, action, since=since, until=0))
+    await asyncio.sleep(0)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def test_live_events_come_in_order_to_every_reader_before_publishing_returns(db: Database) -> None:
     async def main() -> None:
         events = Events(db)
-        readers = [events.stream(since=0, until=0) for _ in range(2)]
-        waiting = [asyncio.ensure_future(take(reader, 3)) for reader in readers]
-        await turns()
-        assert events.listeners == 2
-        for action in ("create", "start", "die"):
-            events.publish(news(action))
-        assert await asyncio.gather(*waiting) == [["create", "start", "die"]] * 2
-        for reader in readers:
-            await reader.aclose()
+        one, two = Client(), Client()
+        async with following(events, one), following(events, two):
+            assert events.listeners == 2
+            for name in ("create", "start", "die"):
+                events.publish(news(name))
+            assert one.got == two.got == ["create", "start", "die"]
         assert events.listeners == 0
+        events.publish(news("destroy"))
+        assert len(one.got) == 3
 
     asyncio.run(main())
 
 
 def test_times_never_repeat_or_go_back(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> list[int]:
+    async def main() -> list[str]:
         events = Events(db)
         for at in (100, 100, 50, 200):
             monkeypatch.setattr(clock, "now", lambda at=at: Nanos(at))
             events.publish(news())
         monkeypatch.setattr(clock, "now", lambda: Nanos(10_000))
-        return [event.at async for event in events.stream(since=1, until=9_999)]
+        return await between(events, 1, 9_999, whole)
 
-    assert asyncio.run(main()) == [100, 101, 102, 200]
+    assert asyncio.run(main()) == ["100 start ", "101 start ", "102 start ", "200 start "]
 
 
 def test_the_past_then_the_present_without_gap_or_repetition(db: Database) -> None:
     async def main() -> None:
         events = Events(db)
         events.publish(news("create"))
-        stream = events.stream(since=1, until=0)
-        assert await take(stream, 1) == ["create"]
-        events.publish(news("start"))
-        assert await take(stream, 1) == ["start"]
-        await stream.aclose()
+        client = Client()
+        async with following(events, client, since=1):
+            assert await client.has(1) == ["create"]
+            events.publish(news("start"))
+            assert await client.has(2) == ["create", "start"]
 
     asyncio.run(main())
 
 
-def test_what_is_published_while_the_past_is_read_comes_once(db: Database) -> None:
+def test_what_is_published_while_the_past_is_sent_comes_once(db: Database) -> None:
     async def main() -> None:
         events = Events(db)
         events.publish(news("one"))
         events.publish(news("two"))
-        stream = events.stream(since=1, until=0)
-        assert await take(stream, 1) == ["one"]
-        events.publish(news("three"))
-        assert await take(stream, 2) == ["two", "three"]
-        await stream.aclose()
+        client = Client()
+        client.is_full = True
+        async with following(events, client, since=1):
+            await events.settled()
+            events.publish(news("three"))
+            client.read()
+            assert await client.has(3) == ["one", "two", "three"]
+            events.publish(news("four"))
+            assert await client.has(4) == ["one", "two", "three", "four"]
 
     asyncio.run(main())
 
 
 def test_until_ends_the_stream_even_without_events(db: Database) -> None:
-    async def main() -> list[Event]:
-        events = Events(db)
-        return [event async for event in events.stream(since=0, until=clock.now() + 1_000_000)]
+    async def main() -> list[str]:
+        return await between(Events(db), 0, clock.now() + 1_000_000)
 
     assert asyncio.run(main()) == []
+
+
+def test_an_event_after_until_ends_the_stream_and_is_not_sent(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> list[str]:
+        events = Events(db)
+        client = Client()
+        begun = clock.now()
+        until = begun + 3600 * 10**9
+        task = asyncio.create_task(events.follow(client, action, since=0, until=until))
+        await asyncio.sleep(0)
+        events.publish(news("in time"))
+        monkeypatch.setattr(clock, "now", lambda: Nanos(until + 1))
+        events.publish(news("late"))
+        await asyncio.wait_for(task, 5)
+        return client.got
+
+    assert asyncio.run(main()) == ["in time"]
 
 
 def test_only_so_many_are_remembered(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,68 +186,100 @@ def test_only_so_many_are_remembered(db: Database, monkeypatch: pytest.MonkeyPat
         events = Events(db)
         for number in range(10):
             events.publish(news(str(number)))
-        return [event.news.action async for event in events.stream(since=1, until=clock.now())]
+        return await between(events, 1, clock.now())
 
     assert asyncio.run(main()) == ["7", "8", "9"]
 
 
-def test_a_reader_that_does_not_keep_up_is_ended_and_the_others_are_not(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events_module, "QUEUE", 5)
-
+def test_a_reader_that_does_not_keep_up_gets_the_rest_when_it_reads_again(db: Database) -> None:
     async def main() -> None:
         events = Events(db)
-        slow, quick = events.stream(since=0, until=0), events.stream(since=0, until=0)
-        first = [asyncio.ensure_future(take(stream, 1)) for stream in (slow, quick)]
-        await turns()
-        events.publish(news("0"))
-        await asyncio.gather(*first)
-        for number in range(1, 8):
-            events.publish(news(str(number)))
-            assert await take(quick, 1) == [str(number)]
-        assert events.listeners == 1
-        assert [event async for event in slow] == []
-        await quick.aclose()
+        slow, quick = Client(), Client()
+        async with following(events, slow), following(events, quick):
+            events.publish(news("0"))
+            slow.is_full = True
+            for number in range(1, 8):
+                events.publish(news(str(number)))
+            assert (slow.got, quick.got) == (["0"], [str(number) for number in range(8)])
+            await events.settled()
+            events.publish(news("8"))
+            slow.read()
+            assert await slow.has(9) == quick.got
+            events.publish(news("9"))
+            assert await slow.has(10) == quick.got
 
     asyncio.run(main())
 
 
+def test_a_reader_that_never_reads_is_ended(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "PATIENCE_S", 0.01)
+
+    async def main() -> None:
+        events = Events(db)
+        client = Client()
+        async with following(events, client) as task:
+            client.is_full = True
+            events.publish(news())
+            with pytest.raises(ClientGone):
+                await asyncio.wait_for(asyncio.shield(task), 5)
+            assert events.listeners == 0
+
+    asyncio.run(main())
+
+
+def test_what_is_not_wanted_is_not_sent(db: Database) -> None:
+    async def main() -> list[str]:
+        events = Events(db)
+        client = Client()
+        for name in ("start", "die"):
+            events.publish(news(name))
+        task = asyncio.create_task(
+            events.follow(client, lambda event: b"" if event.news.action == "die" else action(event), since=1, until=0)
+        )
+        await client.has(1)
+        for name in ("die", "start"):
+            events.publish(news(name))
+        await client.has(2)
+        task.cancel()
+        return client.got
+
+    assert asyncio.run(main()) == ["start", "start"]
+
+
 def test_they_outlive_the_daemon_and_times_go_on_rising(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def one(action: str, at: int) -> list[tuple[int, str]]:
+    async def one(name: str, at: int) -> list[str]:
         database = Database(tmp_path / "state.db", (events_module.SCHEMA,))
         monkeypatch.setattr(clock, "now", lambda: Nanos(at))
         events = Events(database)
         await events.load()
-        events.publish(news(action))
+        events.publish(news(name))
         await events.settled()
-        found = [(event.at, event.news.action) async for event in events.stream(since=1, until=1)]
+        found = await between(events, 1, 1, whole)
         monkeypatch.setattr(clock, "now", lambda: Nanos(10**6))
-        found += [(event.at, event.news.action) async for event in events.stream(since=1, until=10**5)]
+        found += await between(events, 1, 10**5, whole)
         database.close()
         return found
 
-    assert asyncio.run(one("before", 500)) == [(500, "before")]
+    assert asyncio.run(one("before", 500)) == ["500 before "]
     assert asyncio.run(one("after the clock was set back", 100)) == [
-        (500, "before"),
-        (501, "after the clock was set back"),
+        "500 before ",
+        "501 after the clock was set back ",
     ]
 
 
 def test_a_long_past_comes_in_pages(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "_PAGE", 4)
-    monkeypatch.setattr(events_module, "QUEUE", 2)
 
     async def main() -> None:
         events = Events(db)
         for number in range(10):
             events.publish(news(str(number)))
-        stream = events.stream(since=1, until=0)
-        assert await take(stream, 4) == ["0", "1", "2", "3"]
-        for number in range(10, 15):
-            events.publish(news(str(number)))
-        assert await take(stream, 11) == [str(number) for number in range(4, 15)]
-        await stream.aclose()
+        client = Client()
+        async with following(events, client, since=1):
+            await client.has(4)
+            for number in range(10, 15):
+                events.publish(news(str(number)))
+            assert await client.has(15) == [str(number) for number in range(15)]
 
     asyncio.run(main())
 
@@ -183,25 +288,25 @@ def test_what_is_too_old_is_forgotten(db: Database, monkeypatch: pytest.MonkeyPa
     async def main() -> list[str]:
         events = Events(db)
         long_ago, today = clock.now() - events_module.KEPT_NS - 1, clock.now()
-        for action, at in (("old", long_ago), ("new", today)):
+        for name, at in (("old", long_ago), ("new", today)):
             monkeypatch.setattr(clock, "now", lambda at=at: Nanos(at))
-            events.publish(news(action))
+            events.publish(news(name))
         await events.settled()
         await events.load()
-        return [event.news.action async for event in events.stream(since=1, until=today)]
+        return await between(events, 1, today)
 
     assert asyncio.run(main()) == ["new"]
 
 
 def test_who_asked_is_kept(db: Database) -> None:
-    async def main() -> list[tuple[str, str]]:
+    async def main() -> list[str]:
         events = Events(db)
         events.publish(news("die"))
         asked_by.set("uid=7 pid=8")
         events.publish(news("kill"))
-        return [(event.news.action, event.user) async for event in events.stream(since=1, until=clock.now())]
+        return [line.split(" ", 1)[1] for line in await between(events, 1, clock.now(), whole)]
 
-    assert asyncio.run(main()) == [("die", ""), ("kill", "uid=7 pid=8")]
+    assert asyncio.run(main()) == ["die ", "kill uid=7 pid=8"]
 
 
 @pytest.mark.parametrize(

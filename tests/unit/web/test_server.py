@@ -14,7 +14,7 @@ import pytest
 
 from tare.base.errors import ClientGone, NotFound
 from tare.web import server
-from tare.web.message import Answer, Peer, Request, Response, Stream, Upgrade
+from tare.web.message import Answer, Feed, Peer, Request, Response, Sink, Stream, Upgrade
 from tare.web.server import Server, ServerOptions, error_response, unix_socket
 from tare.wire.errors import status_of, text_of
 
@@ -188,6 +188,76 @@ def test_a_client_that_leaves_closes_the_stream(tmp_path: Path) -> None:
         await reader.readuntil(b"first\r\n")
         writer.close()
         await closed.wait()
+
+    serve(tmp_path, handler, talk)
+
+
+def test_a_feed_is_written_from_where_its_news_arise(tmp_path: Path) -> None:
+    sinks: list[Sink] = []
+    end = asyncio.Event()
+
+    async def handler(_: Request) -> Answer:
+        async def run(sink: Sink) -> None:
+            sinks.append(sink)
+            await end.wait()
+
+        return Feed(run)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        status, headers = await head(reader)
+        assert (status, headers["Transfer-Encoding"]) == (200, "chunked")
+        assert sinks[0].push(b"news")
+        assert await reader.readexactly(9) == b"4\r\nnews\r\n"
+        end.set()
+        assert await reader.readuntil(b"0\r\n\r\n") == b"0\r\n\r\n"
+        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        assert (await head(reader))[0] == 200
+
+    serve(tmp_path, handler, talk)
+
+
+def test_a_feed_takes_nothing_more_for_a_slow_client_and_goes_on_when_it_reads(tmp_path: Path) -> None:
+    taken = 0
+    piece = b"x" * 10_000
+    is_behind = asyncio.Event()
+
+    async def handler(_: Request) -> Answer:
+        async def run(sink: Sink) -> None:
+            nonlocal taken
+            while sink.push(piece):
+                taken += 1
+                await asyncio.sleep(0)
+            is_behind.set()
+            await sink.send(b"rest")
+
+        return Feed(run)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        await is_behind.wait()
+        assert taken < 200  # a socket's buffer, the reader's, and 64 KiB
+        await head(reader)
+        body = b""
+        while not body.endswith(b"4\r\nrest\r\n0\r\n\r\n"):
+            body += await reader.read(1 << 16)
+        assert body.count(piece) == taken
+
+    serve(tmp_path, handler, talk)
+
+
+def test_a_feed_given_up_is_cut_without_an_end(tmp_path: Path) -> None:
+    async def handler(_: Request) -> Answer:
+        async def run(sink: Sink) -> None:
+            sink.push(b"half")
+            await asyncio.sleep(0)
+            raise ClientGone("it does not read")
+
+        return Feed(run)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        assert not (await reader.read()).endswith(b"0\r\n\r\n")
 
     serve(tmp_path, handler, talk)
 
