@@ -10,12 +10,13 @@ import posixpath
 import secrets
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tare.drivers.archive.client import Archiver, Options
 from tare.drivers.snapshots.difference import Directories, Pile, Place, difference

@@ -10,12 +10,12 @@ import os
 import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from ipaddress import IPv4Interface, ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tare.base.errors import NotFound
 from tare.base.ids import random_id

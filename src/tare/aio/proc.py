@@ -10,8 +10,9 @@ import subprocess
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -22,8 +23,7 @@ _children: weakref.WeakValueDictionary[int, subprocess.Popen[bytes]] = weakref.W
 _claims: Counter[int] = Counter()
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """How a child ended: its exit status (negative: signal), and what it wrote, cut at 64 KiB each."""
 
     status: int

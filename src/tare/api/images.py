@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from tare.aio.threads import in_thread
 from tare.api.registries import pull_image, wanted_platform, wanted_platforms
@@ -218,8 +217,7 @@ async def create_image(engine: Engine, request: Request) -> Answer:
     return Stream(_messages(_import_url(engine, work, source)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Import:
+class _Import(Struct, frozen=True, kw_only=True):
     reference: Reference | None
     changes: Sequence[str]
     message: str

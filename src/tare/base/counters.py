@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(slots=True)
-class Timed:
+class Timed(Struct):
     """How often a route was asked for, and how long the answers took that were waited for."""
 
     count: int = 0
@@ -15,8 +15,7 @@ class Timed:
     seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class Counters:
+class Counters(Struct):
     """Of the API since the start."""
 
     routes: dict[tuple[str, str], Timed] = field(default_factory=dict)

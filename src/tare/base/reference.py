@@ -6,7 +6,9 @@ Source: distribution/reference, `normalize.go` and `regexp.go` (grammar), ENGINE
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.base.digest import Digest, parse_digest
 from tare.base.errors import InvalidArgument
@@ -27,8 +29,7 @@ _HEX64 = re.compile(r"[a-f0-9]{64}\Z")
 _INVALID = "invalid reference format"
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """A repository with a tag, a digest, both or neither. Made by `parse_reference`, so every part is valid."""
 
     domain: str

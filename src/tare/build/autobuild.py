@@ -10,8 +10,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from tare.base.clock import NEVER, Nanos
 from tare.base.errors import InvalidArgument
@@ -31,8 +32,7 @@ _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]{0,200}\Z")
 _SIGNATURE = re.compile(r"sha256=([0-9a-f]{64})\Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Autobuild:
+class Autobuild(Struct, frozen=True, kw_only=True):
     """What is built, from where, and when. Times in nanoseconds.
 
     branch: "" for the repository's default. tags: canonical references, the first is shown. checked_at: when a run last
@@ -71,8 +71,7 @@ class Autobuild:
         return GitRef(found.url, ref, self.context.strip("/"), found.host)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Struct, frozen=True, kw_only=True):
     """One run. cause: `schedule`, `hook` or `request`; code: of the step that failed; error: one line."""
 
     number: int

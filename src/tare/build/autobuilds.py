@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tare.base.clock import Nanos, now
 from tare.base.errors import Conflict, NotFound
@@ -32,8 +33,7 @@ CREATE TABLE IF NOT EXISTS autobuild_runs (
 """
 
 
-@dataclass(slots=True, eq=False)
-class Live:
+class Live(Struct, eq=False):
     """A run under way, for who follows it. `run` is None until it is known that there is something to build.
 
     number: what it is or would be called. looks_at: what was asked for until then is answered by it. commit: what the

@@ -13,9 +13,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.base.clock import NEVER, Nanos, now
 from tare.base.digest import Digest
@@ -29,8 +30,7 @@ REGULAR, CACHE_MOUNT = "regular", "exec.cachemount"
 FILTERS = frozenset({"until", "id", "parent", "type", "description", "inuse", "shared", "private", "unused-for"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """One step that was done. `chain` is the file system after it: that of the step before if it changed nothing.
 
     `parent` is the key before it; `size_bytes` of what it added.
@@ -161,8 +161,7 @@ class BuildCache:
         return Claim(release, waited)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """The right to do a step. `waited`: somebody else has just done it."""
 
     release: Callable[[], None]
@@ -173,8 +172,7 @@ class Claim:
         self.release()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class Budget(Struct, frozen=True, kw_only=True):
     """What a prune may take. Sizes in bytes, 0 for no bound; `older_ns`: only what was not used since."""
 
     everything: bool = False

@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from tare.base.clock import Nanos
 from tare.base.digest import Digest, chain_id, parse_digest, sha256
@@ -76,8 +76,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         return next((mount for mount in self.mounts if mount.name == name), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blob:
+class Blob(Struct, frozen=True, kw_only=True):
     """A blob that a document names: its type, size and digest."""
 
     digest: Digest
@@ -196,8 +195,7 @@ def _sha256(text: str) -> None:
 # -- where it is
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A cache to take from: of a registry, or (`place`) a hidden directory in the tar of the build's context."""
 
     reference: Reference | None = None
@@ -207,8 +205,7 @@ class Source:
         return self.reference.familiar() if self.reference else "the directory"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """Where a cache goes: to a registry, or (without reference) to whoever built. mounts: those of cache mounts too."""
 
     reference: Reference | None = None
@@ -284,8 +281,7 @@ def _reference(known: Mapping[str, str]) -> Reference:
     return found if found.digest else found.with_default_tag()
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """What a build that is over left to be exported: keys of its steps, the last one's, and its cache mounts by name."""
 
     top: str

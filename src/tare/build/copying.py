@@ -9,7 +9,9 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tare.base.errors import InvalidArgument, NotFound
 from tare.build.ignore import Ignore, has_wildcards, ignore_of
@@ -20,8 +22,7 @@ _SYMBOLIC = re.compile(r"([ugoa]*)([-+=])([rwxXst]*)\Z")
 _BITS = {"r": 4, "w": 2, "x": 1}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """What an image has at a path: where links led (absolute), and its attributes; `kind` as in tar.
 
     kind "": links lead there, but nothing is there.
@@ -35,8 +36,7 @@ class Place:
     mtime_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class Chosen(Struct, frozen=True, kw_only=True):
     """A member chosen by a source. `place` is its path below the destination; "" means the destination itself.
 
     is_contents: it came from a directory of which the contents are copied.
@@ -47,8 +47,7 @@ class Chosen:
     is_contents: bool
 
 
-@dataclass(slots=True, kw_only=True)
-class Item:
+class Item(Struct, kw_only=True):
     """One entry of the layer: its absolute place without the leading slash, and where its bytes are.
 
     `member` is the source; None for a directory made on the way. `text` holds the bytes of a here-document.
@@ -65,16 +64,14 @@ class Item:
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class Owner(Struct, frozen=True, kw_only=True):
     """Who owns what is copied; None keeps what the archive says."""
 
     uid: int
     gid: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(Struct, frozen=True, kw_only=True):
     """What a COPY asks for. `target` is absolute, with its trailing slash if it had one."""
 
     target: str

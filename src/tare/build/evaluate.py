@@ -8,10 +8,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct, field
+from msgspec.structs import replace
 
 from tare.base.errors import InvalidArgument
 from tare.build.instructions import Arg, Copy, Instruction, Pairs, Plain, Program, Run, trigger_text
@@ -28,8 +28,7 @@ PROXY_NAMES = frozenset((*_PROXIES, *(name.lower() for name in _PROXIES)))
 _FOR_THE_BUILDER = ("BUILDKIT_", "SOURCE_DATE_EPOCH")  # arguments that mean something without an ARG
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Platform:
+class Platform(Struct, frozen=True, kw_only=True):
     """`os/architecture[/variant]`."""
 
     system: str = "linux"
@@ -40,8 +39,7 @@ class Platform:
         return "/".join(part for part in (self.system, self.architecture, self.variant) if part)
 
 
-@dataclass(slots=True, kw_only=True)
-class Given:
+class Given(Struct, kw_only=True):
     """What the request brings: build arguments, platforms, target. `used` collects the arguments some line took."""
 
     arguments: Mapping[str, str]
@@ -74,8 +72,7 @@ class Given:
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageState:
+class StageState(Struct, frozen=True, kw_only=True):
     """A stage between two instructions. `arguments` are the ARGs declared so far; `shell` is for shell forms."""
 
     config: ContainerConfig
@@ -95,8 +92,7 @@ class StageState:
         return {**self.arguments, **self.environment}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStep:
+class RunStep(Struct, frozen=True, kw_only=True):
     """A RUN with everything replaced. `environment` are `name=value` entries that key the cache; `hidden` ones do not."""
 
     argv: tuple[str, ...]
@@ -111,8 +107,7 @@ class RunStep:
     is_privileged: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyStep:
+class CopyStep(Struct, frozen=True, kw_only=True):
     """A COPY or ADD with everything replaced. `files` are here-documents: name, content."""
 
     line: Line

@@ -6,8 +6,9 @@ Source: ENGINE-API 4.6, W50; gitmodules(5); git-submodule(1), "add" (relative UR
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument
 
@@ -22,8 +23,7 @@ _UNSEEN = re.compile(r"[\x00-\x20\x7f]")
 _MODULE = re.compile(r"submodule\.(.+)\.(path|url)\Z", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class GitRef:
+class GitRef(Struct, frozen=True):
     """A repository, what of it (branch, tag or commit, "" for its default), which directory, and the host to reach.
 
     checksum: the commit it must be, or how that begins; "" for any. keeps_git: `.git` is wanted too. submodules: what

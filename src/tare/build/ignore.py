@@ -8,9 +8,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument
 
@@ -164,8 +165,7 @@ def _member(pattern: str, at: int) -> tuple[str, int]:
     return pattern[at], at + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One line: paths that match, and what is below them, are left out, or with `keeps` put back."""
 
     pattern: Matcher

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.base.errors import InvalidArgument
 from tare.build.lexer import Dockerfile, DockerfileError, Heredoc, Line, read_dockerfile, split_blanks
@@ -19,8 +21,7 @@ _BOOLEANS = {"": True, "true": True, "1": True, "t": True, "false": False, "0": 
 SCRATCH = "scratch"
 
 
-@dataclass(frozen=True, slots=True)
-class From:
+class From(Struct, frozen=True):
     """Begins a stage. `name` is "" without AS."""
 
     line: Line
@@ -29,8 +30,7 @@ class From:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """`words` is the exec form; `text` the shell form, here-documents after it. `mounts` as written."""
 
     line: Line
@@ -42,8 +42,7 @@ class Run:
     security: str = "sandbox"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
+class Copy(Struct, frozen=True, kw_only=True):
     """COPY, or ADD with `adds`. `sources` and `target` as written; a source may be `<<NAME` of a here-document."""
 
     line: Line
@@ -62,24 +61,21 @@ class Copy:
     unpacks: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Arg:
+class Arg(Struct, frozen=True):
     """Names with their defaults; None where there is none."""
 
     line: Line
     pairs: tuple[tuple[str, str | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(Struct, frozen=True):
     """ENV or LABEL: names and values as written."""
 
     line: Line
     pairs: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
+class Plain(Struct, frozen=True):
     """Any other instruction: what it says is in its line."""
 
     line: Line
@@ -88,8 +84,7 @@ class Plain:
 Instruction = Run | Copy | Arg | Pairs | Plain
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """One stage. `number` counts from 0."""
 
     number: int
@@ -102,8 +97,7 @@ class Stage:
         return self.start.name.lower() or str(self.number)
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """A Dockerfile understood: global arguments, then stages."""
 
     dockerfile: Dockerfile

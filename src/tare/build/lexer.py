@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument
 from tare.wire.changes import INSTRUCTIONS, NOT_STRINGS
@@ -32,8 +33,7 @@ class DockerfileError(InvalidArgument):
         self.reason = message
 
 
-@dataclass(frozen=True, slots=True)
-class Heredoc:
+class Heredoc(Struct, frozen=True):
     """One here-document. `expands`: variables in it are replaced (its word was not quoted)."""
 
     name: str
@@ -41,8 +41,7 @@ class Heredoc:
     expands: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True):
     """One instruction as written. `rest` is what follows keyword and flags; `first` and `last` count from 1."""
 
     keyword: str
@@ -75,8 +74,7 @@ class Line:
         return DockerfileError(message, line=self.first, text=self.original)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dockerfile:
+class Dockerfile(Struct, frozen=True, kw_only=True):
     """All instructions, the parser directives, and warnings of the lexer as (line, text)."""
 
     lines: tuple[Line, ...]

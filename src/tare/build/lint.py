@@ -10,8 +10,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tare.base.errors import InvalidArgument
 from tare.base.reference import parse_reference
@@ -44,8 +46,7 @@ _MAX_WARNINGS = 1000
 _MEANT_WITHIN = 2  # edits between a name and the one that was probably meant
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Warned:
+class Warned(Struct, frozen=True, order=True):
     """One warning. `line` counts from 1."""
 
     line: int
@@ -58,8 +59,7 @@ class Warned:
         return f"https://docs.docker.com/go/dockerfile/rule/{_FOLDED.sub('-', self.rule).lower()}/"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """Which rules count. skips: names, or `all`; experimental: those of that kind that are wanted, or `all`."""
 
     skips: frozenset[str] = frozenset()
@@ -102,8 +102,7 @@ def refuse(warned: Iterable[Warned]) -> None:
         raise InvalidArgument(f"lint violation found for rules: {', '.join(names)}")
 
 
-@dataclass(slots=True)
-class _Stand:
+class _Stand(Struct):
     """What is known of a stage after its last instruction, for stages on top of it."""
 
     state: StageState
@@ -112,8 +111,7 @@ class _Stand:
     is_known: bool = True  # the environment of the image it stands on
 
 
-@dataclass(slots=True)
-class _Linter:
+class _Linter(Struct):
     program: Program
     text: list[str]
     given: Given

@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import posixpath
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.build.instructions import Run
 
@@ -33,8 +35,7 @@ _MAX_DIGITS = 18  # of numbers that mean anything; Python refuses to read thousa
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """One mount. `origin` is the stage, image or context; "" means the build context for a bind, nothing for a cache.
 
     `mode` in octal as a number, `size` in bytes (0 for no limit). `target` is "" for a secret that is only `env`.

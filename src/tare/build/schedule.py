@@ -6,8 +6,9 @@ UTC has no summer time: no hour is there twice and none is missing. Source: cron
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+
+from msgspec import Struct
 
 from tare.base.clock import Nanos
 from tare.base.errors import InvalidArgument
@@ -31,8 +32,7 @@ _MAX_TEXT = 200
 _SECOND = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """The times meant. Days of the week from 0 (Sunday); either: a day that fits one of both kinds is enough."""
 
     minutes: frozenset[int]

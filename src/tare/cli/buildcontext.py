@@ -14,7 +14,8 @@ import secrets
 import stat
 import tarfile
 import time
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.build.ignore import Ignore, read_ignore
 from tare.cli import exit as exits
@@ -34,8 +35,7 @@ _COMPRESSED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 _CAPABILITY = "security.capability"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One name of a context: relative, with `/`; what `lstat` said; the name it is a hard link to, or ""."""
 
     name: str
@@ -43,8 +43,7 @@ class Entry:
     link: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Local:
+class Local(Struct, frozen=True, kw_only=True):
     """A directory to send. `extra`: files that are not in it, or not as they stand there, name to contents.
 
     `modes`: their permissions, where not 0600. `prefix`: what is put before the names, with its `/`.

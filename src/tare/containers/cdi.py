@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from tare.base.errors import InvalidArgument
 from tare.wire.config import DeviceRequest
@@ -25,8 +26,7 @@ _GPU_KINDS = ("nvidia.com/gpu", "amd.com/gpu")
 _ALL = "all"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(Struct, frozen=True, kw_only=True):
     """A device node. host_path "" is the same as path; kind, numbers and mode None: those of the host's node."""
 
     path: str
@@ -40,8 +40,7 @@ class Node:
     access: str = "rwm"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edits:
+class Edits(Struct, frozen=True, kw_only=True):
     """What is added to a container. mounts and hooks are in the form of the OCI specification."""
 
     env: tuple[str, ...] = ()
@@ -60,8 +59,7 @@ class Edits:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class Spec(Struct, frozen=True, kw_only=True):
     """One file. Of two that have a device the one of higher priority (a later directory) counts."""
 
     path: str
@@ -71,8 +69,7 @@ class Spec:
     devices: Mapping[str, Edits]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """All files that can be understood, and what is wrong with the others."""
 
     specs: tuple[Spec, ...] = ()

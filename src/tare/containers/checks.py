@@ -11,10 +11,9 @@ import ipaddress
 import posixpath
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from tare.base.errors import InvalidArgument
 from tare.containers import capabilities, seccomp_profile
@@ -73,8 +72,7 @@ def masked_paths(facts: HostFacts) -> list[str]:
 # --- modes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecurityOptions:
+class SecurityOptions(Struct, frozen=True, kw_only=True):
     """`--security-opt`, parsed. seccomp: None is the default profile, "unconfined" none, else JSON text."""
 
     seccomp: str | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.base.clock import NEVER, Nanos
 from tare.base.ids import ContainerId
@@ -23,8 +24,7 @@ class State(enum.Enum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(Struct, frozen=True, kw_only=True):
     """The processes of a running container. Start times (clock ticks since boot) tell a reused pid apart."""
 
     pid: int
@@ -34,8 +34,7 @@ class Process:
     boot_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountPoint:
+class MountPoint(Struct, frozen=True, kw_only=True):
     """A mount as inspect shows it and start makes it. `type` is bind, volume, tmpfs or image.
 
     For volumes: `is_anonymous` when the engine made up the name; `copies` when the image's content fills it while it is
@@ -64,8 +63,7 @@ class MountPoint:
     options: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
+class Container(Struct, frozen=True, kw_only=True):
     """One container. `config` is the merged one, `host_config` what came in with defaults filled in.
 
     `asked_endpoints` is what was asked of each network; `endpoints` what it has while it runs, and `ports` what is

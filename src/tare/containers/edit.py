@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from tare.base.errors import InvalidArgument
 from tare.containers.container import Container, MountPoint
@@ -19,8 +18,7 @@ from tare.containers.mounts import from_mount, parse_bind
 from tare.wire.config import ContainerConfig, HealthConfig, HostConfig, Mount, UpdateBody
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
+class Edit(Struct, frozen=True, kw_only=True):
     """The new configuration. added: mounts that are not provided yet; kept: those that stay as they are.
 
     later: what a running container takes up at its next start, in words.

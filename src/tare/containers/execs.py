@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.base.errors import NotFound
 from tare.base.ids import ContainerId
@@ -19,8 +20,7 @@ KEPT_S = 300.0
 _COLLECT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(Struct, frozen=True, kw_only=True):
     """What a client asked for. `detach_keys` are bytes, empty for the default; `argv` has at least one word."""
 
     argv: tuple[str, ...]
@@ -36,8 +36,7 @@ class Wish:
     size: tuple[int, int] = (0, 0)  # height, width
 
 
-@dataclass(slots=True, kw_only=True)
-class Exec:
+class Exec(Struct, kw_only=True):
     """One exec. `started` is set when it runs or failed to, `ended` when `exit_code` is known."""
 
     id: str

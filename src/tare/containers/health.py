@@ -6,9 +6,9 @@ Source: moby daemon/health.go; durations in Config.Healthcheck are nanoseconds, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
-from msgspec import UnsetType
+from msgspec import Struct, UnsetType
+from msgspec.structs import replace
 
 from tare.wire.config import ContainerConfig, HealthConfig
 
@@ -24,8 +24,7 @@ _TIMEOUT_S = 30.0
 _RETRIES = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class Probe(Struct, frozen=True, kw_only=True):
     """One run of the check. Times in nanoseconds since the epoch; output cut at `OUTPUT_BYTES`."""
 
     started_at: int
@@ -34,8 +33,7 @@ class Probe:
     output: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(Struct, frozen=True, kw_only=True):
     """What is known of a container's health; the last probes, oldest first."""
 
     status: str = STARTING
@@ -43,8 +41,7 @@ class Health:
     log: tuple[Probe, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """A health check with its defaults filled in; durations in seconds."""
 
     argv: tuple[str, ...]

@@ -11,8 +11,9 @@ import re
 import struct
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from tare.base.errors import InvalidArgument
 from tare.containers.logpacks import STAMP_BYTES
@@ -56,8 +57,7 @@ Position = tuple[int, int]
 """A place in a spool: which of its files (counted up by the reader), and the offset in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A line of the program, or a piece of one that is longer than 16 KiB."""
 
     stream: int
@@ -66,16 +66,14 @@ class Line:
     is_partial: bool = False
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     start: Position
     stamp: bytes
     parts: list[bytes]
     size: int = 0
 
 
-@dataclass(slots=True)
-class Assembler:
+class Assembler(Struct):
     """Makes lines of records; what is not complete yet is kept, and its place remembered."""
 
     _open: dict[int, _Open] = field(default_factory=dict)
@@ -116,8 +114,7 @@ class Assembler:
 # --- syslog
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Syslog:
+class Syslog(Struct, frozen=True, kw_only=True):
     """Where and how. scheme: udp, tcp, tcp+tls, unix, unixgram, or "" for this machine's own syslog."""
 
     scheme: str = ""

@@ -12,8 +12,9 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.containers.logpacks import STAMP_BYTES, SUFFIX, identity_of, origin_of, pack, unpacked
 from tare.wire.frames import STDERR, STDOUT, frame, frame_header
@@ -31,8 +32,7 @@ RECORD_KINDS = {
 _ALL_STDOUT = {b" stdout F "}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """What a client asked for. Times in nanoseconds since the epoch, 0 = unbounded; tail None = everything."""
 
     stdout: bool = True

@@ -11,7 +11,8 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.base.clock import rfc3339nano
 from tare.base.errors import InvalidArgument
@@ -47,8 +48,7 @@ _MAP_FIELDS = ("ContainerLabels", "Config")
 _TEXTS: Mapping[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "title": str.title}
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What a tag may name. `fields` as in Go's `.Name`; `attributes` what labels and environment add."""
 
     fields: Mapping[str, Value]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from tare.base.errors import InvalidArgument
 from tare.containers.container import MountPoint

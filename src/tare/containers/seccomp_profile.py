@@ -9,10 +9,10 @@ Source: seccomp(2), the syscall tables of Linux, runtime-spec config-linux.md "S
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument
 
@@ -91,8 +91,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     syscalls: list[Rule] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Host(Struct, frozen=True, kw_only=True):
     """What rules may depend on: machine as `uname -m` says, kernel as (major, minor)."""
 
     machine: str

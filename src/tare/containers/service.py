@@ -10,8 +10,10 @@ import asyncio
 import sqlite3
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tare.base.errors import Conflict, InvalidArgument, NotFound
 from tare.base.ids import ContainerId, is_full_id
@@ -25,16 +27,14 @@ CONDITIONS = ("not-running", "next-exit", "removed", "healthy")
 _NOT_HEALTHY = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What `wait` answers: the exit status, and why removal failed if it did."""
 
     exit_code: int
     error: str = ""
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(Struct):
     """The living side of one container."""
 
     container: Container

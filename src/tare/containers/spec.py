@@ -10,10 +10,9 @@ from __future__ import annotations
 import base64
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct, field
 
 from tare.base.errors import InvalidArgument
 from tare.containers import capabilities, checks
@@ -31,8 +30,7 @@ _UMASK = 0o022
 _PROPAGATION = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class User(Struct, frozen=True, kw_only=True):
     """Who the process runs as. `additional_gids` holds every further group, the primary one first as Docker does."""
 
     uid: int = 0
@@ -40,8 +38,7 @@ class User:
     additional_gids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountPlan:
+class MountPlan(Struct, frozen=True, kw_only=True):
     """One mount. `type` is bind, tmpfs, …; options without the propagation, which defaults to rprivate for binds."""
 
     destination: str
@@ -51,8 +48,7 @@ class MountPlan:
     propagation: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DevicePlan:
+class DevicePlan(Struct, frozen=True, kw_only=True):
     """A device node of the host to be made in the container. kind: c, b or p; access: subset of rwm."""
 
     path: str
@@ -65,8 +61,7 @@ class DevicePlan:
     access: str = "rwm"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostFiles:
+class HostFiles(Struct, frozen=True, kw_only=True):
     """Files of the engine that are mounted over the container's; None leaves the container's alone."""
 
     hosts: str | None = None
@@ -74,16 +69,14 @@ class HostFiles:
     resolv_conf: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seccomp:
+class Seccomp(Struct, frozen=True, kw_only=True):
     """The filter: the OCI section, and the same compiled (only crun can take it). Both None: no filter."""
 
     section: Mapping[str, Any] | None = None
     bpf: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Namespaces:
+class Namespaces(Struct, frozen=True, kw_only=True):
     """Paths of namespaces to join (`/proc/PID/ns/…`, `/proc/PID/fd/N`).
 
     network: None is the host's, "" a new one made by the runtime. The others: None lets HostConfig decide between
@@ -95,8 +88,7 @@ class Namespaces:
     pid: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserNamespace:
+class UserNamespace(Struct, frozen=True, kw_only=True):
     """One to join, and how it maps: (first id on the host, count) for the container's ids from 0 on."""
 
     path: str
@@ -104,8 +96,7 @@ class UserNamespace:
     gids: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecInput:
+class SpecInput(Struct, frozen=True, kw_only=True):
     """Everything `render` looks at."""
 
     id: str

@@ -5,11 +5,10 @@ from __future__ import annotations
 import posixpath
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from tare.base.clock import rfc3339nano
 from tare.base.durations import human_duration
@@ -31,8 +30,7 @@ from tare.wire.containers import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
+class Files(Struct, frozen=True, kw_only=True):
     """Where a container's own files are on the host."""
 
     resolv_conf: str

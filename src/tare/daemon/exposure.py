@@ -12,10 +12,11 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument, Unavailable
 from tare.web.guard import Guard
@@ -24,8 +25,7 @@ from tare.web.tls import server_context
 _HINT = "give --tlsverify with --tlscacert, --tlscert and --tlskey; or say --insecure-tcp as well"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
+class Tls(Struct, frozen=True, kw_only=True):
     """The files of a listener. authority "": clients are not verified. None of this: plain HTTP."""
 
     certificate: str
@@ -33,8 +33,7 @@ class Tls:
     authority: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exposure:
+class Exposure(Struct, frozen=True, kw_only=True):
     """How TCP listeners are served. tls None: in the clear."""
 
     tls: Tls | None = None

@@ -7,10 +7,11 @@ import ipaddress
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from tare.base.errors import InvalidArgument
 from tare.base.sizes import parse_bytes
@@ -29,8 +30,7 @@ DEFAULT_HOST = "unix:///run/tare/tare.sock"
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """What the daemon was told. Paths are absolute."""
 
     hosts: tuple[str, ...] = (DEFAULT_HOST,)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument
 
@@ -14,8 +15,7 @@ _MAX_BYTES = 1024 * 1024
 _SUFFIXES = (".json", ".yaml", ".yml")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(Struct, frozen=True, kw_only=True):
     """One file as it was read: its value, or why there is none. priority: the place of its directory."""
 
     path: str

@@ -15,9 +15,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from tare.aio import failpoints
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, Unavailable
@@ -37,8 +38,7 @@ class CgroupMode(StrEnum):
     V2 = "v2"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(Struct, frozen=True, kw_only=True):
     """Where the hierarchies are mounted. `trees` maps a v1 controller to its mount point; `unified` is the v2 one."""
 
     mode: CgroupMode
@@ -184,8 +184,7 @@ def _directory(layout: Layout, controller: str, path: str) -> Path | None:
 # --- reading
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CpuStats:
+class CpuStats(Struct, frozen=True, kw_only=True):
     """Nanoseconds of CPU time since the group was made; throttling counts periods."""
 
     total_nanos: int = 0
@@ -197,8 +196,7 @@ class CpuStats:
     throttled_nanos: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryStats:
+class MemoryStats(Struct, frozen=True, kw_only=True):
     """Bytes. `limit_bytes` None means unlimited; `details` is memory.stat as it is."""
 
     usage_bytes: int = 0
@@ -209,16 +207,14 @@ class MemoryStats:
     details: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PidsStats:
+class PidsStats(Struct, frozen=True, kw_only=True):
     """Processes and threads. `limit` None means unlimited."""
 
     current: int = 0
     limit: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockEntry:
+class BlockEntry(Struct, frozen=True, kw_only=True):
     """One counter of one device; `operation` is read, write, sync, async, discard or total."""
 
     major: int
@@ -227,8 +223,7 @@ class BlockEntry:
     value: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
+class Stats(Struct, frozen=True, kw_only=True):
     """One sample of a group."""
 
     cpu: CpuStats
@@ -382,8 +377,7 @@ def _maximum(text: str) -> int | None:
 # --- changing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """New values; None leaves a limit as it is, -1 (memory, swap, quota, pids) lifts it.
 
     `swap_bytes` is memory plus swap, as Docker counts. Quota and period are microseconds.
@@ -403,8 +397,7 @@ class Limits:
     blkio_weight: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
+class Write(Struct, frozen=True, kw_only=True):
     """One value for one file of a controller."""
 
     controller: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument
 
@@ -13,8 +14,7 @@ _SKIPPED = frozenset({"console", "fd", "full", "lxc", "lxd-monitor", "mqueue", "
 _SKIPPED_TOO = frozenset({"stderr", "stdin", "stdout", "tty", "urandom", "zero", ".udev", "core"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostDevice:
+class HostDevice(Struct, frozen=True, kw_only=True):
     """A node as the host has it. kind: c, b or p."""
 
     path: str

@@ -12,8 +12,9 @@ import platform
 import re
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from tare.drivers import cgroups
 from tare.drivers.cgroups import CgroupMode
@@ -40,8 +41,7 @@ UNLIMITED = (1 << 64) - 1
 """RLIM_INFINITY as the kernel and the runtimes write it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostFacts:
+class HostFacts(Struct, frozen=True, kw_only=True):
     """A host as far as containers care. `cpus`/`mems` are lists like `0-3,5`; limits are (soft, hard)."""
 
     machine: str = "x86_64"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.aio import proc
 from tare.base.errors import InvalidArgument, Unavailable
@@ -70,8 +71,7 @@ def parse(text: str, pids: Sequence[int]) -> tuple[list[str], list[list[str]]]:
     return titles, rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
+class Traffic(Struct, frozen=True, kw_only=True):
     """Counters of one interface since it was made."""
 
     rx_bytes: int

@@ -11,7 +11,8 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument
 from tare.drivers import linux
@@ -25,8 +26,7 @@ NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedUser:
+class ResolvedUser(Struct, frozen=True, kw_only=True):
     """A user string made numbers. `additional_gids` begins with the primary group; `home` is "" if unknown."""
 
     uid: int
@@ -52,16 +52,14 @@ def open_root(path: str | os.PathLike[str]) -> int:
 # --- users
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(Struct, frozen=True):
     name: str
     uid: int
     gid: int
     home: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(Struct, frozen=True):
     name: str
     gid: int
     members: tuple[str, ...]

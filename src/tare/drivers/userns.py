@@ -16,8 +16,9 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.aio import proc
 from tare.base.errors import InternalError, InvalidArgument, Unavailable
@@ -30,16 +31,14 @@ _EXPLICIT = "ids="  # beyond Docker
 _PATIENCE_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Struct, frozen=True):
     """Ids that follow each other: the first on the host, and how many."""
 
     first: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(Struct, frozen=True):
     """The container's ids from 0 on, range after range. name: the user whose ranges these are."""
 
     name: str
@@ -56,8 +55,7 @@ class Mapping:
         return _outside(self.uids, uid), _outside(self.gids, gid)
 
 
-@dataclass(frozen=True, slots=True)
-class UserNamespace:
+class UserNamespace(Struct, frozen=True):
     """Descriptors of a user namespace and of a bare network namespace that it owns; `close` it."""
 
     user_fd: int

@@ -14,8 +14,9 @@ import posixpath
 import stat
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, TareError
 from tare.drivers import linux, rootfs, userns
@@ -29,8 +30,7 @@ _KERNEL_FILE_SYSTEMS = frozenset(
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
+class Bind(Struct, frozen=True, kw_only=True):
     """A bind mount of a stopped container's view. A source that does not exist is left out."""
 
     source: str
@@ -38,8 +38,7 @@ class Bind:
     is_writable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """An open root. `hidden`: device numbers of file systems that show the kernel, not files."""
 
     root: int
@@ -55,8 +54,7 @@ class View:
                 os.close(fd)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """What a path names. `name` is its last part as asked ("." and "/" included); the caller closes `directory`.
 
     member None: `directory` is the thing itself; else the thing is that member of it. link_target: where a link leads,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.errors import Conflict, NotFound
 from tare.containers.hub import Subscriber
@@ -15,8 +16,7 @@ from tare.engine.streams import End, Terms, converse, part, talk
 from tare.web.message import Peer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streams:
+class Streams(Struct, frozen=True, kw_only=True):
     """Which streams a client wants. replay: the log so far first. detach_keys: bytes that end the attachment.
     is_raw: without frames even where there is no terminal.
     """

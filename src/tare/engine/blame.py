@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument, NotFound
 from tare.drivers.snapshots.difference import Directories, Pile, Place
@@ -16,8 +17,7 @@ from tare.oci.changeset import ADDED, CHANGED, DELETED, Entry
 MAX_BYTES = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Touch:
+class Touch(Struct, frozen=True, kw_only=True):
     """A layer changed the path; entry is what it was afterwards, None when it was gone."""
 
     origin: Origin
@@ -25,16 +25,14 @@ class Touch:
     entry: Entry | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """A line of a file (without its newline), or a member of a directory, and the layer it comes from."""
 
     origin: Origin
     text: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blame:
+class Blame(Struct, frozen=True, kw_only=True):
     """What is at `path`: the lines of a file, or the names in a directory (which end in "/" for directories)."""
 
     path: str

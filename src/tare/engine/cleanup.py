@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base import clock
 from tare.base.errors import Conflict, InvalidArgument, NotFound
@@ -21,8 +22,7 @@ _FIRST_S = 30.0
 _KIND = "images"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaned:
+class Cleaned(Struct, frozen=True, kw_only=True):
     """What was chosen, in order; those that were removed; bytes freed (what would be, of a dry run)."""
 
     chosen: tuple[Doomed, ...]

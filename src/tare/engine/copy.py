@@ -10,7 +10,8 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.aio.threads import in_thread
 from tare.base.clock import rfc3339nano
@@ -31,8 +32,7 @@ _EPOCH = "1970-01-01T00:00:00Z"
 _FILES = (("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(Struct, frozen=True, kw_only=True):
     """How to extract. keeps_kinds: no directory over something else nor the reverse; owned_by_user: by its user."""
 
     keeps_kinds: bool = False

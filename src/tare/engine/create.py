@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, replace
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from tare.aio import failpoints
 from tare.aio.threads import in_thread
@@ -77,8 +77,7 @@ def _check_platform(image: Image, reference: str, wanted: tuple[str, str, str] |
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
+class Base(Struct, frozen=True, kw_only=True):
     """What a container stands on: a snapshot (None for nothing) that stays meanwhile, and an image's configuration."""
 
     image_id: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.aio.tasks import settle
 from tare.aio.threads import in_thread
@@ -19,8 +20,7 @@ from tare.oci.changeset import Change
 _BATCH = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """Which differences to show. below: paths; () for everything. times: also what has only another time."""
 
     old: str

@@ -7,7 +7,8 @@ which the warnings say.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tare.aio.undo import undo_on_error
 from tare.base.errors import Conflict, InvalidArgument

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from tare.base.counters import Counters
 from tare.build.autobuilds import Autobuilds
@@ -44,8 +45,7 @@ from tare.volumes.service import Volumes
 from tare.wire.config import Ulimit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """What the daemon's options mean for the verbs."""
 
     data_root: Path
@@ -71,8 +71,7 @@ class Settings:
     notes: tuple[str, ...] = ()  # what the daemon chose at start and why, for `info`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+class Engine(Struct, frozen=True, kw_only=True):
     """Everything a verb may use."""
 
     settings: Settings

@@ -16,9 +16,9 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from tare.base import clock
 from tare.base.errors import ClientGone, TareError
@@ -46,8 +46,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(News).decode
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Event:
+class Event(Struct, frozen=True, eq=False):
     """News with the time it was told (nanoseconds). user: whose request caused it; "" when nobody's did.
 
     The same only as itself: every reader gets the one object, and what is made of it once can be found again.

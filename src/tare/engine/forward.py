@@ -13,9 +13,10 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from tare.aio import tasks
 from tare.aio.threads import in_thread
@@ -138,8 +139,7 @@ class Mark:
         os.close(self._fd)
 
 
-@dataclass(slots=True)
-class _Delivery:
+class _Delivery(Struct):
     """Sends for as long as it takes. One warning when it begins to fail, a word when it works again."""
 
     slot: Slot

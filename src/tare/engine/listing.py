@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from tare.aio.threads import in_thread
 from tare.base import clock
@@ -31,8 +30,7 @@ KNOWN = frozenset(
 _HEALTH = frozenset({"none", "starting", "healthy", "unhealthy"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListOptions:
+class ListOptions(Struct, frozen=True, kw_only=True):
     """Parameters of the list. limit 0: no limit."""
 
     all: bool = False

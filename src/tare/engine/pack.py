@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from tare.aio import tasks
 from tare.aio.threads import in_thread
@@ -42,8 +43,7 @@ _BLOB = Options(blob="write", extract=False, allow_empty=True, sync=False)
 _PIECE = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """volumes: names or places of those whose content travels, None for all. without: layers that need not be sent."""
 
     volumes: tuple[str, ...] | None = None

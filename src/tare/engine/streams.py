@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from tare.aio import tasks
 from tare.containers.hub import Hub, Subscriber
@@ -25,8 +26,7 @@ class End(enum.Enum):
     DETACHED = "the detach keys were typed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """is_raw: bytes as they are, all on stdout; else frames. detach_keys: none if empty.
 
     stdin: pass the client's input on; closes_stdin: its end too.

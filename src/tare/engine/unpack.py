@@ -15,8 +15,10 @@ import re
 import stat
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.aio import tasks
 from tare.aio.threads import in_thread
@@ -52,8 +54,7 @@ _LOG = Options(whiteouts=False, devices=False, owners=False, allow_empty=True)
 _LOG_NAME = re.compile(r"container\.log(\.[1-9][0-9]{0,3})?\Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """name: "" for its own. replaces: the container of that name goes. replaces_volumes: so does what they hold."""
 
     name: str = ""
@@ -62,8 +63,7 @@ class Wanted:
     replaces_volumes: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unpacked:
+class Unpacked(Struct, frozen=True, kw_only=True):
     """The end of it: what is there now."""
 
     id: ContainerId
@@ -71,8 +71,7 @@ class Unpacked:
     is_running: bool
 
 
-@dataclass(slots=True, kw_only=True)
-class _Work:
+class _Work(Struct, kw_only=True):
     """What is known so far. `notes` are lines for the person who asked."""
 
     package: Package

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, hex_of
@@ -21,8 +22,7 @@ from tare.images.records import Image
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class Version(Struct, frozen=True, kw_only=True):
     """What a name stands for. layers: directories, top first; origins: base first, one for each of them.
 
     chain: the chainID's hex of the file system, "" for a container with what it changed and for nothing at all.

@@ -16,8 +16,9 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from tare.aio.threads import in_thread
 from tare.aio.undo import Undo

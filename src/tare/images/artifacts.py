@@ -20,8 +20,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.aio.tasks import finish
 from tare.aio.threads import in_thread
@@ -48,8 +49,7 @@ _SHOWN = 100
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(Struct, frozen=True):
     """A manifest or index that is not an image's, as raw bytes and parsed. media_type: of the bytes."""
 
     digest: Digest

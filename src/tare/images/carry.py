@@ -11,7 +11,8 @@ import logging
 import os
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, parse_digest
@@ -32,8 +33,7 @@ _EVERY_S = 0.1
 _MAX_DEPTH = 4  # referrers of referrers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """One thing to tell. about: the layer or tag it is about; is_layer: a message that belongs into a row of its own."""
 
     status: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.digest import Digest
 from tare.base.errors import InvalidArgument
@@ -20,8 +21,7 @@ KEEP = "tare.keep"
 _DAYS = {"d": 24, "w": 24 * 7}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """0 is no bound. max_age_ns since the last use; max_count of images; max_bytes of all layers, each counted once."""
 
     max_age_ns: int = 0
@@ -35,8 +35,7 @@ class Policy:
 NEVER = Policy()
 
 
-@dataclass(frozen=True, slots=True)
-class Doomed:
+class Doomed(Struct, frozen=True):
     """An image to remove, and why."""
 
     image: Image

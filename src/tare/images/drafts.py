@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.aio import failpoints
 from tare.aio.tasks import settle, spawn
@@ -27,8 +28,7 @@ from tare.store.blobs import Blobs
 _HASHING = 2  # layers packed and hashed at once: each keeps a core busy
 
 
-@dataclass(slots=True, eq=False)
-class Draft:
+class Draft(Struct, eq=False):
     """Files that can be stood on by the name `snapshot`. made: the layer, when its bytes have been hashed."""
 
     snapshot: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.images.lineage import Origin, origins
 from tare.images.records import Image
 
 
-@dataclass(slots=True, kw_only=True)
-class Node:
+class Node(Struct, kw_only=True):
     """One layer in its place. `chain` names it, `parent` is the chain below or ""; `images` end here: (id, names)."""
 
     chain: str

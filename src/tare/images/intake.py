@@ -11,7 +11,8 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.aio.tasks import spawn
 from tare.aio.threads import in_thread
@@ -28,8 +29,7 @@ _UNPACKING = 8  # at most; twice the processors, since at the end of each layer 
 _COMPRESSIONS = frozenset({"gzip", "zstd", "plain"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedLayer:
+class WantedLayer(Struct, frozen=True, kw_only=True):
     """A layer as manifest and config name it; `chain_id` is its place in the stack, `parent` what it stands on."""
 
     digest: Digest
@@ -40,8 +40,7 @@ class WantedLayer:
     urls: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """News of a layer: a status of Docker's, and how far it is where that is a number."""
 
     status: str

@@ -10,8 +10,10 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.aio import failpoints
 from tare.aio.tasks import settle
@@ -31,8 +33,7 @@ class Lease:
         self.chains: list[Digest] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(Struct, frozen=True):
     """A layer unpacked in an ingest directory (`snapshot/`, `blob`), and what was found out about it."""
 
     ingest: Path

@@ -11,11 +11,11 @@ sees nothing else. Source: image-spec image-layout.md, manifest.md ("Guidelines 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from tare.base.digest import Digest, hex_of, parse_digest, sha256
 from tare.base.errors import InvalidArgument
@@ -30,8 +30,7 @@ MARK = "vnd.tare.container"
 _INDEX = "index.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extra:
+class Extra(Struct, frozen=True, kw_only=True):
     """A blob beside the image, in a file. annotations: what a person may want to read of it."""
 
     media_type: str
@@ -89,8 +88,7 @@ def _manifest(image: Image, document: bytes, document_type: str, extras: Sequenc
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """What such a tar holds: the image ready to be loaded, the document, the descriptors of the blobs beside it."""
 
     image: PlannedImage

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.digest import Digest, hex_of
 from tare.base.errors import InvalidArgument, NotFound
@@ -18,8 +19,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,4}\Z")
 _PREFIX = re.compile(r"[0-9a-f]{6,64}\Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """Where a layer comes from. `number` from 1; what the image does not say is empty. diff_id "" for a container's own."""
 
     number: int

@@ -12,10 +12,10 @@ import hashlib
 import os
 import stat
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from tare.aio import failpoints
 from tare.aio.threads import in_thread
@@ -41,8 +41,7 @@ _COPY = 1024 * 1024
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """One thing to tell the client: a line (`stream`), or how far a layer (`about`) is."""
 
     stream: str = ""
@@ -52,8 +51,7 @@ class Progress:
     total: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedLayer:
+class PlannedLayer(Struct, frozen=True):
     """A layer file in the spool and what it must turn out to be."""
 
     path: str
@@ -61,8 +59,7 @@ class PlannedLayer:
     digest: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedImage:
+class PlannedImage(Struct, frozen=True):
     """An image of the archive, ready to be loaded."""
 
     raw: bytes
@@ -305,8 +302,7 @@ def _plain_digest(spool: Spool, path: str) -> Digest:
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedMember:
+class PlannedMember(Struct, frozen=True):
     """An image of an index in the archive, with the documents that lead to it. name: of the index, if it has one."""
 
     index: StoredIndex
@@ -348,8 +344,7 @@ def read_members(spool: Spool) -> list[PlannedMember]:
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class FoundArtifact:
+class FoundArtifact(Struct, frozen=True):
     """An artifact of the archive. holder: digest of the index that lists it, "" for none. parts: what it lists."""
 
     artifact: Artifact

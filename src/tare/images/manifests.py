@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.digest import Digest
 from tare.images.artifacts import Artifacts
@@ -27,8 +28,7 @@ CREATE TABLE IF NOT EXISTS blob_homes (
 _MAX_HOMES = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredManifest:
+class StoredManifest(Struct, frozen=True, kw_only=True):
     """One manifest of an image. led_by: digest of the index through which it was chosen, "" for none."""
 
     digest: Digest
@@ -38,8 +38,7 @@ class StoredManifest:
     led_by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredIndex:
+class StoredIndex(Struct, frozen=True):
     """An index somebody pulled by; kept as long as a manifest below it is."""
 
     digest: Digest

@@ -6,8 +6,9 @@ import datetime
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from tare.base.digest import Digest
 from tare.base.errors import InvalidArgument, NotFound
@@ -94,8 +95,7 @@ def parse_moment(text: str, now_ns: int) -> int:
     return moment
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """What filters look at beside the image itself."""
 
     references: Callable[[Digest], list[Reference]]

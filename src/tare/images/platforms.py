@@ -6,7 +6,7 @@ not the one its tag shows has the reference `repository@digest of its manifest`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from tare.base.digest import Digest
 from tare.base.errors import NotFound
@@ -21,8 +21,7 @@ from tare.oci.image import Descriptor, Platform
 from tare.oci.platform import is_attestation
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One entry of an index; image and manifest are None where they are not here. artifact: what an attestation is."""
 
     descriptor: Descriptor
@@ -43,8 +42,7 @@ class Member:
         return [layer.digest for layer in document.layers] == [layer.blob for layer in self.image.layers]
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(Struct, frozen=True):
     """An index and its entries, in its order."""
 
     index: StoredIndex

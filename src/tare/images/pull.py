@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.aio import failpoints
 from tare.base.digest import Digest, chain_id, parse_digest
@@ -40,8 +42,7 @@ from tare.registry.remote import Remote, RemoteManifest, remote_for
 from tare.registry.transport import Transport, Unreachable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
+class Resolved(Struct, frozen=True, kw_only=True):
     """What a reference means at its registry. digest: of what the tag names, the index if it is one."""
 
     reference: Reference
@@ -53,8 +54,7 @@ class Resolved:
     layers: tuple[WantedLayer, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedArtifact:
+class ResolvedArtifact(Struct, frozen=True, kw_only=True):
     """What a reference means at its registry, where that is no image."""
 
     reference: Reference
@@ -62,8 +62,7 @@ class ResolvedArtifact:
     artifact: Artifact
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpToDate:
+class UpToDate(Struct, frozen=True, kw_only=True):
     """The registry's tag is the image we have under it."""
 
     reference: Reference

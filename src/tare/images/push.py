@@ -12,10 +12,10 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from tare.aio import failpoints
 from tare.aio.tasks import spawn
@@ -45,8 +45,7 @@ _EVERY_S = 0.1
 _MOUNTS = 3  # how many repositories are asked for a blob before it is sent
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(Struct, frozen=True):
     """A tag that is at the registry now."""
 
     tag: str
@@ -54,16 +53,14 @@ class Pushed:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class InsteadOfIndex:
+class InsteadOfIndex(Struct, frozen=True):
     """Not all of an index is here, so the tag names one of its manifests at the registry now."""
 
     index: Descriptor
     manifest: Descriptor
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A blob of something that is no image: one of the store, or in a file."""
 
     digest: Digest
@@ -71,8 +68,7 @@ class Part:
     path: Path | None = None
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(Struct):
     """What is to be told about one layer."""
 
     about: str

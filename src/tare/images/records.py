@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.digest import Digest
 from tare.base.reference import Reference, parse_reference
@@ -42,8 +43,7 @@ CREATE TABLE IF NOT EXISTS image_uses (
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class Layer(Struct, frozen=True, kw_only=True):
     """One layer in its place in a stack. Sizes in bytes: of the blob, of the plain tar, of the files in it."""
 
     chain_id: Digest
@@ -56,8 +56,7 @@ class Layer:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class Image(Struct, frozen=True, kw_only=True):
     """One image. `layers` base first; `chain_id` names the file system, None for an image without layers."""
 
     id: Digest
@@ -95,8 +94,7 @@ class Image:
         return self.document.created or ""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageUse:
+class ImageUse(Struct, frozen=True):
     """A container stands on an image. `reference` is what the user wrote at create.
 
     target: where the image is mounted on the host instead, by nobody's container.
@@ -153,8 +151,7 @@ def delete(
     db.executemany("DELETE FROM layers WHERE chain_id=?", [(layer,) for layer in layers])
 
 
-@dataclass(slots=True)
-class Loaded:
+class Loaded(Struct):
     """Everything the tables hold."""
 
     layers: dict[Digest, Layer]
@@ -163,8 +160,7 @@ class Loaded:
     holds: dict[str, frozenset[Digest]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inventory:
+class Inventory(Struct, frozen=True, kw_only=True):
     """Everything known about images at one moment, in memory and (`stored`) in the tables.
 
     leases: chainID to how many operations in flight need it; drafts: names of snapshots of builds in flight.

@@ -6,7 +6,8 @@ Source: ENGINE-API W80; the texts are those clients search for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.base.digest import Digest
 from tare.base.errors import Conflict
@@ -15,8 +16,7 @@ from tare.base.reference import Reference
 from tare.images.records import Image, ImageUse
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class World(Struct, frozen=True, kw_only=True):
     """Everything the rules look at."""
 
     images: Mapping[Digest, Image]
@@ -24,8 +24,7 @@ class World:
     uses: Sequence[ImageUse]
 
 
-@dataclass(slots=True)
-class Removal:
+class Removal(Struct):
     """What to do: references to drop, then images to delete (layers follow from them)."""
 
     untagged: list[Reference] = field(default_factory=list)

@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, hex_of, sha256
@@ -48,8 +48,7 @@ _SECOND = 1_000_000_000
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One file of the tar: bytes at hand, a blob of the store, or a file at `path`."""
 
     name: str
@@ -247,8 +246,7 @@ async def stream(members: Sequence[Member], blobs: Blobs) -> AsyncIterator[bytes
     yield b"".join(pending) + tar.TRAILER
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """An image to save with its references, and the index to save with all of its images instead, if any."""
 
     image: Image

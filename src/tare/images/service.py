@@ -13,11 +13,12 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.aio import failpoints
 from tare.aio.tasks import finish, settle
@@ -47,8 +48,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageOptions:
+class ImageOptions(Struct, frozen=True, kw_only=True):
     """What an administrator decides. `allow_private_sources`: imports by URL may reach private addresses."""
 
     allow_private_sources: bool = False
@@ -56,8 +56,7 @@ class ImageOptions:
     max_source_seconds: float = 3600
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One line of what `history` shows. `id` is None for steps whose image is not known here."""
 
     id: Digest | None

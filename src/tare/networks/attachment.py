@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.drivers.network.nft import Listener
 from tare.networks import ipam
@@ -11,8 +12,7 @@ from tare.networks.plan import Mode
 from tare.wire.config import ContainerConfig, EndpointSettings, HostConfig, PortBinding
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkOptions:
+class NetworkOptions(Struct, frozen=True, kw_only=True):
     """What the daemon's options say. bridge "none": no default network.
 
     ipv6, fixed_cidr_v6: of the default network. forward_accept: put rules into chains of others that would drop what
@@ -41,8 +41,7 @@ class NetworkOptions:
     seed: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileTexts:
+class FileTexts(Struct, frozen=True, kw_only=True):
     """/etc/hosts, /etc/hostname and /etc/resolv.conf of a container."""
 
     hosts: str = ""
@@ -50,8 +49,7 @@ class FileTexts:
     resolv_conf: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
+class Attachment(Struct, frozen=True, kw_only=True):
     """What a container was given. `path` None: the host's namespace. `endpoints` by network name.
 
     `ports` is the published part of `NetworkSettings.Ports`.
@@ -69,8 +67,7 @@ class Attachment:
         return addresses_of(self.endpoints.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(Struct, frozen=True, kw_only=True):
     """What a container that starts asks for. `joined` is the id of the container named by `container:NAME`.
 
     `config.Hostname` is the name it will have; `endpoints` is `NetworkingConfig.EndpointsConfig` or the record's;
@@ -87,8 +84,7 @@ class Wish:
     bare_namespace: int | None = None  # a descriptor of the network namespace to be furnished; None: make one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningContainer:
+class RunningContainer(Struct, frozen=True, kw_only=True):
     """What `restore` needs to know of a container that outlived the engine: its first process and what it held."""
 
     wish: Wish
@@ -97,8 +93,7 @@ class RunningContainer:
     ports: Mapping[str, list[PortBinding] | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(Struct, frozen=True, kw_only=True):
     """One endpoint as a network sees it."""
 
     container_id: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.drivers.network.nft import entries
 from tare.networks import ports
@@ -20,8 +21,7 @@ from tare.wire.config import PortBinding
 Bindings = Mapping[str, list[PortBinding] | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class Due(Struct, frozen=True, kw_only=True):
     """What must be. is_changing: a network is being made or removed, so that nothing can be said of more than this.
 
     rules: elements of our sets and maps in words (`Nft.said`), by whose they are: a bridge or a container's id. held,

@@ -7,8 +7,9 @@ containers there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from msgspec import Struct, field
 
 from tare.networks.attachment import Member
 from tare.wire.config import EndpointSettings
@@ -16,8 +17,7 @@ from tare.wire.config import EndpointSettings
 IPAddress = IPv4Address | IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
+class _Index(Struct, frozen=True):
     addresses: dict[str, list[IPAddress]] = field(default_factory=dict)
     names: dict[IPAddress, str] = field(default_factory=dict)
 

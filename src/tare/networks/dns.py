@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument
 
@@ -34,8 +35,7 @@ _NIBBLES6 = 32
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class Query(Struct, frozen=True, kw_only=True):
     """The question of a message. `name` in lower case without the last dot; `question` its bytes as they came."""
 
     id: int

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from ipaddress import ip_address
+
+from msgspec.structs import replace
 
 from tare.aio.threads import in_thread
 from tare.networks import ports

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
 RESOLVED_STUB = "127.0.0.53"
@@ -23,8 +24,7 @@ ff02::2\tip6-allrouters
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolver:
+class Resolver(Struct, frozen=True, kw_only=True):
     """The contents of a resolv.conf, comments and unknown keywords dropped."""
 
     servers: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from tare.drivers.network.netns import NetNamespace
 from tare.networks.attachment import Attachment, Wish
@@ -10,8 +10,7 @@ from tare.networks.nameserver import NameServer
 from tare.networks.ports import Published
 
 
-@dataclass(slots=True)
-class Held:
+class Held(Struct):
     """`gateways`: for each family (4, 6) the id of the network with the default route and the published ports.
 
     `leaving`: numbers of interfaces cut off that the kernel has not deleted yet. `outside`: by network id the host's end of the container's interface, where it has one.

@@ -11,7 +11,8 @@ import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.aio.tasks import spawn
 from tare.base.errors import InvalidArgument
@@ -29,8 +30,7 @@ _IDLE_S = 10.0
 Server = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Book:
+class Book(Struct, frozen=True, kw_only=True):
     """What a name server asks the engine. `find` and `name_of` answer None for what is nobody's here."""
 
     find: Callable[[str], Sequence[IPAddress] | None]

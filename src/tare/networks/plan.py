@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from tare.base.errors import Forbidden, InvalidArgument, NotFound
 from tare.networks import interfaces
@@ -32,8 +32,7 @@ class Mode(StrEnum):
     OWN = "own"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointPlan:
+class EndpointPlan(Struct, frozen=True, kw_only=True):
     """One network to be plugged into. `interface` "" for networks without a link (host, none).
 
     `gateways`: the families (4, 6) whose default route goes by it.
@@ -48,8 +47,7 @@ class EndpointPlan:
     gateways: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkPlan:
+class NetworkPlan(Struct, frozen=True, kw_only=True):
     """The network of a container. `joined` is the name or id in `container:NAME`, or the path in `ns:PATH`."""
 
     mode: Mode

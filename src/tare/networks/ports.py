@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+
+from msgspec import Struct
 
 from tare.base.errors import Conflict, InvalidArgument, NotFound
 from tare.wire.config import ContainerConfig, HostConfig, PortBinding
@@ -19,8 +20,7 @@ ANY: tuple[IPAddress, ...] = (IPv4Address("0.0.0.0"), IPv6Address("::"))
 _MAX_PORT = 65535
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortWish:
+class PortWish(Struct, frozen=True, kw_only=True):
     """One host side of a port. `first` 0: any free port of the host; host_ip None: where the network publishes."""
 
     protocol: str
@@ -141,8 +141,7 @@ def host_ips(wish: PortWish, default: str) -> tuple[IPAddress, ...]:
     return ANY if own.is_unspecified else (own,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class Published(Struct, frozen=True, kw_only=True):
     """A port that is published: what the host has at (host_ip, host_port) is `port` of the container."""
 
     protocol: str

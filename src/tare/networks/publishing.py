@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv6Address
+
+from msgspec import Struct, field
 
 from tare.aio import failpoints
 from tare.aio.threads import in_thread
@@ -27,8 +28,7 @@ _LOOPBACK6 = IPv6Address("::1")
 _EPHEMERAL_TRIES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a container's ports go: for each family (4, 6) the rules of the bridge and its address there."""
 
     by_version: Mapping[int, tuple[BridgeRules, IPAddress]] = field(default_factory=dict)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from tare.aio.tasks import spawn
 
@@ -25,8 +26,7 @@ _MAX_PEERS = 1024
 Address = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Where it goes: an address and port of a container."""
 
     host: str

@@ -13,11 +13,11 @@ import ipaddress
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
+from msgspec.structs import replace
 
 from tare.aio import failpoints
 from tare.aio.tasks import spawn

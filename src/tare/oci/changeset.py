@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.errors import Conflict
 
@@ -19,8 +20,7 @@ CONTENT, KIND, MODE, OWNER, TARGET, DEVICE, XATTRS, TIME, LINK = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One path. mode: `st_mode`, kind and permissions; size in bytes, of regular files; times in ns since the epoch.
 
     target: where a symbolic link leads. content: whatever names the bytes of a regular file: equal means equal bytes.
@@ -42,8 +42,7 @@ class Entry:
 Tree = Mapping[str, Entry]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """What happened to one path. old is None for ADDED, new for DELETED; `what` says which attributes of CHANGED differ."""
 
     path: str

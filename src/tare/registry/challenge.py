@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.base.errors import TareError
 
@@ -23,8 +24,7 @@ _PIECE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(Struct, frozen=True):
     """One way to authenticate: `bearer` or `basic` (lower case) with its parameters."""
 
     scheme: str
@@ -59,8 +59,7 @@ def merge_scopes(*scopes: str) -> str:
     return " ".join(f"{resource}:{','.join(sorted(wanted))}" for resource, wanted in actions.items())
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """A bearer token, how long it is good, and the refresh token that came with it ("" for none)."""
 
     text: str

@@ -8,22 +8,24 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct
 
 _MAX_HEADER = 32 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Struct, frozen=True):
     """User and password, or an identity (refresh) token, or a bearer token used as it is. Secrets are not in repr."""
 
     username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    registry_token: str = field(default="", repr=False)
+    password: str = ""
+    identity_token: str = ""
+    registry_token: str = ""
     server: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials(username={self.username!r}, server={self.server!r})"
 
     @property
     def has_secret(self) -> bool:

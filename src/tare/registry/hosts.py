@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from tare.base.errors import InvalidArgument
 from tare.base.reference import DEFAULT_DOMAIN
@@ -20,8 +21,7 @@ HUB_INDEX = "index.docker.io"
 _HUB_NAMES = frozenset({"docker.io", HUB_INDEX, HUB_HOST})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryOptions:
+class RegistryOptions(Struct, frozen=True, kw_only=True):
     """What the administrator decides.
 
     mirrors: registry domain → base URLs asked first for pulls. insecure: `host[:port]` or networks that may be reached
@@ -44,8 +44,7 @@ class RegistryOptions:
     index: str = HUB_ADDRESS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, kw_only=True):
     """One server: `host` with its port, the path in front of `/v2/` (mirrors), and whether its certificate counts."""
 
     scheme: str

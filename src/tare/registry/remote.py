@@ -16,11 +16,11 @@ import datetime
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote, urlencode, urljoin
 
 import msgspec
+from msgspec import Struct
 
 from tare.base.digest import Digest, parse_digest, verify
 from tare.base.errors import DataCorrupt, InvalidArgument, Unauthorized, Unavailable
@@ -47,8 +47,7 @@ _MAX_REFERRERS = 1000
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 415, 501})
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteManifest:
+class RemoteManifest(Struct, frozen=True):
     """A manifest or index as the registry gave it: the digest is that of the bytes."""
 
     raw: bytes
@@ -56,8 +55,7 @@ class RemoteManifest:
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """What a registry says about a manifest without giving it: a hint, nothing more."""
 
     digest: str

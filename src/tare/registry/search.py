@@ -6,10 +6,10 @@ Source: ENGINE-API 5.3, "docker search"; moby daemon/pkg/registry/search_session
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import msgspec
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument, NotFound, Unauthorized, Unavailable
 from tare.base.reference import DEFAULT_DOMAIN
@@ -37,8 +37,7 @@ class _Page(msgspec.Struct):
     results: list[Found] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Struct, frozen=True):
     """What to look for and where: the domain of the index, and the words."""
 
     domain: str

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _LOOKS = frozenset({"GET", "HEAD"})
 _PORTS = {"http": "80", "https": "443"}
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(Struct, frozen=True):
     """names: hosts we answer to, in lower case; addresses in figures are always ours. scheme: http or https."""
 
     names: frozenset[str]

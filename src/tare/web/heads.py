@@ -6,9 +6,9 @@ Clients send the same few heads again and again, byte for byte, so what was read
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import httptools
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument
 from tare.web.message import Query
@@ -18,8 +18,7 @@ _KEPT = 512
 _KEPT_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """One head. `length` is the body's, in bytes; without a length and not chunked there is no body."""
 
     method: str

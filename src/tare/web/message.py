@@ -9,11 +9,11 @@ the client is gone.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import parse_qs
 
 import msgspec
+from msgspec import Struct, field
 
 from tare.base.errors import InvalidArgument
 
@@ -106,8 +106,7 @@ class Query:
             raise InvalidArgument(f'strconv.Atoi: parsing "{value}": invalid syntax') from None
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """One request, routed. `params` are the decoded path variables; `version` is the API asked for."""
 
     method: str
@@ -125,8 +124,7 @@ class Request:
         return "upgrade" in self.headers
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Struct):
     """A complete answer."""
 
     status: int = 200
@@ -135,8 +133,7 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Stream:
+class Stream(Struct):
     """An answer whose headers go out at once and whose body follows in chunks.
 
     `chunks` is iterated by the server; when the client leaves, the iterator is closed (`aclose`), so clean-up belongs
@@ -154,8 +151,7 @@ class Stream:
     is_endless: bool = False
 
 
-@dataclass(slots=True)
-class Feed:
+class Feed(Struct):
     """An endless answer that is written where its news arise: what many clients read at once costs no task's turn each.
 
     `run` is cancelled when the client leaves. When it returns, the body is complete; when it raises ClientGone, the
@@ -166,8 +162,7 @@ class Feed:
     content_type: str = JSON
 
 
-@dataclass(slots=True)
-class Upgrade:
+class Upgrade(Struct):
     """Give the raw connection to `run` after answering 101 (or 200 if the client offered no upgrade).
 
     accept: what a websocket's handshake is answered with, "" for other connections.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument, NotFound
 
@@ -19,8 +20,7 @@ _VERSION = re.compile(r"/v([0-9]{1,4})\.([0-9]{1,4})(?=/|\Z)")
 _VARIABLE = re.compile(r"\{([a-z_]+)(:\*)?\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Route(Generic[H]):
+class Route(Struct, Generic[H], frozen=True):
     """One row of the table. `permission` is read, write or admin; `since` the API version that brought it."""
 
     method: str

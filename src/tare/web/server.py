@@ -22,12 +22,12 @@ import struct
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
 
 import httptools
+from msgspec import Struct, field
 
 from tare.aio import tasks
 from tare.base.errors import ClientGone, Forbidden, InvalidArgument, TareError, Unavailable
@@ -246,8 +246,7 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
+class ServerOptions(Struct, frozen=True):
     """How one server answers. `headers` go onto every response; `error` renders an exception."""
 
     handler: Handler

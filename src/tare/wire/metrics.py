@@ -6,14 +6,14 @@ Source: prometheus.io/docs/instrumenting/exposition_formats.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Labels = Mapping[str, str]
 
 
-@dataclass(slots=True)
-class Family:
+class Family(Struct):
     """One metric with all its labelled values. kind: counter, gauge, or summary (then without quantiles)."""
 
     name: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tare.base.clock import NEVER, Nanos
 from tare.base.errors import InvalidArgument

@@ -1,8 +1,8 @@
 """The rendered specification, part by part."""
 
 import base64
-import dataclasses
 
+import msgspec
 import pytest
 
 from tare.base.errors import InvalidArgument
@@ -34,7 +34,7 @@ GIVEN = spec.SpecInput(
 
 def render(config=None, host=None, **changes):
     base = {"config": ContainerConfig(**(config or {})), "host": HostConfig(**(host or {}))}
-    return spec.render(dataclasses.replace(GIVEN, **(base | changes)))
+    return spec.render(msgspec.structs.replace(GIVEN, **(base | changes)))
 
 
 def mounts(rendered):
@@ -230,7 +230,7 @@ def test_seccomp_as_each_runtime_takes_it():
 
 
 def test_cgroup_v2():
-    facts = dataclasses.replace(FACTS, cgroup_mode=CgroupMode.V2)
+    facts = msgspec.structs.replace(FACTS, cgroup_mode=CgroupMode.V2)
     rendered = render(facts=facts, host={"OomKillDisable": True, "Memory": 1 << 27})
     assert mounts(rendered)["/sys/fs/cgroup"]["type"] == "cgroup2"
     assert {"type": "cgroup"} in rendered["linux"]["namespaces"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -165,7 +164,7 @@ def test_inspect_is_encoded_again_when_the_record_or_its_execs_change(made: Any)
     assert cache.encode(first, [], make) is text
     assert calls == 1
     cache.encode(first, ["e"], make)
-    cache.encode(dataclasses.replace(first), ["e"], make)
+    cache.encode(msgspec.structs.replace(first), ["e"], make)
     assert calls == 3
     cache.forget(first.id)
     cache.encode(first, ["e"], make)

@@ -164,7 +164,7 @@ def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None
         "default-address-pool": "address_pools", "tls": "exposure", "tlsverify": "exposure", "tlscacert": "exposure",
         "tlscert": "exposure", "tlskey": "exposure", "insecure-tcp": "exposure", "allowed-host": "exposure",
     }  # fmt: skip
-    fields = set(Options.__dataclass_fields__)
+    fields = set(Options.__struct_fields__)
     for action in parser()._actions:
         name = action.option_strings[-1].removeprefix("--")
         if name in ("help", "config-file"):

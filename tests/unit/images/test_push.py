@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tare.base.digest import sha256
 from tare.images.push import DOCKER_LAYER, new_manifest

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tare.base.errors import DataCorrupt, InvalidArgument, Unauthorized
 from tare.base.reference import parse_reference

@@ -16,7 +16,8 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.drivers import linux
 from tare.drivers.archive import tar
@@ -35,8 +36,7 @@ _DISK_KEEP = 20  # one in so many blocks stays free: 5 %
 Path = tuple[bytes, ...]
 
 
-@dataclass(slots=True)
-class Totals:
+class Totals(Struct):
     """What an extraction made. `opaque`: directories (relative paths) that hide what lies below them."""
 
     entries: int = 0

@@ -17,11 +17,11 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import zstandard
 from isal import isal_zlib
+from msgspec import Struct, field
 
 from tare.drivers import linux
 from tare.drivers.archive import tar
@@ -42,8 +42,7 @@ Block = bytes | bytearray
 _GzipError: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """How to extract. `whiteouts`, `devices`, `owners`: see Extractor. `sync`: write back before answering.
 
     blob: "none", or "write": recompress into the blob descriptor unless the input is gzip or zstd, which is a blob
@@ -66,8 +65,7 @@ class Options:
     is_own: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class Result:
+class Result(Struct, kw_only=True):
     """What was found out. Digests as `sha256:hex`; sizes in bytes. `blob_*` are empty without a blob.
 
     `has_root`: the archive has an entry for its root. `input_*` describe the bytes as they came, `plain_*` after decompression. `compression` is of the input.

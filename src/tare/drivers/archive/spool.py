@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import astuple
 
 from tare.drivers.archive import tar
 from tare.drivers.archive.pipeline import plain_blocks
@@ -21,8 +23,7 @@ _BUFFER = 1024 * 1024
 _SENDFILE_FROM = 256 * 1024
 
 
-@dataclass(slots=True)
-class Member:
+class Member(Struct):
     """One member: as `tar.Entry`, with text for names (surrogates stand for bytes that are none), its path cleaned.
 
     offset: where its bytes are in the data. sha256: of its bytes, hex. Both mean something for files only.
@@ -44,7 +45,7 @@ class Member:
 
     def row(self) -> list[Any]:
         """For the index."""
-        return [getattr(self, name) for name in Member.__slots__]
+        return list(astuple(self))
 
 
 def spool(input_fd: int, data_fd: int, index_fd: int, *, is_own: bool = False) -> dict[str, int]:
@@ -115,8 +116,7 @@ def read_index(data: bytes) -> list[Member]:
     return [Member(*row) for row in json.loads(data)]
 
 
-@dataclass(slots=True)
-class Part:
+class Part(Struct):
     """A member of a tar to be made: the member, and which of the data files holds its bytes (`text` where none does)."""
 
     member: Member

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)
@@ -35,8 +36,7 @@ class ArchiveError(Exception):
     """The archive is wrong; `str()` says how, in Docker's words where it has some."""
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """One member. `kind` is one of the seven POSIX type flags; sizes in bytes, time in ns since the epoch."""
 
     name: bytes

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tare.drivers.archive import tar
 from tare.drivers.archive.extract import OPAQUE, WHITEOUT
@@ -32,8 +33,7 @@ _SHOWN = 20
 Path = tuple[bytes, ...]
 
 
-@dataclass(slots=True, eq=False)
-class Node:
+class Node(Struct, eq=False):
     """What one path must be. children: None for anything but a directory."""
 
     kind: bytes
@@ -218,8 +218,7 @@ def _attributes(node: Node, entry: Entry) -> None:
         node.capability = entry.xattrs.get(_CAPABILITY.encode(), b"")
 
 
-@dataclass(slots=True)
-class Problems:
+class Problems(Struct):
     """What differs: the first few paths with what is wrong with them, and how many there are."""
 
     count: int = 0

@@ -35,7 +35,7 @@ from typing import Any, NoReturn
 if __name__ == "__main__":  # run as a file, isolated: find the package this file belongs to
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from dataclasses import asdict
+from msgspec.structs import asdict
 
 from tare.drivers import linux
 from tare.drivers.archive.pack import Packer

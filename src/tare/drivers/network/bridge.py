@@ -18,8 +18,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.aio import failpoints
 from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound, TareError, Unavailable
@@ -57,8 +59,7 @@ def interface_taken(name: str) -> InvalidArgument:
     return InvalidArgument(f'error renaming interface to "{name}": file exists')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Child:
+class Child(Struct, frozen=True, kw_only=True):
     """A link that lives on one of the host's. kind: macvlan or ipvlan; `data`: its attributes, see netlink."""
 
     kind: str
@@ -66,8 +67,7 @@ class Child:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plug:
+class Plug(Struct, frozen=True, kw_only=True):
     """One endpoint to make, on `bridge`, or as a `child` of a link of the host.
 
     `gateways`: of IPv4, of IPv6, of both; a family without one has no default route by this endpoint. `direct`: the

@@ -12,7 +12,8 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.errors import Conflict, InternalError, NotFound
 
@@ -34,8 +35,7 @@ _RECEIVE_BYTES = 1 << 16
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Element:
+class Element(Struct, frozen=True, kw_only=True):
     """One entry of the set or map `name` in `table` (family 4 or 6).
 
     `data` or `verdict` (accept, drop) in a map. `end`: the last key of a range of concatenations, `is_end`: the key is

@@ -13,7 +13,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.errors import Conflict, InternalError, NotFound, TareError, Unavailable
 
@@ -54,8 +55,7 @@ _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Link(Struct, frozen=True, kw_only=True):
     """An interface. `is_up`: somebody set it up, `is_running`: the kernel lets packets through. `master` is the index of its bridge, 0 without one; `kind` is bridge, veth, … or "" .
 
     `peer`: the index of a veth's other end, in whatever namespace that is, or of a macvlan's parent. `alias`: a line
@@ -74,16 +74,14 @@ class Link:
     alias: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(Struct, frozen=True, kw_only=True):
     """An address on an interface."""
 
     index: int
     interface: IPInterface
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True):
     """A route of the main table. `destination` of a default route is 0.0.0.0/0 or ::/0."""
 
     destination: IPNetwork

@@ -11,8 +11,9 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from tare.base.errors import InternalError, InvalidArgument, NotFound, Unavailable
 from tare.drivers import linux
@@ -33,8 +34,7 @@ _LOOPBACK = 1
 _NS_GET_NSTYPE = 0xB703
 
 
-@dataclass(frozen=True, slots=True)
-class NetNamespace:
+class NetNamespace(Struct, frozen=True):
     """A namespace we hold: `fd` keeps it alive, `netlink` configures it from outside."""
 
     fd: int

@@ -14,10 +14,11 @@ import ipaddress
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tare.base.errors import InternalError, InvalidArgument, NotFound, Unavailable
 from tare.drivers.network.elements import Element, Elements, cells, link_name
@@ -42,16 +43,14 @@ FAMILIES = {4: "ip", 6: "ip6"}
 _ADDRESS_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
+class Listener(Struct, frozen=True, kw_only=True):
     """A TCP socket of the engine itself, which no container may reach. address None: every address of the host."""
 
     port: int
     address: IPAddress | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BridgeRules:
+class BridgeRules(Struct, frozen=True, kw_only=True):
     """What the rules say of one bridge. A family without a subnet is not forwarded at all.
 
     engine: the bridge that names the engine's tables; "": this one.
@@ -73,8 +72,7 @@ class BridgeRules:
         return PREFIX + (self.engine or self.bridge)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
+class Publication(Struct, frozen=True, kw_only=True):
     """A published port: packets to (host_ip, host_port) go to (address, port). host_ip None: every address."""
 
     protocol: str
@@ -92,8 +90,7 @@ class Publication:
         return _said(self.address.version, name, key, [str(self.address), str(self.port)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """What a set of ours says of one bridge: `key` of names of links, addresses and subnets; `verdict` in a map."""
 
     version: int
@@ -350,8 +347,7 @@ def acceptance_commands(place: ForwardDrop, bridge: str) -> str:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardDrop:
+class ForwardDrop(Struct, frozen=True, kw_only=True):
     """A chain of others that ends in a drop. `before`: handle of its final rule, 0 where the policy drops.
 
     `ours`: handles of our rules in it, by bridge.
@@ -531,8 +527,7 @@ def _fields(value: Any) -> list[str]:
             return [str(value)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
+class _Listing(Struct, frozen=True):
     tables: list[str]
     sets: list[_Set]
     forwards: list[_Chain]

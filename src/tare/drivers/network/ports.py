@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+
+from msgspec import Struct, field
 
 from tare.base.errors import Conflict, InternalError, InvalidArgument, Unavailable
 
@@ -28,8 +29,7 @@ class AlreadyAllocated(Conflict):
     """Another published port of this engine has the number."""
 
 
-@dataclass(slots=True)
-class PortHolder:
+class PortHolder(Struct):
     """The host ports that this engine holds. Its own lists tell its conflicts from those with the host's processes."""
 
     _held: dict[tuple[str, IPAddress, int], socket.socket] = field(default_factory=dict)

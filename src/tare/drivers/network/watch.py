@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP = 12, 270, 1
 _GROUP_LINK, _GROUP_NFTABLES = 1, 7
@@ -26,8 +27,7 @@ _BUFFER_BYTES = 1 << 20
 _SO_RCVBUFFORCE = 33
 
 
-@dataclass(frozen=True, slots=True)
-class Losses:
+class Losses(Struct, frozen=True):
     """Names of links and of tables that lost something; `everything`: news were lost, look at all.
 
     `firewalls`: some table's chains changed, ours or not.

@@ -15,9 +15,10 @@ import signal
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.aio import failpoints, proc, tasks
 from tare.base.errors import Conflict, InternalError, NotFound
@@ -29,16 +30,14 @@ _CTL_RESIZE = 1
 _CTL_REOPEN_LOG = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """A created container: its first process, and the monitor (a child of ours)."""
 
     pid: int
     monitor: subprocess.Popen[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Monitor:
+class Monitor(Struct, frozen=True):
     """Starts conmon and speaks to running ones through their files."""
 
     path: str

@@ -10,15 +10,15 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.aio import failpoints, proc
 from tare.base.errors import InternalError, InvalidArgument, Unavailable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OciRuntime:
+class OciRuntime(Struct, frozen=True, kw_only=True):
     """One runtime program. `root` holds its state; `arguments` go before every command.
 
     `program` is what is executed: `path`, or for crun a sealed copy of it in memory. crun protects itself from the

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One line of `docker diff`. `path` is absolute in the container; `kind` is MODIFIED, ADDED or DELETED."""
 
     path: str
     kind: int
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a snapshot holds by itself, without its parents: bytes of files, number of inodes."""
 
     size_bytes: int
     inodes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ids:
+class Ids(Struct, frozen=True):
     """Whose ids a mount shows. user_fd: a user namespace; uid, gid: what its root is outside. On disk nothing is shifted."""
 
     user_fd: int

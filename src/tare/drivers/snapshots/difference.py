@@ -16,8 +16,10 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.base.errors import InvalidArgument, NotFound
 from tare.drivers import linux
@@ -61,8 +63,7 @@ class Directories:
         return linux.openat2(self._fds[layer], path.lstrip("/") or ".", flags, resolve=_RESOLVE)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """What a pile has at a path: the layer it comes from and the layers whose directories are merged there, top first."""
 
     layer: Path

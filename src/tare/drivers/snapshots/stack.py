@@ -10,8 +10,9 @@ import os
 import posixpath
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.base.errors import InvalidArgument
 
@@ -19,8 +20,7 @@ _OPAQUE = "trusted.overlay.opaque"
 _MAX_LINKS = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What is at a path after links were followed: the path it has, its attributes, and the file on this host."""
 
     path: str

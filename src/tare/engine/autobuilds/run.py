@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.aio.tasks import finish
 from tare.aio.threads import in_thread
@@ -72,8 +73,7 @@ async def _outcome(work: _Work) -> tuple[str, str, int]:
         return FAILED, "the run failed because of an internal error: see the daemon's log", 0
 
 
-@dataclass(slots=True)
-class _Work:
+class _Work(Struct):
     engine: Engine
     item: Autobuild
     live: Live

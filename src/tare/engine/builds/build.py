@@ -7,11 +7,11 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, field
 
 from tare.aio.tasks import finish, spawn
 from tare.aio.threads import in_thread
@@ -109,8 +109,7 @@ def cancel(client_id: str) -> None:
         stream.cancel()
 
 
-@dataclass(slots=True)
-class _Plan:
+class _Plan(Struct):
     """A Dockerfile with what the request says about it."""
 
     program: Program
@@ -250,8 +249,7 @@ async def _received(
     return await receive(engine.archiver, directory, source, dockerfile=wanted.dockerfile, is_remote=bool(remote))
 
 
-@dataclass(slots=True)
-class _Work:
+class _Work(Struct):
     """One build from its plan to its end."""
 
     engine: Engine

@@ -12,8 +12,9 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.base.digest import Digest, hex_of, sha256
 from tare.base.errors import NotFound, TareError
@@ -55,8 +56,7 @@ def hold(build_id: str, held: Held) -> None:
         del _held[next(iter(_held))]
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
+class _Content(Struct, frozen=True):
     """What goes out: documents, and blobs of the store or in files."""
 
     document: bytes

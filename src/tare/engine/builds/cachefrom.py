@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base.digest import Digest
 from tare.base.errors import InvalidArgument, NotFound
@@ -12,8 +13,7 @@ from tare.images.service import Images
 from tare.oci.image import History
 
 
-@dataclass(frozen=True, slots=True)
-class CacheSources:
+class CacheSources(Struct, frozen=True):
     """The images a build may take steps from; none of them when nothing that was named is here."""
 
     images: tuple[Image, ...]

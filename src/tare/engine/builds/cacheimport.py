@@ -10,8 +10,9 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, parse_digest
@@ -34,8 +35,7 @@ _READ = 1024 * 1024
 Opened = AbstractAsyncContextManager[AsyncIterator[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
+class Imported(Struct, frozen=True):
     """A cache to take from. remote: the repository it is in; else `open` reads its blobs."""
 
     document: Document

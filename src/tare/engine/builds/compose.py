@@ -6,8 +6,9 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from tare.aio.threads import in_thread
 from tare.build.copying import Item

@@ -6,8 +6,9 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from tare.aio.threads import in_thread
 from tare.base.errors import InvalidArgument, NotFound
@@ -21,8 +22,7 @@ _MAX_IGNORE = 1024 * 1024
 _HEAD = 512
 
 
-@dataclass(slots=True)
-class Spool:
+class Spool(Struct):
     """Members of an archive and the file with their bytes. `close` when done."""
 
     tree: Tree
@@ -42,8 +42,7 @@ class Spool:
             self.data_fd = -1
 
 
-@dataclass(slots=True)
-class Context:
+class Context(Struct):
     """The build context: its files, the Dockerfile's text, what `.dockerignore` leaves out.
 
     named: further contexts that are files. caches: exported build caches that came along, by place. origin: where a

@@ -10,9 +10,11 @@ import re
 import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.aio.tasks import finish
 from tare.aio.threads import in_thread
@@ -42,8 +44,7 @@ _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 _READ = 1024 * 1024
 
 
-@dataclass(slots=True)
-class Group:
+class Group(Struct):
     """What one source means: members of a tree with their bytes. `keeps_owner`: as the archive says."""
 
     spool: Spool
@@ -51,8 +52,7 @@ class Group:
     keeps_owner: bool = False
 
 
-@dataclass(slots=True)
-class Gathered:
+class Gathered(Struct):
     """All sources of a COPY. `digest` decides the cache key."""
 
     groups: list[Group]

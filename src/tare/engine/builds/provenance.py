@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from tare.base.digest import Digest, hex_of, sha256
 from tare.base.errors import NotFound
@@ -28,8 +28,7 @@ _PREDICATE = "https://slsa.dev/provenance/v1"
 _TYPE = "urn:tare:build:dockerfile:v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Told(Struct, frozen=True, kw_only=True):
     """What there is to say. Times as RFC 3339; read: `uri` and `digest` of what was fetched or given."""
 
     image: Digest

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.aio.threads import in_thread
 from tare.build.cache import Budget, Record, choose
@@ -39,8 +40,7 @@ async def prune(engine: Engine, budget: Budget) -> tuple[list[str], int]:
     return deleted, freed
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Kept:
+class Kept(Struct, frozen=True, order=True):
     """Something the cache keeps: when it was last used, its key or directory, its bytes."""
 
     used_at: int

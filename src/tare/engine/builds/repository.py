@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tare.aio import proc
 from tare.aio.tasks import settle
@@ -37,8 +39,7 @@ _ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Submodule:
+class Submodule(Struct, frozen=True):
     """A repository inside of another: its place in the outermost, the URL that was used, its commit."""
 
     path: str
@@ -46,8 +47,7 @@ class Submodule:
     commit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Checkout:
+class Checkout(Struct, frozen=True):
     """What was fetched: the descriptor of the directory meant, for the caller to close; the commit; all submodules."""
 
     fd: int
@@ -87,8 +87,7 @@ async def fetch(wanted: GitRef, place: Path, *, allow_private: bool) -> Checkout
     return Checkout(fd, commit, tuple(fetching.found))
 
 
-@dataclass(slots=True)
-class _Fetching:
+class _Fetching(Struct):
     git: str
     work: Path
     allow_private: bool

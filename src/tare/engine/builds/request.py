@@ -7,8 +7,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from tare.base.errors import TareError
 from tare.base.reference import Reference
@@ -29,8 +30,7 @@ _WAITED_S = 0.02
 STEP: ContextVar[int] = ContextVar("the number of the step that this task does", default=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """The request. `host` holds limits, network and such for RUN steps; `epoch_ns` is SOURCE_DATE_EPOCH.
 
     credentials: for the registry of a reference. secrets: by id; their bytes never go anywhere but into mounts.
@@ -55,7 +55,7 @@ class Wanted:
     cache_sources: tuple[Source, ...] = ()
     cache_targets: tuple[Target, ...] = ()
     epoch_ns: int | None = None
-    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
     contexts: Mapping[str, str] = field(default_factory=dict)
     local_contexts: Mapping[str, str] = field(default_factory=dict)
     remote_contexts: Mapping[str, str] = field(default_factory=dict)
@@ -65,7 +65,10 @@ class Wanted:
     provenance: str = ""  # a mode of provenance.py, "" for none
     is_for_output: bool = False  # who asks reads the result (results.py) and wants no image kept that has no name
     allowed: frozenset[str] = frozenset()  # entitlements: `security.insecure`, `network.host`
-    credentials: Callable[[Reference], Credentials] = field(repr=False, default=lambda _: Credentials())
+    credentials: Callable[[Reference], Credentials] = lambda _: Credentials()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(tags={self.tags!r}, target={self.target!r})"  # its secrets stay out of every log
 
     @property
     def named(self) -> frozenset[str]:
@@ -83,8 +86,7 @@ class StepFailed(TareError):
         self.code = code
 
 
-@dataclass(slots=True, eq=False)
-class Build:
+class Build(Struct, eq=False):
     """A build under way. `tell` sends a piece of text to the client, `status` a progress message."""
 
     engine: Engine

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.aio.tasks import finish, spawn
 from tare.base.digest import Digest
@@ -29,8 +30,7 @@ PATIENCE_S = 30.0
 """How long a result waits for its next reader: who asked may have ended between the build and the reading."""
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     """An image that was made to be read: how many builds wait for that, and how many read now."""
 
     forget: Forget

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.aio import failpoints
 from tare.aio.tasks import spawn
@@ -40,8 +41,7 @@ Make = Callable[[], Awaitable[Draft | None]]
 _RUNNING: ContextVar[int] = ContextVar("the number of the stage whose task this is")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(Struct, frozen=True, kw_only=True):
     """Where a stage is: its configuration, files, cache key, and the history so far. `layers` counts drafts in order."""
 
     state: StageState

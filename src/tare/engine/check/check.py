@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tare.base import clock
 from tare.base.errors import Conflict
@@ -23,8 +24,7 @@ QUIET_GRACE_S = 0.001  # nothing is in flight; what downloads and uploads left i
 _RUNNING = "check"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """quick: names, sizes and records only, no contents. fix: mend. grace_s, is_quiet: see `facts`."""
 
     quick: bool = False
@@ -33,8 +33,7 @@ class Options:
     is_quiet: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Doing:
+class Doing(Struct, frozen=True):
     """How far it is: bytes of blobs read, of all; the blob that comes next."""
 
     current: int
@@ -42,8 +41,7 @@ class Doing:
     blob: str
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """A finding. mended: it is gone; note: else why not, if mending was tried."""
 
     finding: Finding
@@ -51,8 +49,7 @@ class Told:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class Summary(Struct, frozen=True, kw_only=True):
     """The end. Bytes of blobs that were read; findings, and how many of them are left."""
 
     blobs: int

@@ -11,9 +11,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from tare.aio.threads import in_thread
 from tare.base.digest import Digest, sha256
@@ -30,8 +31,7 @@ _INIT = "init"
 _TEMPORARY = (".new-",)
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """The names on the disk at one moment. Sizes in bytes; `young` and `old`: see `gather`.
 
     snapshots: name to the name of its parent, "" for none, None where the note about it is missing.
@@ -46,8 +46,7 @@ class Listing:
     leftovers: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerFacts:
+class ContainerFacts(Struct, frozen=True, kw_only=True):
     """A container as far as a check cares. is_moving: a verb works at it; is_going: its removal began, and is repeated
     at the next start where it failed. addresses: network id and address of each of its endpoints; volumes: those it has
     mounted."""
@@ -62,8 +61,7 @@ class ContainerFacts:
     volumes: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class Rows(Struct, frozen=True, kw_only=True):
     """What only the database knows."""
 
     containers: frozenset[str]
@@ -73,8 +71,7 @@ class Rows:
     complaints: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class World(Struct, frozen=True, kw_only=True):
     """Everything the invariants are about. is_quiet: no operation is in flight, so nothing may be in between."""
 
     before: Listing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 FETCH, UNPACK, REMOVE, FORGET, MAKE, NOTHING = "fetch", "unpack", "remove", "forget", "make", ""
 """Remedies: bring a blob back, unpack a snapshot again, remove a file, forget a record, make a directory; by hand only."""
@@ -43,8 +43,7 @@ KINDS = frozenset(
 """Every kind; docs/check.md has a line for each."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One thing that is not as it must be.
 
     subject: what is wrong: a digest, a container's id, a path below the roots. text: how, in one line. remedy: what

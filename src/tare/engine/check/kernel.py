@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from tare.drivers import cgroups
 from tare.drivers.runtime.monitor import start_time
@@ -21,8 +22,7 @@ _ROOT = re.compile(r"run/containers/([^/]+)/rootfs\Z")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kernel:
+class Kernel(Struct, frozen=True, kw_only=True):
     """One look. Ids of containers where nothing else is said.
 
     places: mounts below the roots, as `run/…` and `data/…`. elsewhere: targets of mounted images where one is mounted.

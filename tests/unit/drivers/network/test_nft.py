@@ -1,9 +1,9 @@
 """Rules as text; the kernel's opinion of them is asked in tests/e2e."""
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
+from msgspec.structs import replace
 
 from tare.base.errors import InvalidArgument
 from tare.drivers.network import nft
