@@ -47,6 +47,22 @@ async def readable(fd: int) -> None:
         loop.remove_reader(fd)
 
 
+async def writable(fd: int) -> None:
+    """Wait until `fd` takes something, or nobody will read it any more."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def done() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_writer(fd, done)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)
+
+
 def start(
     argv: Sequence[str],
     *,

@@ -23,7 +23,7 @@ from tare.containers.merge import environment
 from tare.containers.service import Slot
 from tare.drivers import linux, rootfs
 from tare.drivers.runtime.monitor import start_time
-from tare.drivers.runtime.sessions import NOT_INVOKABLE, CannotExec, Session, translate
+from tare.drivers.runtime.sessions import NOT_INVOKABLE, Asked, CannotExec, Session, translate
 from tare.engine import userns
 from tare.engine.engine import Engine
 from tare.engine.news import tell
@@ -155,21 +155,21 @@ async def _launch(
     runtime = engine.runtimes.get(container.runtime)
     if runtime is None:
         raise InternalError(f"Unknown runtime specified {container.runtime}")
-    process = _process(engine, container, exec_.wish, size=size)
-    mapping = userns.mapping_of(engine, container.host_config)
-    owner = None
-    if mapping is not None:
-        user = process["user"]
-        owner = (userns.outside(mapping.uids, user["uid"]), userns.outside(mapping.gids, user["gid"]))
-    session = await engine.sessions.start(
-        exec_.id,
+    asked = Asked(
         container_id=container.id,
         runtime=runtime,
-        process=process,
+        has_terminal=exec_.wish.has_tty,
         is_attached=attached,
         has_stdin=exec_.wish.stdin and attached,
-        owner=owner,
     )
+    async with engine.sessions.opening(exec_.id, asked) as opening:
+        process = _process(engine, container, exec_.wish, size=size)
+        mapping = userns.mapping_of(engine, container.host_config)
+        owner = None
+        if mapping is not None:
+            user = process["user"]
+            owner = (userns.outside(mapping.uids, user["uid"]), userns.outside(mapping.gids, user["gid"]))
+        session = await opening.execute(process, owner=owner)
     if (streams := session.streams) is not None:
         exec_.hub.connect(lambda: streams)
     return session

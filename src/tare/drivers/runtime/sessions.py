@@ -1,6 +1,6 @@
 """A further process in a running container: started by the runtime, which then leaves, and held by this daemon.
 
-    <exec-root>/execs/<exec id>/     process.json  log  pid  console (socket); only while it is being started
+    <exec-root>/execs/<exec id>/     log  pid  console (socket); only while it is being started
 
 The process is orphaned when the runtime ends and becomes a child of ours, since we are a subreaper: its exit status is
 ours to collect. Its pipes or its terminal are held here and nowhere else, so it outlives a daemon that is killed but
@@ -16,12 +16,13 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from tare.aio import failpoints, proc, tasks
 from tare.base.errors import Conflict, InternalError, InvalidArgument
@@ -95,6 +96,19 @@ class Session:
         return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
 
 
+class Asked(Struct, frozen=True, kw_only=True):
+    """Where something is to be executed, and which streams it gets: what the runtime is told by its arguments.
+
+    is_attached: the output is wanted; has_stdin: there is input; a terminal has both at any rate.
+    """
+
+    container_id: str
+    runtime: OciRuntime
+    has_terminal: bool
+    is_attached: bool
+    has_stdin: bool
+
+
 class Sessions:
     """Starts them. `exec_root` is the daemon's own."""
 
@@ -106,128 +120,144 @@ class Sessions:
         shutil.rmtree(self._root, ignore_errors=True)
         self._root.mkdir(mode=0o700, parents=True)
 
-    async def start(
-        self,
-        exec_id: str,
-        *,
-        container_id: str,
-        runtime: OciRuntime,
-        process: Mapping[str, Any],
-        is_attached: bool,
-        has_stdin: bool,
-        owner: tuple[int, int] | None = None,
-    ) -> Session:
-        """Execute `process` (an OCI process object) in the running container.
+    @asynccontextmanager
+    async def opening(self, exec_id: str, asked: Asked) -> AsyncIterator[Opening]:
+        """Start the runtime, which loads itself and the container's configuration while the caller finds out what
+        process it shall execute. Left without `execute`, nothing has happened.
 
-        is_attached: its output is wanted, has_stdin: it gets input; a terminal has both at any rate.
+        Raises OSError when it cannot be started.
+        """
+        failpoints.hit("exec.start")
+        opening = Opening(f"{self._root}/{exec_id}", asked)
+        try:
+            yield opening
+        except BaseException:
+            await tasks.settle(opening.abandon(), name="end of an exec")
+            raise
+        finally:
+            opening.close()
+
+
+class Opening:
+    """A runtime that runs already and learns by a pipe what to execute."""
+
+    def __init__(self, directory: str, asked: Asked) -> None:
+        self.asked = asked
+        self._directory = directory
+        self._ends = [-1, -1, -1]  # our ends of its pipes, until a session takes them
+        self._process = -1  # where to say it
+        self._listener: socket.socket | None = None
+        self._ours = ExitStack()
+        os.mkdir(directory, 0o700)
+        self._ours.callback(shutil.rmtree, directory, ignore_errors=True)
+        self._ours.callback(self._close_pipes)
+        try:
+            with ExitStack() as theirs:
+                self._child = self._start(theirs)
+        except BaseException:
+            self._ours.close()
+            raise
+
+    def _start(self, theirs: ExitStack) -> subprocess.Popen[bytes]:
+        """`theirs` is closed once the runtime has its ends."""
+        asked = self.asked
+        options: tuple[str, ...] = ()
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        theirs.callback(os.close, nothing)
+        given = [nothing, nothing, nothing]
+        if asked.has_terminal:
+            self._listener = self._ours.enter_context(_listening(self._directory))
+            options = ("--console-socket", "console")
+        else:
+            for number in range(3):
+                if asked.has_stdin if number == 0 else asked.is_attached:
+                    ends = wide_pipe()
+                    self._ends[number], given[number] = ends if number else reversed(ends)
+                    theirs.callback(os.close, given[number])
+        source, self._process = os.pipe2(os.O_CLOEXEC)
+        theirs.callback(os.close, source)
+        argv = [
+            asked.runtime.program, "--log", "log", "--log-format", "json", *asked.runtime.global_arguments(),
+            "exec", "--detach", "--process", f"/proc/self/fd/{source}", "--pid-file", "pid", *options,
+            asked.container_id,
+        ]  # fmt: skip
+        return proc.start(
+            argv, stdin=given[0], stdout=given[1], stderr=given[2], cwd=Path(self._directory), pass_fds=(source,)
+        )
+
+    async def execute(self, process: Mapping[str, Any], *, owner: tuple[int, int] | None = None) -> Session:
+        """Execute `process`, an OCI process object. Once. It may run although this fails or is cancelled: `opening` kills
+        it then.
+
         owner: (uid, gid) on the host that the pipes are given to, so that it may open /dev/stdout anew.
         Raises CannotExec with the words a client sees.
         """
-        directory = self._root / exec_id
-        directory.mkdir(mode=0o700)
+        if owner is not None:
+            for end in self._ends:
+                if end >= 0:
+                    os.fchown(end, *owner)
+        # Born below the daemon it would be spared like the daemon when memory is short; crun sets this at create only.
+        _write(f"/proc/{self._child.pid}/oom_score_adj", b"%d" % process.get("oomScoreAdj", 0))
+        await self._say(msgspec.json.encode(process))
+        status = await proc.wait(self._child)
+        if status != 0:
+            raise translate(_text(f"{self._directory}/log"))
+        failpoints.hit("exec.started")
+        return await self._held(_pid(self._directory))
+
+    async def _say(self, text: bytes) -> None:
+        """The pipe takes all of it at once, unless there are thousands of variables."""
+        os.set_blocking(self._process, False)
+        rest = memoryview(text)
         try:
-            (directory / "process.json").write_bytes(msgspec.json.encode(process))
-            if process.get("terminal"):
-                return await _with_terminal(directory, container_id, runtime, process)
-            return await _with_pipes(
-                directory, container_id, runtime, process, is_attached=is_attached, has_stdin=has_stdin, owner=owner
-            )
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            while rest:
+                try:
+                    rest = rest[os.write(self._process, rest) :]
+                except BlockingIOError:
+                    await proc.writable(self._process)
+        except BrokenPipeError:
+            pass  # it has ended, and its log says why
+        self._end_process()
 
+    def _end_process(self) -> None:
+        if self._process >= 0:
+            os.close(self._process)
+            self._process = -1
 
-async def _with_pipes(
-    directory: Path,
-    container_id: str,
-    runtime: OciRuntime,
-    process: Mapping[str, Any],
-    *,
-    is_attached: bool,
-    has_stdin: bool,
-    owner: tuple[int, int] | None,
-) -> Session:
-    with ExitStack() as ours, ExitStack() as theirs:
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        theirs.callback(os.close, nothing)
-        given, held = [nothing, nothing, nothing], [-1, -1, -1]
-        for number in range(3):
-            if has_stdin if number == 0 else is_attached:
-                ends = wide_pipe()
-                held[number], given[number] = ends if number else reversed(ends)
-                ours.callback(os.close, held[number])
-                theirs.callback(os.close, given[number])
-                if owner is not None:
-                    os.fchown(given[number], *owner)
-        pid = await _run(directory, container_id, runtime, process, given=given, theirs=theirs)
-        streams = PipeStreams(stdin=held[0], stdout=held[1], stderr=held[2]) if is_attached or has_stdin else None
-        session = await _held(pid, streams)
-        ours.pop_all()
-        return session
-
-
-async def _with_terminal(
-    directory: Path, container_id: str, runtime: OciRuntime, process: Mapping[str, Any]
-) -> Session:
-    with _listening(directory) as listener, ExitStack() as theirs:
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        theirs.callback(os.close, nothing)
-        options = ("--console-socket", "console")
-        pid = await _run(directory, container_id, runtime, process, *options, given=[nothing] * 3, theirs=theirs)
+    async def _held(self, pid: int) -> Session:
+        """What cannot be held does not go on."""
+        streams: Streams | None = None
         try:
-            terminal = TerminalStreams(_terminal(listener))
-        except InternalError:
+            if self._listener is not None:
+                streams = TerminalStreams(_terminal(self._listener))
+            elif self.asked.is_attached or self.asked.has_stdin:
+                streams = PipeStreams(stdin=self._ends[0], stdout=self._ends[1], stderr=self._ends[2])
+                self._ends = [-1, -1, -1]
+            return Session(pid=pid, streams=streams)
+        except (OSError, InternalError):
+            if streams is not None:
+                streams.close()
             await proc.end(pid)
             raise
-        try:
-            return await _held(pid, terminal)
-        except OSError:
-            terminal.close()
-            raise
+
+    async def abandon(self) -> None:
+        """End what nobody will hold. A runtime that has not learned what to execute ends by itself."""
+        self._end_process()
+        await _abandon(self._child, self._directory)
+
+    def close(self) -> None:
+        """Give back what no session has taken."""
+        self._ours.close()
+
+    def _close_pipes(self) -> None:
+        self._end_process()
+        for end in self._ends:
+            if end >= 0:
+                os.close(end)
+        self._ends = [-1, -1, -1]
 
 
-async def _held(pid: int, streams: Streams | None) -> Session:
-    """What cannot be held does not go on."""
-    try:
-        return Session(pid=pid, streams=streams)
-    except OSError:
-        await proc.end(pid)
-        raise
-
-
-async def _run(
-    directory: Path,
-    container_id: str,
-    runtime: OciRuntime,
-    process: Mapping[str, Any],
-    *options: str,
-    given: list[int],
-    theirs: ExitStack,
-) -> int:
-    """Let the runtime start it; returns its pid. `theirs` is closed once the runtime has them.
-
-    What was asked to be executed may run although this fails or is cancelled: then it is killed.
-    """
-    argv = [
-        runtime.program, "--log", "log", "--log-format", "json", *runtime.global_arguments(),
-        "exec", "--detach", "--process", "process.json", "--pid-file", "pid", *options, container_id,
-    ]  # fmt: skip
-    failpoints.hit("exec.start")
-    with theirs:
-        child = proc.start(argv, stdin=given[0], stdout=given[1], stderr=given[2], cwd=directory)
-    try:
-        # Born below the daemon it would be spared like the daemon when memory is short; crun sets this at create only.
-        Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(process.get("oomScoreAdj", 0)))
-        status = await proc.wait(child)
-        if status != 0:
-            raise translate(_text(directory / "log"))
-        failpoints.hit("exec.started")
-        return _pid(directory)
-    except BaseException:
-        await tasks.settle(_abandon(child, directory), name="end of an exec")
-        raise
-
-
-async def _abandon(child: subprocess.Popen[bytes], directory: Path) -> None:
+async def _abandon(child: subprocess.Popen[bytes], directory: str) -> None:
     """End what nobody will hold. The runtime gets the time to say what it has made: killed before, it leaves a process
     behind that nobody knows, and that may still become the program."""
     try:
@@ -235,29 +265,41 @@ async def _abandon(child: subprocess.Popen[bytes], directory: Path) -> None:
     except TimeoutError:
         child.kill()
         await proc.wait(child)
-    if _text(directory / "pid"):
+    if _text(f"{directory}/pid"):
         await proc.end(_pid(directory))
 
 
-def _pid(directory: Path) -> int:
+def _pid(directory: str) -> int:
     """What the runtime made. Raises InternalError if it did not say."""
-    text = _text(directory / "pid")
+    text = _text(f"{directory}/pid")
     try:
         return int(text)
     except ValueError:
         raise InternalError(f"the runtime wrote {text[:40]!r} for a pid") from None
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     try:
-        with path.open("rb") as file:
-            return file.read(_LIMIT).decode("utf-8", "replace")
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return ""
+    try:
+        return os.read(fd, _LIMIT).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, data: bytes) -> None:
+    """By descriptor: file objects and paths are a tenth of what an exec costs the daemon."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
 
 
 @contextmanager
-def _listening(directory: Path) -> Iterator[socket.socket]:
+def _listening(directory: str) -> Iterator[socket.socket]:
     """At `console` in it. The name goes through a descriptor: socket names are limited to 107 bytes."""
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
