@@ -33,10 +33,11 @@ _ROUND_S = 60.0
 
 @dataclass
 class Thing:
-    """A container or a tag. is_there, is_running: None while only the engine knows."""
+    """A container or a tag. is_there, is_running: None while only the engine knows; is_ending: it was told to end."""
 
     is_there: bool | None = False
     is_running: bool | None = False
+    is_ending: bool = False
     id: str = ""
     pid: int = 0
 
@@ -116,7 +117,7 @@ class Client:
         thing.is_there, thing.id = True, answer["Id"]
 
     def _start(self, name: str, thing: Thing) -> None:
-        thing.is_running = None
+        thing.is_running, thing.is_ending = None, False
         self.storm.api.call("POST", f"/containers/{name}/start")
         thing.pid = json.loads(self.storm.api.call("GET", f"/containers/{name}/json"))["State"]["Pid"]
         thing.is_running = True
@@ -133,12 +134,12 @@ class Client:
             raise Refused(f"exec in {name} said {said!r}")
 
     def _stop(self, name: str, thing: Thing) -> None:
-        thing.is_running = None
+        thing.is_running, thing.is_ending = None, True
         self.storm.api.call("POST", f"/containers/{name}/stop?t=0")
         thing.is_running = False
 
     def _kill(self, name: str, thing: Thing) -> None:
-        thing.is_running = None
+        thing.is_running, thing.is_ending = None, True
         self.storm.api.call("POST", f"/containers/{name}/kill")
         thing.is_running = False
 
@@ -305,6 +306,8 @@ def compare(api: Api, clients: list[Client]) -> list[str]:
                 continue
             if entry["Id"] != thing.id:
                 faults.append(f"container {name} is another one")
+            if thing.is_running is None and thing.is_ending:  # the signal may be out, and it not dead yet
+                api.request("POST", f"/containers/{name}/kill")
             state = api.json("GET", f"/containers/{name}/json")["State"]
             if thing.is_running is None:
                 thing.is_running, thing.pid = state["Running"], state["Pid"]
