@@ -563,7 +563,7 @@ def test_the_sdk(engine_host: str) -> None:
         assert [v.name for v in client.volumes.list(filters={"label": "k=v"})] == ["sdk"]
         assert client.df()["Volumes"][0]["UsageData"] == {"RefCount": 0, "Size": 3}
         volume.remove()
-        assert client.volumes.prune(filters={"all": True}) == {"VolumesDeleted": None, "SpaceReclaimed": 0}
+        assert client.volumes.prune(filters={"all": True}) == {"VolumesDeleted": [], "SpaceReclaimed": 0}
     finally:
         client.close()
 

@@ -62,4 +62,4 @@ async def prune_volumes(engine: Engine, request: Request) -> Answer:
         )
     finally:
         engine.pruning.discard("volumes")
-    return json_response(VolumePruneReport(VolumesDeleted=deleted or None, SpaceReclaimed=reclaimed))
+    return json_response(VolumePruneReport(VolumesDeleted=deleted, SpaceReclaimed=reclaimed))

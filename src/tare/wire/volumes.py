@@ -49,5 +49,5 @@ class VolumeList(Wire, kw_only=True, frozen=True):
 class VolumePruneReport(Wire, kw_only=True, frozen=True):
     """Answer of prune. Bytes."""
 
-    VolumesDeleted: list[str] | None
+    VolumesDeleted: list[str]
     SpaceReclaimed: int
