@@ -185,6 +185,11 @@ def _command(container: Container) -> str:
     return " ".join(f"'{word}'" if " " in word else word for word in argv_of(container.config))
 
 
+def _public(binding: PortBinding) -> int | UnsetType:
+    """The host's number of a published port; none where it is reached at the container's own address only."""
+    return int(binding.HostPort) if binding.HostPort else UNSET
+
+
 def summary(container: Container, *, now: int, image: str, sizes: tuple[int, int] | None = None) -> ContainerSummary:
     """One entry of the list. `image` is the reference to show (or the image id when the tag has moved)."""
     ports: list[PortBody] = []
@@ -194,7 +199,7 @@ def summary(container: Container, *, now: int, image: str, sizes: tuple[int, int
             continue
         inside, kind = int(number), protocol or "tcp"
         ports += [
-            PortBody(IP=binding.HostIp, PrivatePort=inside, PublicPort=int(binding.HostPort), Type=kind)
+            PortBody(IP=binding.HostIp, PrivatePort=inside, PublicPort=_public(binding), Type=kind)
             for binding in bindings or ()
         ] or [PortBody(PrivatePort=inside, Type=kind)]
     return ContainerSummary(

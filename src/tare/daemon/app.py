@@ -439,6 +439,8 @@ def _network_options(options: Options, seed: str) -> NetworkOptions:
         host_gateway=options.host_gateway_ip,
         pools=options.address_pools,
         is_relayed=options.publish_by == "relay",
+        allow_direct_routing=options.allow_direct_routing,
+        default_options=options.default_network_options,
         listeners=tuple(
             Listener(port=port, address=ipaddress.ip_address(address) if address else None)
             for address, port in listeners(options.hosts, options.exposure)

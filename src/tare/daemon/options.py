@@ -60,6 +60,9 @@ class Options(Struct, frozen=True, kw_only=True):
     fixed_cidr_v6: str = ""
     forward_accept: bool = True
     publish_by: str = "nat"
+    default_network_options: dict[str, dict[str, str]] = field(default_factory=dict)  # by driver
+    ip_forward_no_drop: bool = True
+    allow_direct_routing: bool = False
     address_pools: tuple[tuple[ipam.Network, int], ...] = ipam.DEFAULT_POOLS
     ip_forward: bool = True
     host_gateway_ip: str = ""
@@ -94,7 +97,9 @@ _BOOLEANS = (
     "icc",
     "ipv6",
     "ip-forward",
+    "ip-forward-no-drop",
     "forward-accept",
+    "allow-direct-routing",
     "init",
     "live-restore",
     "no-new-privileges",
@@ -110,6 +115,7 @@ _LISTS = {
     "default-ulimits": "default-ulimit",
     "cdi-spec-dirs": "cdi-spec-dir",
     "default-address-pools": "default-address-pool",
+    "default-network-opts": "default-network-opt",
 }
 
 
@@ -155,6 +161,11 @@ def parser() -> argparse.ArgumentParser:
         ("icc", "let containers of the default bridge reach each other (default true)"),
         ("ipv6", "give the default bridge an IPv6 subnet too (default false)"),
         ("ip-forward", "let the kernel route between interfaces (default true)"),
+        (
+            "ip-forward-no-drop",
+            "true, as ever: no policy of a chain of the host is set to drop (dockerd's is, by default)",
+        ),
+        ("allow-direct-routing", "published ports may be reached at containers' own addresses, too (default false)"),
         ("forward-accept", "let our packets pass other people's forward chains that drop by default (default true)"),
         ("init", "put a small init before every container's program (default false)"),
         ("live-restore", "containers go on when the daemon stops (default true)"),
@@ -167,6 +178,12 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         metavar="base=CIDR,size=BITS",
         help="where subnets of networks come from that name none, repeatable",
+    )
+    add(
+        "--default-network-opt",
+        action="append",
+        metavar="DRIVER=KEY=VALUE",
+        help="option of networks of a driver whose request does not have it, repeatable",
     )
     add(
         "--publish-by",
@@ -303,6 +320,8 @@ def read_config_file(path: Path, *, required: bool) -> dict[str, Any]:
             out.update(value)
         elif key == "log-opts" and isinstance(value, dict):
             out["log-opt"] = [f"{option}={setting}" for option, setting in value.items()]
+        elif name == "default-network-opt" and isinstance(value, dict):
+            out[name] = _network_option_texts(value)
         elif name in known:
             out[name] = value
         else:
@@ -350,6 +369,11 @@ def resolve(values: dict[str, Any]) -> Options:
     exec_root = Path(values.get("exec-root", "/run/tare")).absolute()
     pidfile = values.get("pidfile")
     flags = {name.replace("-", "_"): _boolean(name, values[name]) for name in _BOOLEANS if name in values}
+    if not flags.get("ip_forward_no_drop", True):
+        raise InvalidArgument(
+            "--ip-forward-no-drop=false cannot be: this engine does not set the policy of the host's forward chain",
+            hint="set it yourself; what containers exchange passes it all the same (--forward-accept)",
+        )
     log = LogSettings(
         Type=values.get("log-driver", logoptions.DEFAULT_DRIVER),
         Config=dict(text.partition("=")[::2] for text in values.get("log-opt") or ()),
@@ -364,6 +388,7 @@ def resolve(values: dict[str, Any]) -> Options:
         bridge=bridge,
         bip=bip,
         publish_by=publish_by,
+        default_network_options=_network_options(values.get("default-network-opt") or ()),
         address_pools=tuple(_pools(values.get("default-address-pool"))) or ipam.DEFAULT_POOLS,
         default_runtime=values.get("default-runtime", ""),
         runtimes=dict(_runtime(text) for text in values.get("add-runtime") or ()),
@@ -446,6 +471,27 @@ def _pools(value: object) -> list[tuple[ipam.Network, int]]:
         for entry in (value if isinstance(value, list) else [])
     ]
     return [ipam.parse_pool(text) for text in texts]
+
+
+def _network_option_texts(value: dict[str, Any]) -> list[str]:
+    """dockerd's `{"bridge": {"KEY": "VALUE"}}` as the command line has it."""
+    texts = []
+    for driver, options in value.items():
+        if not isinstance(options, dict) or not all(isinstance(text, str) for text in options.values()):
+            raise InvalidArgument(f"invalid default-network-opts for {driver}: expected an object of strings")
+        texts += [f"{driver}={key}={text}" for key, text in options.items()]
+    return texts
+
+
+def _network_options(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """`DRIVER=KEY=VALUE`, by driver. Raises InvalidArgument in dockerd's words."""
+    found: dict[str, dict[str, str]] = {}
+    for text in texts:
+        parts = str(text).split("=", 2)
+        if len(parts) < 3:
+            raise InvalidArgument(f'invalid value "{text}" for map option, should be root-key=key=value')
+        found.setdefault(parts[0], {})[parts[1]] = parts[2]
+    return found
 
 
 def _check_cidr6(text: str) -> None:

@@ -19,6 +19,8 @@ class NetworkOptions(Struct, frozen=True, kw_only=True):
     we forward. listeners: TCP sockets of the engine, which no container reaches. seed: what our unique-local IPv6
     prefix is made from. pools: where subnets come from that nobody names, with their prefix lengths. is_relayed:
     published ports are served by sockets of the engine, which the host's firewall judges like any other.
+    allow_direct_routing: published ports are also reached at containers' own addresses. default_options: by driver, what
+    a network's options say where its request does not.
     """
 
     bridge: str = "tare0"
@@ -38,6 +40,8 @@ class NetworkOptions(Struct, frozen=True, kw_only=True):
     listeners: tuple[Listener, ...] = ()
     pools: tuple[tuple[ipam.Network, int], ...] = ipam.DEFAULT_POOLS
     is_relayed: bool = False
+    allow_direct_routing: bool = False
+    default_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     seed: str = ""
 
 

@@ -13,7 +13,7 @@ from tare.networks.exposing import Exposer
 from tare.networks.holding import Held
 from tare.networks.plan import Mode
 from tare.networks.ports import Published
-from tare.networks.publishing import Publisher, publications
+from tare.networks.publishing import Publisher
 from tare.networks.records import NetworkRecord
 from tare.networks.wiring import Wiring
 from tare.wire.config import PortBinding
@@ -72,7 +72,7 @@ class Auditor:
         there = {_place(*key) for key in self._publisher.held()}
         for container_id, bindings in running.items():
             published = ports.published_of(bindings)
-            wanted = {_place(entry.protocol, entry.host_ip, entry.host_port) for entry in published}
+            wanted = {_place(entry.protocol, entry.host_ip, entry.host_port) for entry in published if entry.host_port}
             places |= wanted
             unheld[container_id] = frozenset(wanted - there)
             rules[container_id] = self._translated(container_id, published)
@@ -86,9 +86,9 @@ class Auditor:
 
     def _translated(self, container_id: str, published: Sequence[Published]) -> frozenset[str]:
         held = self._held.get(container_id)
-        if held is None or self._publisher.is_relayed:
+        if held is None:
             return frozenset()
-        by_bridge = publications(published, self._exposer.place(held))
+        by_bridge = self._publisher.rules_of(published, self._exposer.place(held))
         return frozenset(publication.said for _, chosen in by_bridge for publication in chosen)
 
 

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from types import MappingProxyType
 
 import msgspec
 from msgspec import UNSET
@@ -42,6 +43,7 @@ _NO_SWARM = (
     "and try again."
 )
 _MTU_RANGE = range(68, 65536)
+_FAMILIES = {"EnableIPv4": "com.docker.network.enable_ipv4", "EnableIPv6": "com.docker.network.enable_ipv6"}
 
 
 def define(
@@ -52,16 +54,20 @@ def define(
     links: Iterable[str] = (),
     prefix6: IPv6Network = _NO_PREFIX,
     defaults: Sequence[tuple[IPNetwork, int]] = ipam.DEFAULT_POOLS,
+    default_options: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> NetworkRecord:
     """The record of a new network.
 
     known: the networks there are. in_use: what the host's routes and addresses cover, which a subnet of our choice must
     not overlap. links: names of the host's interfaces; a bridge that is there already is used and never deleted.
-    prefix6: where subnets of IPv6 come from that nobody names. defaults: pools of both families.
+    prefix6: where subnets of IPv6 come from that nobody names. defaults: pools of both families. default_options: by
+    driver, options for requests that do not have them and take nothing from another network.
     Raises InvalidArgument, Forbidden, NotFound (driver, no subnet free), Conflict (name taken) with Docker's texts.
     """
     present, there = list(known), set(links)
     _check_name(body.Name, present)
+    if body.ConfigFrom is None or not body.ConfigFrom.Network:
+        body = _with_options(body, default_options.get(_driver(body), {}))
     body = _configured(body, present)
     _check_kind(body)
     driver = _driver(body)
@@ -109,6 +115,27 @@ def define(
         config_only=body.ConfigOnly,
         config_from=body.ConfigFrom.Network if body.ConfigFrom is not None else "",
     )
+
+
+def _with_options(body: NetworkCreate, default: Mapping[str, str]) -> NetworkCreate:
+    """The request with the engine's options where it has none, and with the families that options name.
+
+    A family that the request names itself counts; its option is left out then, since it would look wrong in inspect.
+    Raises InvalidArgument.
+    """
+    options = {**default, **(body.Options or {})}
+    families: dict[str, bool] = {}
+    for name, key in _FAMILIES.items():
+        text = options.get(key)
+        if text is None:
+            continue
+        if getattr(body, name) is not None:
+            del options[key]
+        elif text in TRUE_TEXTS | FALSE_TEXTS:
+            families[name] = text in TRUE_TEXTS
+        else:
+            raise InvalidArgument(f'driver-opt "{key}" is not a valid bool')
+    return msgspec.structs.replace(body, Options=options or ({} if body.Options else body.Options), **families)
 
 
 def _driver(body: NetworkCreate) -> str:

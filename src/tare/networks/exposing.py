@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
 from msgspec.structs import replace
@@ -46,18 +46,20 @@ class Exposer:
         wishes = ports.wishes(held.wish.config, held.wish.host) if place else []
         if not wishes:
             return
-        if held.published:  # moved from one network to another: the host's side stays
-            wishes = [ports.wish_of(entry) for entry in held.published]
-            held.published = ()
+        if held.again:  # moved from one network to another: the host's side stays
+            wishes, held.again = list(held.again), ()
         self._show(held, await self._publish(held, wishes, place))
 
-    async def _publish(self, held: Held, wishes: list[PortWish], place: Place) -> tuple[Published, ...]:
+    async def _publish(
+        self, held: Held, wishes: list[PortWish], place: Place, *, besides: Sequence[Published] = ()
+    ) -> tuple[Published, ...]:
         network = self._networks[held.gateways[min(place.by_version)]]
         return await self._publisher.publish(
             wishes,
             place=place,
             default_ip=network.host_binding,
             who=f"{held.name} ({held.attachment.endpoints[network.name].EndpointID})",
+            besides=besides,
         )
 
     @staticmethod
@@ -68,10 +70,15 @@ class Exposer:
     async def withdraw(self, held: Held, *, keep: bool = False) -> None:
         """Take the published ports back. keep: remember their numbers for the next network."""
         if held.attachment.ports:
-            await self._publisher.withdraw(held.published, place=self.place(held))
-        held.attachment = replace(held.attachment, ports={})
-        if not keep:
-            held.published = ()
+            place = self.place(held)
+            if keep and place:
+                wishes = ports.wishes(held.wish.config, held.wish.host)
+                held.again = tuple(ports.again(wishes, held.published, self._default_ip(held, place)))
+            await self._publisher.withdraw(held.published, place=place)
+        self._show(held, ())
+
+    def _default_ip(self, held: Held, place: Place) -> str:
+        return self._networks[held.gateways[min(place.by_version)]].host_binding
 
     async def adopt(self, held: Held) -> None:
         """After a restart of the engine: what is published goes on being so."""
@@ -86,9 +93,9 @@ class Exposer:
         place = self.place(held)
         before = ports.wishes(held.wish.config, held.wish.host)
         after = ports.wishes(held.wish.config, host)
+        held.again = ()
         if place:
-            default_ip = self._networks[held.gateways[min(place.by_version)]].host_binding
-            owners = ports.owners(before, held.published, default_ip)
+            owners = ports.owners(before, held.published, self._default_ip(held, place))
             kept = Counter(after)
             removed: list[Published] = []
             for wish, entries in owners:
@@ -101,15 +108,16 @@ class Exposer:
         held.wish = replace(held.wish, host=host)
 
     async def _exchange(self, held: Held, removed: list[Published], added: list[PortWish], place: Place) -> None:
+        kept = ports.less(held.published, removed)
         if removed:
-            await self._publisher.withdraw(removed, place=place)
+            await self._publisher.withdraw(removed, place=place, keeps=kept)
         try:
-            new = await self._publish(held, added, place) if added else ()
+            new = await self._publish(held, added, place, besides=kept) if added else ()
         except BaseException:
             if removed:
-                await self._publish(held, [ports.wish_of(entry) for entry in removed], place)
+                await self._publish(held, [ports.wish_of(entry) for entry in removed], place, besides=kept)
             raise
         if added:
             for outside in held.outside.values():
                 await in_thread(self._wiring.driver.reflect, outside)
-        self._show(held, (*(entry for entry in held.published if entry not in removed), *new))
+        self._show(held, (*kept, *new))

@@ -8,38 +8,39 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
-from tare.base.errors import InvalidArgument, NotFound, NotImplementedYet
+from tare.base.errors import InvalidArgument, NotFound
+from tare.drivers.network.nft import NAT, ROUTED, UNPROTECTED
 from tare.networks.records import FALSE_TEXTS, TRUE_TEXTS, NetworkRecord
 
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
 MODES = {4: "com.docker.network.bridge.gateway_mode_ipv4", 6: "com.docker.network.bridge.gateway_mode_ipv6"}
-_SERVED = frozenset({"nat", "isolated"})
-_LACKING = frozenset({"nat-unprotected", "routed"})
+ISOLATED = "isolated"
+_KNOWN = frozenset({NAT, UNPROTECTED, ROUTED, ISOLATED})
 
 
 def check(options: Mapping[str, str], *, internal: bool) -> None:
-    """Raises InvalidArgument (a mode nobody knows, isolated and not internal), NotImplementedYet.
-
-    A network that is asked to be routed must not become one behind NAT without a word.
-    """
+    """Raises InvalidArgument: a mode nobody knows, isolated and not internal."""
     text = options.get(INHIBIT, "false")
     if text not in TRUE_TEXTS | FALSE_TEXTS:
         raise InvalidArgument(f"failed to parse {INHIBIT} value: {text} (invalid syntax)")
     for label in MODES.values():
         mode = options.get(label)
-        if mode in _LACKING:
-            raise NotImplementedYet(f"gateway mode {mode} is not served", hint="leave it out for nat")
-        if mode is not None and mode not in _SERVED:
+        if mode is not None and mode not in _KNOWN:
             raise InvalidArgument(f"failed to parse {label} value: {mode} (unknown gateway mode {mode})")
-        if mode == "isolated" and not internal:
+        if mode == ISOLATED and not internal:
             raise InvalidArgument("gateway mode 'isolated' can only be used for an internal network")
+
+
+def mode_of(options: Mapping[str, str], version: int) -> str:
+    """How the network is reached in this family (4, 6), nat where nothing is said."""
+    return options.get(MODES[version], NAT)
 
 
 def is_isolated(options: Mapping[str, str], version: int) -> bool:
     """The host has no part in the network in this family (4, 6)."""
-    return options.get(MODES[version]) == "isolated"
+    return mode_of(options, version) == ISOLATED
 
 
 def unreserved(driver: str, options: Mapping[str, str], *, internal: bool) -> frozenset[int]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tare.base.errors import Conflict, InvalidArgument, NotFound
 from tare.wire.config import ContainerConfig, HostConfig, PortBinding
@@ -18,6 +19,11 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 IPAddress = IPv4Address | IPv6Address
 ANY: tuple[IPAddress, ...] = (IPv4Address("0.0.0.0"), IPv6Address("::"))
 _MAX_PORT = 65535
+
+
+def opened_at(version: int) -> IPAddress:
+    """What stands for the host's address where a port is reached at the container's own, by its family (4, 6)."""
+    return ANY[0] if version == 4 else ANY[1]
 
 
 class PortWish(Struct, frozen=True, kw_only=True):
@@ -60,8 +66,25 @@ def order(wish: PortWish) -> tuple[bool, int, int, str]:
     return wish.first == 0, wish.last - wish.first, wish.port, wish.protocol
 
 
+def again(wanted: Sequence[PortWish], published: Sequence[Published], default_ip: str) -> list[PortWish]:
+    """To publish again what was published, perhaps on another network: numbers of the host stay.
+
+    A wish of which the host had no part, or in one family only, stays what it is but for the number.
+    """
+    found: list[PortWish] = []
+    for wish, entries in owners(wanted, published, default_ip):
+        numbers = [entry.host_port for entry in entries if entry.host_port]
+        if numbers and len(numbers) == len(entries):
+            found += [wish_of(entry) for entry in entries]
+        elif numbers:
+            found.append(replace(wish, first=numbers[0], last=numbers[0]))
+        else:
+            found.append(wish)
+    return sorted(found, key=order)
+
+
 def wish_of(entry: Published) -> PortWish:
-    """To publish again what was published."""
+    """To publish again what was published at the host."""
     return PortWish(
         protocol=entry.protocol,
         port=entry.port,
@@ -76,7 +99,8 @@ def owners(
 ) -> list[tuple[PortWish, list[Published]]]:
     """Which wish each published port answers: those with fixed numbers take theirs first.
 
-    wanted: in the order of `wishes`. default_ip: as in `host_ips`.
+    wanted: in the order of `wishes`. default_ip: as in `host_ips`. What is reached at the container's own address has
+    no number of the host: of that a wish takes one in each family.
     """
     left = list(published)
     found: list[tuple[PortWish, list[Published]]] = []
@@ -85,14 +109,27 @@ def owners(
         fitting = [
             entry
             for entry in left
-            if (entry.port, entry.protocol) == (wish.port, wish.protocol)
+            if entry.host_port
+            and (entry.port, entry.protocol) == (wish.port, wish.protocol)
             and entry.host_ip in ips
             and (not wish.first or wish.first <= entry.host_port <= wish.last)
         ]
         mine = [entry for entry in fitting if entry.host_port == fitting[0].host_port]
-        left = [entry for entry in left if entry not in mine]
+        for version in sorted({ip.version for ip in ips}):
+            opened = Published(protocol=wish.protocol, port=wish.port, host_ip=opened_at(version), host_port=0)
+            mine += [opened] if opened in left else []
+        left = less(left, mine)
         found.append((wish, mine))
     return found
+
+
+def less(published: Sequence[Published], gone: Sequence[Published]) -> list[Published]:
+    """What is left: of equal ones as many go as are gone."""
+    left = list(published)
+    for entry in gone:
+        if entry in left:
+            left.remove(entry)
+    return left
 
 
 def parse_port(text: str) -> tuple[int, str]:
@@ -142,7 +179,10 @@ def host_ips(wish: PortWish, default: str) -> tuple[IPAddress, ...]:
 
 
 class Published(Struct, frozen=True, kw_only=True):
-    """A port that is published: what the host has at (host_ip, host_port) is `port` of the container."""
+    """A port that is published: what the host has at (host_ip, host_port) is `port` of the container.
+
+    host_port 0: the host has nothing; the port is open at the container's own address, of the family of host_ip.
+    """
 
     protocol: str
     port: int
@@ -153,16 +193,18 @@ class Published(Struct, frozen=True, kw_only=True):
 def bindings(published: Sequence[Published]) -> dict[str, list[PortBinding] | None]:
     """The published part of `NetworkSettings.Ports`."""
     found: dict[str, list[PortBinding] | None] = {}
-    for entry in sorted(published, key=_place):
-        binding = PortBinding(HostIp=str(entry.host_ip), HostPort=str(entry.host_port))
+    opened = {(entry.port, entry.protocol) for entry in published if not entry.host_port}
+    for entry in sorted(published, key=lambda entry: _place(entry, by_family=(entry.port, entry.protocol) in opened)):
+        binding = PortBinding(HostIp=str(entry.host_ip), HostPort=str(entry.host_port or ""))
         known = found.setdefault(f"{entry.port}/{entry.protocol}", [])
         assert known is not None
         known.append(binding)
     return found
 
 
-def _place(entry: Published) -> tuple[int, str, int, int]:
-    return entry.port, entry.protocol, entry.host_port, entry.host_ip.version
+def _place(entry: Published, *, by_family: bool) -> tuple[int, str, int, int]:
+    last = entry.host_port, entry.host_ip.version
+    return (entry.port, entry.protocol, *(reversed(last) if by_family else last))
 
 
 def published_of(ports: Mapping[str, list[PortBinding] | None]) -> list[Published]:
@@ -172,7 +214,7 @@ def published_of(ports: Mapping[str, list[PortBinding] | None]) -> list[Publishe
             protocol=parse_port(name)[1],
             port=parse_port(name)[0],
             host_ip=ipaddress.ip_address(binding.HostIp),
-            host_port=int(binding.HostPort),
+            host_port=int(binding.HostPort or 0),
         )
         for name, found in ports.items()
         for binding in found or ()
@@ -237,7 +279,7 @@ def _take(present: list[PortBinding], gone: PortBinding, key: str, published: Se
 
 def _pin(present: list[PortBinding], like: PortBinding, gone: str, published: Sequence[PortBinding]) -> None:
     """Others that asked for any number keep those they got: which one was meant must not be guessed later."""
-    numbers = dict.fromkeys(entry.HostPort for entry in published if entry.HostPort != gone)
+    numbers = dict.fromkeys(entry.HostPort for entry in published if entry.HostPort not in ("", gone))
     taken = {binding.HostPort for binding in present}
     free = [number for number in numbers if number not in taken]
     for place, binding in enumerate(present):

@@ -77,7 +77,7 @@ class Networks:
         self._busy: Counter[str] = Counter()  # networks somebody is being plugged into just now
         self._changing = asyncio.Lock()  # networks are made and removed one at a time
         self._wiring = Wiring(self._driver, options)
-        self._publisher = Publisher(self._driver, is_relayed=options.is_relayed)
+        self._publisher = Publisher(self._driver, is_relayed=options.is_relayed, is_filtered=options.iptables)
         self._exposer = Exposer(self._publisher, self._wiring, self._networks)
         self._directory = Directory(self.members)
         self._names = Names(self._driver, self._directory, self._networks, dns=options.dns)
@@ -229,7 +229,7 @@ class Networks:
             links = await in_thread(self._driver.links)
             record = definition.define(
                 body, known=self._networks.values(), in_use=in_use, links=links, prefix6=self._prefix6,
-                defaults=self._options.pools,
+                defaults=self._options.pools, default_options=self._options.default_options,
             )  # fmt: skip
             await self._keep(record)
             try:

@@ -158,7 +158,7 @@ class Watcher:
                 continue
             gateways = [version for version, chosen in held.gateways.items() if chosen == network_id]
             plug = plugging.plug(
-                network, settings, gateways=gateways, mtu=self._wiring.mtu, reflects=bool(held.published)
+                network, settings, gateways=gateways, mtu=self._wiring.mtu, reflects=bool(held.published or held.again)
             )
             try:
                 namespace = await in_thread(self._wiring.driver.open_namespace, held.pid)

@@ -49,6 +49,9 @@ class Wiring:
             masquerade6=record.masquerade,
             icc=record.icc,
             internal=record.internal,
+            mode=gateways.mode_of(record.options, 4),
+            mode6=gateways.mode_of(record.options, 6),
+            direct=self._options.allow_direct_routing,
             listeners=self._options.listeners,
         )
 

@@ -11,7 +11,7 @@ import pytest
 from tare.base.clock import Nanos
 from tare.containers import view
 from tare.containers.container import MountPoint, Process, State
-from tare.wire.config import ContainerConfig, Empty, HostConfig
+from tare.wire.config import ContainerConfig, Empty, HostConfig, PortBinding
 
 SECOND = 1_000_000_000
 NOW = 1_700_010_000 * SECOND
@@ -169,3 +169,14 @@ def test_inspect_is_encoded_again_when_the_record_or_its_execs_change(made: Any)
     cache.forget(first.id)
     cache.encode(first, ["e"], make)
     assert calls == 4
+
+
+def test_a_port_without_the_host_has_no_number_there(made: Any) -> None:
+    """Source: moby's container summaries of routed networks since 2026."""
+    ports = {"80/tcp": [PortBinding(HostIp="0.0.0.0", HostPort="8080"), PortBinding(HostIp="::", HostPort="")]}
+    running = made(state=State.RUNNING, process=PROCESS, ports=ports)
+    found = msgspec.to_builtins(view.summary(running, now=NOW, image="nginx"))["Ports"]
+    assert found == [
+        {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+        {"IP": "::", "PrivatePort": 80, "Type": "tcp"},
+    ]

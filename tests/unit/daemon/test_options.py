@@ -161,7 +161,8 @@ def test_every_option_of_the_command_line_reaches_a_field_or_a_refusal() -> None
         "default-ulimit": "default_ulimits", "add-runtime": "runtimes", "registry-mirror": "registry_mirrors",
         "insecure-registry": "insecure_registries", "trusted-realm": "trusted_realms", "certs-dir": "certificates",
         "log-opt": "log_options", "cdi-spec-dir": "cdi_directories",
-        "default-address-pool": "address_pools", "tls": "exposure", "tlsverify": "exposure", "tlscacert": "exposure",
+        "default-address-pool": "address_pools",
+            "default-network-opt": "default_network_options", "tls": "exposure", "tlsverify": "exposure", "tlscacert": "exposure",
         "tlscert": "exposure", "tlskey": "exposure", "insecure-tcp": "exposure", "allowed-host": "exposure",
     }  # fmt: skip
     fields = set(Options.__struct_fields__)
@@ -242,3 +243,25 @@ def test_patience_with_registries() -> None:
     assert (load([]).registry_timeout, load(["--registry-timeout", "5"]).registry_timeout) == (60, 5)
     with pytest.raises(InvalidArgument, match="invalid registry timeout: 0"):
         load(["--registry-timeout", "0"])
+
+
+def test_options_of_networks_by_driver(configured: Any) -> None:
+    mode = "com.docker.network.bridge.gateway_mode_ipv4"
+    given = ["--default-network-opt", f"bridge={mode}=routed", "--default-network-opt", "bridge=a=b=c"]
+    wanted = {"bridge": {mode: "routed", "a": "b=c"}}
+    assert load([*configured({}), *given, "--allow-direct-routing"]).default_network_options == wanted
+    found = load(configured({"default-network-opts": {**wanted, "macvlan": {}}, "allow-direct-routing": True}))
+    assert (found.default_network_options, found.allow_direct_routing) == (wanted, True)
+    with pytest.raises(InvalidArgument, match='"bridge=a" for map option, should be root-key=key=value'):
+        resolve({"default-network-opt": ["bridge=a"]})
+    with pytest.raises(InvalidArgument, match="both as a flag and in the configuration file: default-network-opt"):
+        load([*configured({"default-network-opts": wanted}), *given])
+    for wrong in ({"bridge": "a"}, {"bridge": {"a": 1}}):
+        with pytest.raises(InvalidArgument, match="invalid default-network-opts for bridge: expected an object of str"):
+            load(configured({"default-network-opts": wrong}))
+
+
+def test_the_hosts_forward_policy_is_nobodys_but_the_hosts(configured: Any) -> None:
+    assert load([*configured({}), "--ip-forward-no-drop"]) == load(configured({"ip-forward-no-drop": True}))
+    with pytest.raises(InvalidArgument, match="--ip-forward-no-drop=false cannot be"):
+        load(configured({"ip-forward-no-drop": False}))

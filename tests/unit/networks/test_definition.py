@@ -135,3 +135,30 @@ def test_settings_of_another_network():
     own = NetworkCreate(Name="real", Options={"a": "b"}, ConfigFrom=ConfigReference(Network="settings"))
     with pytest.raises(Forbidden, match="user specified configurations are not supported"):
         define(own, known=[template], in_use=[])
+
+
+MODE = "com.docker.network.bridge.gateway_mode_ipv4"
+V4, V6 = "com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6"
+DEFAULTS = {"bridge": {MODE: "routed", V6: "true"}, "macvlan": {"macvlan_mode": "private"}}
+
+
+def made_with(defaults=DEFAULTS, known=(), **body):
+    record = define(NetworkCreate(Name="x", **body), known=known, in_use=[], default_options=defaults)
+    return record.options, record.ipv4, record.ipv6
+
+
+def test_the_engines_options_are_for_networks_that_say_nothing():
+    assert made_with() == ({MODE: "routed", V6: "true"}, True, True)
+    assert made_with(Options={MODE: "nat", "a": "b"}, EnableIPv6=False) == ({MODE: "nat", "a": "b"}, True, False)
+    assert made_with(Driver="macvlan")[0] == {"macvlan_mode": "private"}
+    assert made_with({}, Options={V4: "false", V6: "1"}) == ({V4: "false", V6: "1"}, False, True)
+    assert made_with({}, Options={V6: "1"}, EnableIPv6=False) == ({}, True, False)
+    with pytest.raises(InvalidArgument, match=f'driver-opt "{V6}" is not a valid bool'):
+        made_with({}, Options={V6: "maybe"})
+    with pytest.raises(InvalidArgument, match="unknown gateway mode sideways"):
+        made_with({"bridge": {MODE: "sideways"}})
+
+
+def test_what_comes_from_another_network_is_that_networks():
+    source = define(NetworkCreate(Name="conf", ConfigOnly=True), known=[], in_use=[])
+    assert made_with(known=[source], ConfigFrom=ConfigReference(Network="conf")) == ({}, True, False)

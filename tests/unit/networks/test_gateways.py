@@ -2,7 +2,7 @@
 
 import pytest
 
-from tare.base.errors import InvalidArgument, NotFound, NotImplementedYet
+from tare.base.errors import InvalidArgument, NotFound
 from tare.networks import gateways
 from tare.networks.gateways import INHIBIT, MODES
 from tare.networks.records import NetworkRecord, Pool
@@ -29,15 +29,16 @@ def test_refusals(options, internal, text):
         gateways.check(options, internal=internal)
 
 
-@pytest.mark.parametrize("mode", ["routed", "nat-unprotected"])
-def test_what_is_lacking_is_said(mode):
-    with pytest.raises(NotImplementedYet, match=f"gateway mode {mode} is not served"):
-        gateways.check({MODES[6]: mode}, internal=False)
-
-
 def test_what_is_known_passes():
     gateways.check({MODES[4]: "nat", INHIBIT: "false"}, internal=False)
     gateways.check({MODES[4]: "isolated", MODES[6]: "isolated"}, internal=True)
+    gateways.check({MODES[4]: "routed", MODES[6]: "nat-unprotected"}, internal=False)
+    gateways.check({MODES[4]: "routed"}, internal=True)
+
+
+def test_each_family_has_a_mode():
+    options = {MODES[6]: "routed"}
+    assert [gateways.mode_of(options, version) for version in (4, 6)] == ["nat", "routed"]
 
 
 @pytest.mark.parametrize(

@@ -11,4 +11,4 @@ def test_nothing_is_shared_between_two():
     one, other = (Held(wish, "box", None, Attachment(mode=Mode.OWN)) for _ in range(2))
     one.gateways[4] = "n"
     one.outside["n"] = "veth1"
-    assert (other.gateways, other.outside, other.published) == ({}, {}, ())
+    assert (other.gateways, other.outside, other.published, other.again) == ({}, {}, (), ())

@@ -1,11 +1,22 @@
 """From PortBindings to what is published, and back."""
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
 from tare.base.errors import Conflict, InvalidArgument, NotFound
-from tare.networks.ports import PortWish, Published, bindings, edited, host_ips, owners, published_of, wishes
+from tare.networks.ports import (
+    PortWish,
+    Published,
+    again,
+    bindings,
+    edited,
+    host_ips,
+    less,
+    owners,
+    published_of,
+    wishes,
+)
 from tare.wire.config import ContainerConfig, Empty, HostConfig, PortBinding
 
 
@@ -88,6 +99,54 @@ def test_whose_a_published_port_is():
         (8080, [8080, 8080]),
         (0, [32768, 32768]),
     ]
+
+
+def open_at(ip, port=80):
+    return Published(protocol="tcp", port=port, host_ip=ip_address(ip), host_port=0)
+
+
+def at(ip, number):
+    return Published(protocol="tcp", port=80, host_ip=ip_address(ip), host_port=number)
+
+
+@pytest.mark.parametrize(
+    "published",
+    [[at("0.0.0.0", 8080), open_at("::")], [open_at("0.0.0.0"), at("::", 8080)], [open_at("0.0.0.0"), open_at("::")]],
+)
+def test_what_is_open_without_the_host_is_shown_as_docker_does(published):
+    """Source: moby's TestDisableNAT."""
+    shown = bindings(published)
+    assert shown == {"80/tcp": [PortBinding(HostIp=str(e.host_ip), HostPort=str(e.host_port or "")) for e in published]}
+    assert published_of(shown) == published
+
+
+def test_each_wish_has_its_own_of_what_is_open():
+    given = wanted({"80/tcp": [PortBinding(HostPort="8080"), PortBinding(HostIp="127.0.0.1", HostPort="8081")]})
+    published = [open_at("0.0.0.0"), at("::", 8080), open_at("0.0.0.0")]
+    first, second = owners(given, published, "0.0.0.0")
+    assert first[1] == [at("::", 8080), open_at("0.0.0.0")]
+    assert second[1] == [open_at("0.0.0.0")]
+    assert less(published, first[1]) == [open_at("0.0.0.0")]
+
+
+def test_on_another_network_numbers_stay_and_wishes_are_whole():
+    given = wanted({"80/tcp": [PortBinding(HostPort="")], "81/tcp": [PortBinding(HostPort="8081")]})
+    both = [at("0.0.0.0", 32768), at("::", 32768), open_at("0.0.0.0", 81), open_at("::", 81)]
+    assert [(w.port, str(w.host_ip), w.first) for w in again(given, both, "")] == [
+        (80, "0.0.0.0", 32768),
+        (80, "::", 32768),
+        (81, "None", 8081),
+    ]
+    mixed = [at("0.0.0.0", 32768), open_at("::")]
+    assert [(w.port, w.host_ip, w.first) for w in again(given[1:], mixed, "")] == [(80, None, 32768)]
+
+
+def test_what_has_no_number_pins_nothing():
+    shown = {"80/tcp": [PortBinding(HostIp="0.0.0.0", HostPort="32768"), PortBinding(HostIp="::", HostPort="")]}
+    found = edited(
+        {"80": [PortBinding(), PortBinding()]}, add={}, remove={"80": [PortBinding(HostPort="32768")]}, published=shown
+    )
+    assert found == {"80/tcp": [PortBinding()]}
 
 
 def test_bindings_are_edited():

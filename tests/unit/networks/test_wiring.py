@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from tare.drivers.network.nft import Listener
 from tare.networks import wiring
 from tare.networks.attachment import NetworkOptions
+from tare.networks.gateways import MODES
 from tare.networks.records import NetworkRecord, Pool
 
 
@@ -47,6 +48,13 @@ def test_rules_name_the_engines_sockets():
         None,
         (listener,),
     )
+
+
+def test_rules_have_the_modes_of_the_network_and_what_the_engine_allows():
+    options = {MODES[4]: "routed", MODES[6]: "nat-unprotected"}
+    record = NetworkRecord(id="1" * 64, name="n", driver="bridge", created_at=0, bridge="br-n", options=options)
+    rules = wiring.Wiring(Kernel(), NetworkOptions(allow_direct_routing=True)).rules(record)
+    assert (rules.mode, rules.mode6, rules.direct) == ("routed", "nat-unprotected", True)
 
 
 class Links:

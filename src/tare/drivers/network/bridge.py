@@ -28,7 +28,7 @@ from tare.base.errors import Conflict, InternalError, InvalidArgument, NotFound,
 from tare.drivers.network import conntrack
 from tare.drivers.network.netlink import IPAddress, IPInterface, IPNetwork, Link, Netlink, Route, vlan_data
 from tare.drivers.network.netns import Namespaces, NetNamespace, set_sysctl, switch_ipv6_off, switch_ipv6_on
-from tare.drivers.network.nft import PREFIX, BridgeRules, Nft, Publication, check_bridge_name, names_ruleset
+from tare.drivers.network.nft import PREFIX, BridgeRules, Nft, PortRule, check_bridge_name, names_ruleset
 from tare.drivers.network.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -268,11 +268,11 @@ class BridgeDriver:
         with self._lock:
             return {link.name for link in self._netlink.links()}
 
-    def apply_rules(self, rules: BridgeRules, publications: Iterable[Publication] = ()) -> None:
+    def apply_rules(self, rules: BridgeRules, publications: Iterable[PortRule] = ()) -> None:
         """Make or replace an engine's tables with one bridge and what is published there; nothing without nftables."""
         self.apply_all([(rules, publications)])
 
-    def apply_all(self, wanted: Sequence[tuple[BridgeRules, Iterable[Publication]]]) -> None:
+    def apply_all(self, wanted: Sequence[tuple[BridgeRules, Iterable[PortRule]]]) -> None:
         """`apply_rules` for several bridges at once: libnftables reads everything the host has each time.
 
         The host may reach published ports by its loopback address: the kernel routes those only where
@@ -309,7 +309,7 @@ class BridgeDriver:
         else:
             self._namespaces.run(self._home.fd, work)
 
-    def publish(self, rules: BridgeRules, publications: Iterable[Publication], *, present: bool) -> None:
+    def publish(self, rules: BridgeRules, publications: Iterable[PortRule], *, present: bool) -> None:
         """Map published ports, or take them away. Raises Unavailable without nftables, NotFound (flushed rules)."""
         if self._nft is None:
             raise Unavailable("ports cannot be published with --iptables=false", hint="use --network host")
@@ -371,9 +371,9 @@ class BridgeDriver:
         """Let the kernel route between interfaces. Only written where it is off."""
         self._at_home(lambda: _enable_forwarding(_FORWARD6 if ipv6 else _FORWARD))
 
-    def flush_flows(self, ports: Collection[int]) -> None:
-        """Forget what the kernel remembers of UDP flows to these ports of the host (see `conntrack`)."""
-        self._at_home(lambda: conntrack.forget_udp(ports))
+    def flush_flows(self, ports: Collection[int], ends: Collection[conntrack.End] = ()) -> None:
+        """Forget what the kernel remembers of UDP flows to these ports, of the host and at ends (see `conntrack`)."""
+        self._at_home(lambda: conntrack.forget_udp(ports, ends))
 
     def watch(self) -> Watch:
         """News of links and of rules in this namespace. The caller closes it."""

@@ -7,6 +7,7 @@ Source: linux/netfilter/nfnetlink_conntrack.h.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import socket
@@ -20,32 +21,42 @@ _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 1, 4, 0x300
 _TUPLE_ORIG, _TUPLE_PROTO, _PROTO_NUM, _PROTO_DST_PORT, _ID, _ZONE = 1, 2, 1, 3, 12, 18
+_TUPLE_IP, _V4_DESTINATION, _V6_DESTINATION = 1, 2, 4
 _HEADER = struct.Struct("=IHHII")
 _FAMILY = struct.Struct("=BBH")
 _ATTRIBUTE = struct.Struct("=HH")
 _TYPE_MASK = 0x3FFF
 _RECEIVE_BYTES = 1 << 18
 
+End = tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]
+"""An address and a port."""
 
-def forget_udp(ports: Collection[int]) -> int:
+
+def forget_udp(ports: Collection[int], ends: Collection[End] = ()) -> int:
     """Delete every UDP flow whose first packet went to one of these ports, in the calling thread's namespace.
 
+    ends: and to these ports at these addresses only.
     Returns how many. A kernel without conntrack over netlink is logged, not raised: flows then end by their time-out.
     """
-    if not ports:
+    if not ports and not ends:
         return 0
+    wanted = frozenset((address.packed, port) for address, port in ends)
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as netlink:
             netlink.bind((0, 0))
-            return sum(_forget(netlink, family, ports) for family in (socket.AF_INET, socket.AF_INET6))
+            return sum(_forget(netlink, family, ports, wanted) for family in (socket.AF_INET, socket.AF_INET6))
     except OSError as error:
         log.warning("UDP flows could not be forgotten: %s", error.strerror)
         return 0
 
 
-def _forget(netlink: socket.socket, family: int, ports: Collection[int]) -> int:
+def _forget(netlink: socket.socket, family: int, ports: Collection[int], ends: Collection[tuple[bytes, int]]) -> int:
     head = _FAMILY.pack(family, 0, 0)
-    found = [body for body in _exchange(netlink, _GET, _DUMP, head) if udp_port(body) in ports]
+    found = []
+    for body in _exchange(netlink, _GET, _DUMP, head):
+        end = udp_end(body)
+        if end is not None and (end[1] in ports or end in ends):
+            found.append(body)
     for body in found:
         for _ in _exchange(netlink, _DELETE, _ACK, head + _identity(body)):
             pass
@@ -71,12 +82,18 @@ def _exchange(netlink: socket.socket, kind: int, flags: int, body: bytes) -> Ite
             at += (length + 3) & ~3
 
 
-def udp_port(body: bytes) -> int | None:
-    """The destination port of a UDP flow's first packet; None for other protocols. body: after the netlink header."""
-    protocol = _attributes(_attributes(_attributes(body[4:]).get(_TUPLE_ORIG, b"")).get(_TUPLE_PROTO, b""))
+def udp_end(body: bytes) -> tuple[bytes, int] | None:
+    """Where a UDP flow's first packet went: packed address and port; None for other protocols.
+
+    body: after the netlink header.
+    """
+    first = _attributes(_attributes(body[4:]).get(_TUPLE_ORIG, b""))
+    protocol = _attributes(first.get(_TUPLE_PROTO, b""))
     if protocol.get(_PROTO_NUM, b"\0")[0] != socket.IPPROTO_UDP:
         return None
-    return int.from_bytes(protocol.get(_PROTO_DST_PORT, b""), "big")
+    addresses = _attributes(first.get(_TUPLE_IP, b""))
+    address = addresses.get(_V4_DESTINATION) or addresses.get(_V6_DESTINATION, b"")
+    return address, int.from_bytes(protocol.get(_PROTO_DST_PORT, b""), "big")
 
 
 def _identity(body: bytes) -> bytes:

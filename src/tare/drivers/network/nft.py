@@ -39,8 +39,10 @@ def check_bridge_name(name: str) -> str:
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+NAT, UNPROTECTED, ROUTED = "nat", "nat-unprotected", "routed"
 FAMILIES = {4: "ip", 6: "ip6"}
 _ADDRESS_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
+_MESSAGES = {4: "icmp", 6: "ipv6-icmp"}
 
 
 class Listener(Struct, frozen=True, kw_only=True):
@@ -53,7 +55,10 @@ class Listener(Struct, frozen=True, kw_only=True):
 class BridgeRules(Struct, frozen=True, kw_only=True):
     """What the rules say of one bridge. A family without a subnet is not forwarded at all.
 
-    engine: the bridge that names the engine's tables; "": this one.
+    engine: the bridge that names the engine's tables; "": this one. mode, mode6: how packets come in that are addressed
+    to a container itself: nat: not at all; nat-unprotected: all that do not come from another bridge of the engine;
+    routed: those to opened ports, and ICMP; routed also means that nothing is translated. direct: also with nat, packets
+    to opened ports that do not come from another bridge of the engine.
     """
 
     bridge: str
@@ -64,7 +69,14 @@ class BridgeRules(Struct, frozen=True, kw_only=True):
     masquerade6: bool = True
     icc: bool = True
     internal: bool = False
+    mode: str = NAT
+    mode6: str = NAT
+    direct: bool = False
     listeners: tuple[Listener, ...] = ()
+
+    def mode_of(self, version: int) -> str:
+        """The mode of a family (4, 6)."""
+        return self.mode if version == 4 else self.mode6
 
     @property
     def table(self) -> str:
@@ -88,6 +100,22 @@ class Publication(Struct, frozen=True, kw_only=True):
         name = "published_on" if where else "published"
         key = [*where, self.protocol, str(self.host_port)]
         return _said(self.address.version, name, key, [str(self.address), str(self.port)])
+
+
+class Opening(Struct, frozen=True, kw_only=True):
+    """A published port that is reached at the container's own address."""
+
+    protocol: str
+    address: IPAddress
+    port: int
+
+    @property
+    def said(self) -> str:
+        """How `Nft.said` tells it."""
+        return _said(self.address.version, "opened", [str(self.address), self.protocol, str(self.port)], [])
+
+
+PortRule = Publication | Opening
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -135,6 +163,10 @@ def _bare(text: str) -> str:
     return text.removesuffix("/32" if "." in text else "/128")
 
 
+_INWARD = {ROUTED: "routed", UNPROTECTED: "unprotected"}
+"""The set of bridges that packets to containers' own addresses come to, by mode."""
+
+
 def entries(rules: BridgeRules) -> list[Entry]:
     """Everything our tables say of one bridge; the rules themselves name none."""
     check_bridge_name(rules.bridge)
@@ -151,13 +183,16 @@ def entries(rules: BridgeRules) -> list[Entry]:
         if subnet is None or rules.internal:
             add("closed", rules.bridge)
         if subnet is not None:
+            mode = rules.mode_of(version)
             add("homes", subnet, rules.bridge)
-            if masquerade and not rules.internal:
+            if masquerade and not rules.internal and mode != ROUTED:
                 add("outbound", subnet)
+            if mode in _INWARD and not rules.internal:
+                add(_INWARD[mode], rules.bridge)
     return found
 
 
-def ruleset(*wanted: tuple[BridgeRules, Iterable[Publication]]) -> str:
+def ruleset(*wanted: tuple[BridgeRules, Iterable[PortRule]]) -> str:
     """The tables of an engine, with all bridges and what is published, in one transaction: old ones are replaced.
 
     wanted: bridges of one engine or of several; each engine has a table in each family.
@@ -198,6 +233,15 @@ table {family} {rules.table} {{
     type {kind}
     flags interval
   }}
+  set routed {{
+    type ifname
+  }}
+  set unprotected {{
+    type ifname
+  }}
+  set opened {{
+    type {kind} . inet_proto . inet_service
+  }}
   map published {{
     type inet_proto . inet_service : {kind} . inet_service
   }}
@@ -229,9 +273,15 @@ table {family} {rules.table} {{
     type filter hook forward priority filter; policy accept;
     iifname . oifname vmap @within
     iifname @closed drop
-    oifname @bridges ct state established,related accept
-    oifname @bridges ct status dnat accept
-    oifname @bridges drop
+    oifname != @bridges accept
+    ct state established,related accept
+    ct status dnat accept
+    oifname @routed meta l4proto {_MESSAGES[version]} accept
+    oifname @routed {family} daddr . meta l4proto . th dport @opened accept
+    iifname @bridges drop
+    oifname @unprotected accept
+    {family} daddr . meta l4proto . th dport @opened accept
+    drop
   }}
 }}
 """
@@ -293,9 +343,12 @@ table ip {table} {{
 """
 
 
-def publish_command(rules: BridgeRules, publication: Publication, *, present: bool) -> str:
-    """The command that adds (or deletes) the map element of one port: no rule changes."""
+def publish_command(rules: BridgeRules, publication: PortRule, *, present: bool) -> str:
+    """The command that adds (or deletes) the element of one port: no rule changes."""
     verb = "add" if present else "delete"
+    if isinstance(publication, Opening):
+        where = f"{publication.address} . {publication.protocol} . {publication.port}"
+        return f"{verb} element {FAMILIES[publication.address.version]} {rules.table} opened {{ {where} }}\n"
     key = f"{publication.protocol} . {publication.host_port}"
     name, family = "published", FAMILIES[publication.address.version]
     if publication.host_ip is not None:
@@ -303,7 +356,7 @@ def publish_command(rules: BridgeRules, publication: Publication, *, present: bo
     return f"{verb} element {family} {rules.table} {name} {{ {key} : {publication.address} . {publication.port} }}\n"
 
 
-_LINKS_IN = {"bridges": (0,), "closed": (0,), "within": (0, 1), "homes": (1,)}
+_LINKS_IN = {"bridges": (0,), "closed": (0,), "within": (0, 1), "homes": (1,), "routed": (0,), "unprotected": (0,)}
 """Which fields of a key are names of links, by set."""
 
 
@@ -322,8 +375,15 @@ def bridge_of(said: str) -> str:
     return key.split(" . ")[_LINKS_IN[name][0]] if name in _LINKS_IN else ""
 
 
-def _element(rules: BridgeRules, publication: Publication) -> Element:
+def _element(rules: BridgeRules, publication: PortRule) -> Element:
     """What `publish_command` says, for the kernel itself."""
+    if isinstance(publication, Opening):
+        return Element(
+            version=publication.address.version,
+            table=rules.table,
+            name="opened",
+            key=cells(publication.address, publication.protocol, publication.port),
+        )
     where = () if publication.host_ip is None else (publication.host_ip,)
     return Element(
         version=publication.address.version,
@@ -407,7 +467,7 @@ class Nft:
             raise InternalError(f"nftables: {first}")
         return str(output)
 
-    def apply(self, *wanted: tuple[BridgeRules, Iterable[Publication]]) -> None:
+    def apply(self, *wanted: tuple[BridgeRules, Iterable[PortRule]]) -> None:
         """Make or replace our tables with these bridges, each with what is published there: all or none."""
         self.run(ruleset(*wanted))
 
@@ -447,7 +507,7 @@ class Nft:
         table = PREFIX + check_bridge_name(engine)
         self.run("".join(f"table {family} {table}\ndelete table {family} {table}\n" for family in FAMILIES.values()))
 
-    def publish(self, rules: BridgeRules, publications: Iterable[Publication], *, present: bool) -> None:
+    def publish(self, rules: BridgeRules, publications: Iterable[PortRule], *, present: bool) -> None:
         """Add or delete published ports, all or none."""
         elements = [_element(rules, publication) for publication in publications]
         with self._lock:

@@ -311,7 +311,8 @@ def rules_are_those_of_networks_and_ports(world: World) -> Iterator[Finding]:
         return
     for rule in sorted((before & after) - known):
         name = rule.split()[1]
-        kind = kinds.PUBLISHED_ORPHAN if name.startswith("published") else kinds.RULE_ORPHAN
+        is_of_port = name.startswith("published") or name == "opened"
+        kind = kinds.PUBLISHED_ORPHAN if is_of_port else kinds.RULE_ORPHAN
         yield Finding(kind=kind, subject=rule, text="the packet filter has it for nobody", remedy=REMOVE)
 
 

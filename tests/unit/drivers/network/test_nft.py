@@ -1,13 +1,13 @@
 """Rules as text; the kernel's opinion of them is asked in tests/e2e."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 from msgspec.structs import replace
 
 from tare.base.errors import InvalidArgument
 from tare.drivers.network import nft
-from tare.drivers.network.nft import BridgeRules, Entry, Publication
+from tare.drivers.network.nft import BridgeRules, Entry, Opening, Publication
 
 RULES = BridgeRules(bridge="br0", subnet=IPv4Network("10.1.0.0/24"))
 
@@ -43,6 +43,50 @@ def test_switches():
     shown = {(entry.version, entry.name) for entry in nft.entries(replace(rules, internal=False))}
     assert (4, "closed") not in shown
     assert (4, "outbound") not in shown
+
+
+def told(**fields):
+    rules = replace(RULES, subnet6=IPv6Network("fd01::/64"), **fields)
+    return {entry.said for entry in nft.entries(rules) if entry.name in ("outbound", "routed", "unprotected")}
+
+
+def test_modes_of_a_family():
+    both = {"ip outbound 10.1.0.0/24", "ip6 outbound fd01::/64"}
+    assert told() == told(direct=True) == told(mode="isolated", mode6="isolated") == both
+    assert told(mode="routed") == {"ip routed br0", "ip6 outbound fd01::/64"}  # nothing is translated
+    assert told(mode6="nat-unprotected") == both | {"ip6 unprotected br0"}
+    assert told(mode="routed", mode6="nat-unprotected", internal=True) == set()
+    assert "ip6 routed br0" not in {entry.said for entry in nft.entries(replace(RULES, mode6="routed"))}  # no subnet
+
+
+@pytest.mark.parametrize(("family", "messages"), [("ip", "icmp"), ("ip6", "ipv6-icmp")])
+def test_how_packets_come_in(family, messages):
+    """In this order: what another bridge of ours may reach stands before the drop of its packets."""
+    text = nft.ruleset((RULES, ()))
+    table = text[text.rindex(f"table {family} tare-br0 {{") :]
+    chain = table[table.index("chain forward") : table.index("}", table.index("chain forward"))]
+    assert [line.strip() for line in chain.splitlines()[2:-1]] == [
+        "iifname . oifname vmap @within",
+        "iifname @closed drop",
+        "oifname != @bridges accept",
+        "ct state established,related accept",
+        "ct status dnat accept",
+        f"oifname @routed meta l4proto {messages} accept",
+        f"oifname @routed {family} daddr . meta l4proto . th dport @opened accept",
+        "iifname @bridges drop",
+        "oifname @unprotected accept",
+        f"{family} daddr . meta l4proto . th dport @opened accept",
+        "drop",
+    ]
+
+
+def test_an_open_port_is_one_element():
+    opening = Opening(protocol="sctp", address=IPv6Address("fd01::2"), port=9)
+    assert opening.said == "ip6 opened fd01::2 . sctp . 9"
+    command = "element ip6 tare-br0 opened { fd01::2 . sctp . 9 }\n"
+    assert nft.publish_command(RULES, opening, present=True) == f"add {command}"
+    assert nft.publish_command(RULES, opening, present=False) == f"delete {command}"
+    assert nft.removal("tare-br0", opening.said) == f"delete {command}"
 
 
 def test_an_entry_as_the_kernel_stores_it():
@@ -94,6 +138,8 @@ def test_names_that_could_mean_something_else_are_refused(name):
         ("ip6 closed br-x", 'ip6 tare-e closed { "br-x" }', "br-x"),
         ("ip within br-x . br-x : accept", 'ip tare-e within { "br-x" . "br-x" : accept }', "br-x"),
         ("ip homes 10.0.0.0/24 . br-x", 'ip tare-e homes { 10.0.0.0/24 . "br-x" }', "br-x"),
+        ("ip routed br-x", 'ip tare-e routed { "br-x" }', "br-x"),
+        ("ip6 unprotected br-x", 'ip6 tare-e unprotected { "br-x" }', "br-x"),
         ("ip outbound 10.0.0.0/24", "ip tare-e outbound { 10.0.0.0/24 }", ""),
         ("ip6 published tcp . 1 : fd00::2 . 80", "ip6 tare-e published { tcp . 1 : fd00::2 . 80 }", ""),
     ],
