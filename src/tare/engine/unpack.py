@@ -41,7 +41,7 @@ from tare.engine.news import tell
 from tare.images import layout, load
 from tare.images.load import Progress, Spool
 from tare.images.records import Image, Layer
-from tare.networks import moving, ports
+from tare.networks import gateways, moving, ports
 from tare.networks.records import NetworkRecord
 from tare.oci.image import Descriptor
 from tare.volumes.records import ANONYMOUS
@@ -229,9 +229,15 @@ def _is_known(engine: Engine, name: str) -> bool:
 
 
 def _refuse_ports(package: Package, host_config: HostConfig, old: Slot | None) -> None:
-    """Ports with fixed numbers have to be free now. Raises Conflict. Those of the replaced container will be."""
+    """Ports with fixed numbers have to be free now. Raises Conflict. Those of the replaced container will be.
+
+    Networks that are routed publish nothing at the host.
+    """
     if host_config.NetworkMode in ("host", "none") or checks.joined_container(host_config.NetworkMode):
         return
+    options = [network.Definition.Options or {} for network in package.Networks]
+    has_others = not options or len(package.Endpoints) > len(options)
+    routed = frozenset() if has_others else gateways.routed_by_all(options)
     freed = set()
     if old is not None:
         for name, bindings in old.container.ports.items():
@@ -243,6 +249,8 @@ def _refuse_ports(package: Package, host_config: HostConfig, old: Slot | None) -
             if not wish.first or wish.first != wish.last or (wish.protocol, str(wish.first)) in freed:
                 continue
             for ip in ports.host_ips(wish, ""):
+                if ip.version in routed:
+                    continue
                 try:
                     holder.hold(wish.protocol, ip, wish.first, wish.first)
                 except InvalidArgument:

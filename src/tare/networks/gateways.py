@@ -6,7 +6,7 @@ Source: options of Docker's bridge driver: gateway_mode_ipv4, gateway_mode_ipv6,
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tare.base.errors import InvalidArgument, NotFound
 from tare.drivers.network.nft import NAT, ROUTED, UNPROTECTED
@@ -36,6 +36,12 @@ def check(options: Mapping[str, str], *, internal: bool) -> None:
 def mode_of(options: Mapping[str, str], version: int) -> str:
     """How the network is reached in this family (4, 6), nat where nothing is said."""
     return options.get(MODES[version], NAT)
+
+
+def routed_by_all(options: Iterable[Mapping[str, str]]) -> frozenset[int]:
+    """The families (4, 6) in which each of these networks, told by its options, is routed."""
+    found = list(options)
+    return frozenset(version for version in MODES if all(mode_of(each, version) == ROUTED for each in found))
 
 
 def is_isolated(options: Mapping[str, str], version: int) -> bool:

@@ -39,6 +39,10 @@ def test_what_is_known_passes():
 def test_each_family_has_a_mode():
     options = {MODES[6]: "routed"}
     assert [gateways.mode_of(options, version) for version in (4, 6)] == ["nat", "routed"]
+    both = {MODES[4]: "routed", MODES[6]: "routed"}
+    assert gateways.routed_by_all([both]) == {4, 6}
+    assert gateways.routed_by_all([both, options]) == {6}
+    assert gateways.routed_by_all([both, {}]) == frozenset()
 
 
 @pytest.mark.parametrize(
