@@ -193,12 +193,15 @@ class Site:
         return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
     def datagram(self, sender: socket.socket, to: tuple[str, int], receiver: socket.socket, *, wait_s: float) -> bool:
+        """Whether it arrives; it is answered then, so that there is a flow of both directions."""
         receiver.settimeout(wait_s)
+        sender.settimeout(PATIENCE_S)
         sender.sendto(b"hello", to)
         try:
-            return receiver.recv(100) == b"hello"
+            receiver.sendto(b"answer", receiver.recvfrom(100)[1])
         except TimeoutError:
             return False
+        return sender.recv(100) == b"answer"
 
 
 @pytest.fixture(scope="module")
