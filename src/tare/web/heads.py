@@ -13,7 +13,8 @@ from msgspec import Struct
 from tare.base.errors import InvalidArgument
 from tare.web.message import Query
 
-_SINGLE = frozenset({"content-length", "transfer-encoding", "host", "content-type"})
+_SINGLE = frozenset({"content-length", "transfer-encoding", "host"})
+_FIRST = frozenset({"content-type", "x-registry-auth", "x-registry-config"})  # as Go reads them; some clients send two
 _KEPT = 512
 _KEPT_BYTES = 1024
 
@@ -24,7 +25,7 @@ class Head(Struct, frozen=True):
     method: str
     path: str
     query: Query
-    headers: Mapping[str, str]  # names in lower case; repeated headers joined by ", "
+    headers: Mapping[str, str]  # names in lower case; what is repeated is joined by ", ", or the first counts
     length: int
     is_chunked: bool
     keeps_alive: bool
@@ -66,7 +67,7 @@ def parse_head(raw: bytes) -> Head:
             headers[key] = text
         elif key in _SINGLE:
             raise InvalidArgument(f"repeated {key} header")
-        else:
+        elif key not in _FIRST:
             headers[key] = f"{headers[key]}, {text}"
     is_chunked = "transfer-encoding" in headers
     if is_chunked and (headers["transfer-encoding"].strip().lower() != "chunked" or "content-length" in headers):

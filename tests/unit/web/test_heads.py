@@ -18,6 +18,12 @@ def test_what_a_head_says() -> None:
     assert (found.length, found.is_chunked, found.keeps_alive, found.expects_continue) == (12, False, True, True)
 
 
+def test_of_two_content_types_the_first_counts() -> None:
+    """As Go reads them: bollard, the client of Rust programs, sends two with every tar."""
+    found = parse_head(head("Host: h", "Content-Type: application/json", "Content-Type: application/x-tar"))
+    assert found.headers["content-type"] == "application/json"
+
+
 @pytest.mark.parametrize(
     ("first", "path"),
     [("GET http://h:1/p HTTP/1.1", "/p"), ("GET http://h HTTP/1.1", "/"), ("OPTIONS * HTTP/1.1", "/*")],
