@@ -5,7 +5,10 @@ Exercises api/app, api/routes, api/system, api/absent, api/handler, engine/info,
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,19 @@ def test_versions_outside_the_range(daemon: Daemon, path: str, text: str) -> Non
 def test_unknown_paths_and_methods(daemon: Daemon, method: str, path: str) -> None:
     status, answer = daemon.request(method, path)
     assert (status, message(answer)) == (404, "page not found")
+
+
+def test_a_path_that_is_not_tidy_is_sent_to_the_one_that_is(daemon: Daemon) -> None:
+    """A client whose address ends in a slash asks for `//version`."""
+    connection = http.client.HTTPConnection("x")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(daemon.socket))
+    with contextlib.closing(connection):
+        for method in ("GET", "POST"):
+            connection.request(method, "//containers/../containers/json?all=1&x=%20")
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (301, b"")
+            assert answer.headers["Location"] == "/containers/json?all=1&x=%20"
 
 
 def test_a_route_newer_than_the_version_asked_for(daemon: Daemon) -> None:

@@ -12,11 +12,11 @@ from tare.api.handler import Handler
 from tare.api.routes import ROUTES
 from tare.base import version
 from tare.base.counters import Timed
-from tare.base.errors import InvalidArgument
+from tare.base.errors import InvalidArgument, NotFound
 from tare.base.news import asked_by, request_id
 from tare.engine.engine import Engine
 from tare.web.message import Answer, Request, Response
-from tare.web.router import Router, split_version
+from tare.web.router import Router, split_version, tidy
 from tare.web.server import ServerOptions, error_response
 from tare.wire.errors import status_of, text_of
 
@@ -47,7 +47,16 @@ def server_options(engine: Engine) -> ServerOptions:
         return asked, route.handler, params, counters.of(method, route.pattern)
 
     def handle(request: Request) -> Response | Awaitable[Answer]:
-        request.version, handler, request.params, timed = routed(request.method, request.path)
+        try:
+            request.version, handler, request.params, timed = routed(request.method, request.path)
+        except NotFound:
+            if (better := tidy(request.path)) == request.path:
+                raise
+            return Response(
+                status=301,
+                content_type="",
+                headers={"Location": better + (f"?{raw}" if (raw := request.query.raw) else "")},
+            )
         timed.count += 1
         answer = handler(engine, request)
         return answer if isinstance(answer, Response) else finished(request, answer, timed)

@@ -74,6 +74,7 @@ class Query:
     """Query parameters with Docker's reading of booleans and repeated values."""
 
     def __init__(self, raw: str) -> None:
+        self.raw = raw
         self._values: dict[str, list[str]] = parse_qs(raw, keep_blank_values=True) if raw else {}
 
     def text(self, name: str, default: str = "") -> str:

@@ -34,6 +34,20 @@ class Route(Struct, Generic[H], frozen=True):
             raise ValueError(f"{self.method} {self.pattern}: a route must declare its permission")
 
 
+def tidy(path: str) -> str:
+    """Without doubled slashes, `.` and `..`: where Docker sends clients whose address ended in a slash.
+
+    Source: gorilla/mux cleanPath.
+    """
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts[-1:] = []
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts) + ("/" if parts and path.endswith("/") else "")
+
+
 def split_version(path: str, *, newest: tuple[int, int], oldest: tuple[int, int]) -> tuple[tuple[int, int], str]:
     """Take `/v1.41` off a path. Without one the newest version is meant. Raises InvalidArgument outside the range.
 

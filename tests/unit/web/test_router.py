@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tare.base.errors import InvalidArgument, NotFound
-from tare.web.router import Route, Router, split_version
+from tare.web.router import Route, Router, split_version, tidy
 
 ROUTER = Router(
     [
@@ -67,3 +67,20 @@ def test_split_version(path: str, version: tuple[int, int], rest: str) -> None:
 def test_versions_out_of_range(path: str, text: str) -> None:
     with pytest.raises(InvalidArgument, match=text):
         split_version(path, newest=(1, 51), oldest=(1, 24))
+
+
+@pytest.mark.parametrize(
+    ("path", "clean"),
+    [
+        ("/version", "/version"),
+        ("/version/", "/version/"),
+        ("//version", "/version"),
+        ("//evil.example/x", "/evil.example/x"),
+        ("/v1.40//containers/./json", "/v1.40/containers/json"),
+        ("/a/../../b/", "/b/"),
+        ("/..", "/"),
+        ("/", "/"),
+    ],
+)
+def test_tidy(path: str, clean: str) -> None:
+    assert tidy(path) == clean
