@@ -88,6 +88,23 @@ def test_the_sandbox_is_the_containers(box: str) -> None:
     assert int(user, 16) == 0
 
 
+def test_a_terminal_has_its_size_when_the_program_begins_also_on_a_busy_machine(daemon: Daemon, box: str) -> None:
+    """crun sets it from outside."""
+    del box
+    busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(2 * (os.cpu_count() or 1) + 2)]
+    try:
+        for _ in range(10):
+            body = {"Cmd": ["stty", "size"], "AttachStdout": True, "Tty": True, "ConsoleSize": [31, 77]}
+            made = daemon.json("POST", "/containers/box/exec", body, expect=201)["Id"]
+            start = json.dumps({"Tty": True}).encode()
+            headers = {"Content-Type": "application/json"}
+            assert daemon.request("POST", f"/exec/{made}/start", body=start, headers=headers)[1] == b"31 77\r\n"
+    finally:
+        for one in busy:
+            one.kill()
+            one.wait()
+
+
 def test_a_terminal_has_its_size(box: str) -> None:
     script = f"stty rows 31 cols 77; docker -H {box} exec -it box sh -c 'stty size; tty; echo err >&2; exit 4'"
     done = subprocess.run(

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from tare.testing.daemon import Daemon
+from tare.testing.exchange import tar_of
 
 pytestmark = pytest.mark.root
 
@@ -170,3 +171,40 @@ def test_null_is_nothing_to_a_build(engine: Daemon) -> None:
     query = "dockerfile=Dockerfile&buildargs=null&labels=null&ulimits=null&cachefrom=null"
     status, text = engine.request("POST", f"/build?{query}", body=b"", headers={"Content-Type": "application/x-tar"})
     assert b"invalid JSON" not in text, (status, text)
+
+
+# Found by the tests of python-on-whales, which type what people type.
+
+
+def test_an_image_is_pruned_together_with_those_made_from_it(engine: Daemon) -> None:
+    make(engine, "parent", "true", start=False, config={"Labels": {"old": ""}})
+    first = engine.json("POST", "/commit?container=parent&repo=first", expect=201)["Id"]
+    engine.json("POST", "/containers/create?name=child", {"Image": "first"}, expect=201)
+    second = engine.json("POST", "/commit?container=child&repo=second", expect=201)["Id"]
+    for name in ("parent", "child"):
+        engine.json("DELETE", f"/containers/{name}", expect=204)
+    filters = quote(json.dumps({"dangling": ["false"], "label": ["old"]}))
+    deleted = [
+        entry.get("Deleted") for entry in engine.json("POST", f"/images/prune?filters={filters}")["ImagesDeleted"]
+    ]
+    assert [image for image in deleted if image in (first, second)] == [second, first]
+
+
+def test_system_prune_by_label_leaves_the_cache_of_builds(engine: Daemon) -> None:
+    context = tar_of({"Dockerfile": b"FROM busybox\nRUN echo kept\n"})
+    engine.request("POST", "/build?q=1", body=context, headers={"Content-Type": "application/x-tar"})
+    before = len(engine.json("GET", "/system/df?type=build-cache")["BuildCache"])
+    filters = quote(json.dumps({"label": ["dne"]}))
+    assert before
+    assert engine.json("POST", f"/build/prune?all=1&filters={filters}") == {"CachesDeleted": None, "SpaceReclaimed": 0}
+    assert len(engine.json("GET", "/system/df?type=build-cache")["BuildCache"]) == before
+
+
+def test_events_up_to_a_time(engine: Daemon) -> None:
+    """Without a beginning: those that are remembered."""
+    made = make(engine, "seen", "true", start=False)
+    filters = quote(json.dumps({"container": ["seen"]}))
+    status, lines = engine.request("GET", f"/events?until={time.time():.6f}&filters={filters}")
+    assert status == 200
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert [(event["Action"], event["id"]) for event in found] == [("create", made)]

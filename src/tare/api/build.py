@@ -15,7 +15,7 @@ from tare.api.handler import read_json
 from tare.base import clock
 from tare.base.errors import InvalidArgument, NotImplementedYet
 from tare.base.reference import Reference, parse_reference
-from tare.build.cache import Budget, refuse_unknown
+from tare.build.cache import FILTERS, Budget, refuse_unknown
 from tare.build.cachedoc import Target, checked_mode, parse_source, parse_target
 from tare.engine.builds import agents, cacheexport, provenance, results
 from tare.engine.builds import build as building
@@ -315,8 +315,10 @@ async def cancel(engine: Engine, request: Request) -> Answer:
 async def prune_cache(engine: Engine, request: Request) -> Answer:
     """POST /build/prune."""
     query = request.query
-    filters = parse_filters(query.text("filters"), _PRUNE)
+    filters = parse_filters(query.text("filters"), FILTERS)
     refuse_unknown(filters)
+    if filters.get("label"):  # `system prune` asks everybody the same, and no step of a build has a label
+        return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
     until = until_of({"until": filters["until"]}, clock.now()) if filters.get("until") else 0
     budget = Budget(
         everything=query.flag("all"),
@@ -328,6 +330,3 @@ async def prune_cache(engine: Engine, request: Request) -> Answer:
     )
     deleted, freed = await prune(engine, budget)
     return json_response({"CachesDeleted": deleted or None, "SpaceReclaimed": freed})
-
-
-_PRUNE = frozenset({"until", "id", "parent", "type", "description", "inuse", "shared", "private", "unused-for"})

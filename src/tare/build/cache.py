@@ -27,7 +27,9 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS build_cache (key TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 """
 REGULAR, CACHE_MOUNT = "regular", "exec.cachemount"
-FILTERS = frozenset({"until", "id", "parent", "type", "description", "inuse", "shared", "private", "unused-for"})
+FILTERS = frozenset(
+    {"until", "id", "parent", "type", "description", "inuse", "shared", "private", "unused-for", "label", "label!"}
+)
 
 
 class Record(Struct, frozen=True, kw_only=True):

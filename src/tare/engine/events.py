@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 KEPT = 100_000
 KEPT_NS = 30 * 24 * 3600 * 1_000_000_000
+RECENT = 256
+"""What dockerd remembers, and what it shows to who names an end without a beginning. Source: moby daemon/events."""
 PATIENCE_S = 600.0
 _PAGE = 1000
 _TRIM_EVERY = 1024
@@ -151,14 +153,15 @@ class Events:
         return self._count
 
     async def follow(self, sink: Sink, line: Callable[[Event], bytes], *, since: int, until: int) -> None:
-        """Give `sink` each event from `since` (0: from now on) to `until` (0: for ever), in nanoseconds, and return then.
+        """Give `sink` each event from `since` to `until` (0: for ever), in nanoseconds, and return then.
 
+        since: 0 for what comes from now on or, if there is an end, from the last `RECENT` on.
         line: an event as it is sent, b"" for one that is not wanted. On a full disk only those who keep up see all.
         Raises ClientGone also for a client that takes nothing for `PATIENCE_S`.
         """
-        position = since or self._last + 1
         self._followers += 1
         try:
+            position = since or (await self._recent() if until else self._last + 1)
             while not until or position <= until:
                 position = await self._catch_up(sink, line, position, until)
                 reader = _Reader(sink.push, line, position=position, until=until)
@@ -189,6 +192,17 @@ class Events:
             if len(page) < _PAGE:
                 position = max(position, newest + 1)
         return position
+
+    async def _recent(self) -> int:
+        """The time of the first of the last `RECENT`."""
+
+        def read(connection: sqlite3.Connection) -> int:
+            found: tuple[int | None] = connection.execute(
+                "SELECT min(at) FROM (SELECT at FROM events ORDER BY at DESC LIMIT ?)", (RECENT,)
+            ).fetchone()
+            return found[0] or 1
+
+        return await self._db.read(read)
 
     async def _page(self, since: int, until: int) -> list[Event]:
         """The next recorded events, those that wait to be written included."""

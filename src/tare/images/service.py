@@ -479,15 +479,20 @@ class Images:
         async with self._lock:
             before = self.layers_bytes()
             used = {use.image_id for use in uses}
-            for image in naming.choose(list(self._images.values()), rest, self._view(), known=naming.PRUNE_FILTERS):
-                if image.id in used or image.id not in self._images or self.children(image.id):
-                    continue
-                if only_dangling and self._by_image.get(image.id):
-                    continue
-                world = removal.World(images=self._images, references=self._by_image, uses=uses)
-                done += await self._carry_out(
-                    removal.plan(image.id, image.id, None, world, force=True, prune=True), uses
-                )
+            view = self._view()
+            waiting = naming.choose(list(self._images.values()), rest, view, known=naming.PRUNE_FILTERS)
+            while waiting:  # an image goes only after those that were made from it
+                chosen = [image for image in waiting if not self.children(image.id)]
+                done_with = {image.id for image in chosen}
+                waiting = [image for image in waiting if image.id not in done_with] if chosen else []
+                for image in chosen:
+                    is_named = only_dangling and bool(self._by_image.get(image.id))
+                    if image.id in used or image.id not in self._images or is_named:
+                        continue
+                    world = removal.World(images=self._images, references=self._by_image, uses=uses)
+                    done += await self._carry_out(
+                        removal.plan(image.id, image.id, None, world, force=True, prune=True), uses
+                    )
             return done, before - self.layers_bytes()
 
     async def _carry_out(self, plan: Removal, uses: Sequence[ImageUse]) -> list[tuple[str, str]]:

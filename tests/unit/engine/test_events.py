@@ -161,6 +161,20 @@ def test_until_ends_the_stream_even_without_events(db: Database) -> None:
     assert asyncio.run(main()) == []
 
 
+def test_an_end_without_a_beginning_shows_the_last_ones(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "RECENT", 2)
+
+    async def main() -> None:
+        events = Events(db)
+        assert await between(events, 0, clock.now()) == []
+        for name in ("create", "start", "die"):
+            events.publish(news(name))
+        assert await between(events, 0, clock.now()) == ["start", "die"]
+        assert await between(events, 1, clock.now()) == ["create", "start", "die"]
+
+    asyncio.run(main())
+
+
 def test_an_event_after_until_ends_the_stream_and_is_not_sent(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> list[str]:
         events = Events(db)
@@ -168,8 +182,8 @@ def test_an_event_after_until_ends_the_stream_and_is_not_sent(db: Database, monk
         begun = clock.now()
         until = begun + 3600 * 10**9
         task = asyncio.create_task(events.follow(client, action, since=0, until=until))
-        await asyncio.sleep(0)
         events.publish(news("in time"))
+        await client.has(1)
         monkeypatch.setattr(clock, "now", lambda: Nanos(until + 1))
         events.publish(news("late"))
         await asyncio.wait_for(task, 5)

@@ -10,6 +10,7 @@ not its streams (ADR 0024).
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shutil
@@ -28,6 +29,8 @@ from tare.aio import failpoints, proc, tasks
 from tare.base.errors import Conflict, InternalError, InvalidArgument
 from tare.drivers.runtime.oci import OciRuntime
 from tare.drivers.runtime.streams import PipeStreams, Streams, TerminalStreams, wide_pipe
+
+log = logging.getLogger(__name__)
 
 _LIMIT = 64 * 1024
 _PATIENCE_S = 2.0
@@ -196,6 +199,8 @@ class Opening:
             for end in self._ends:
                 if end >= 0:
                     os.fchown(end, *owner)
+        if self.asked.has_terminal:
+            _prefer(self._child.pid)
         # Born below the daemon it would be spared like the daemon when memory is short; crun sets this at create only.
         _write(f"/proc/{self._child.pid}/oom_score_adj", b"%d" % process.get("oomScoreAdj", 0))
         await self._say(msgspec.json.encode(process))
@@ -255,6 +260,16 @@ class Opening:
             if end >= 0:
                 os.close(end)
         self._ends = [-1, -1, -1]
+
+
+def _prefer(pid: int) -> None:
+    """Let a runtime run as soon as it can, but not what it makes: crun sets the size of a terminal from outside, when the
+    process has it already, and on a busy machine half the programs were there first. Where this is not allowed they are.
+    """
+    try:
+        os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except OSError as error:
+        log.debug("no preference for %d: %s", pid, error)
 
 
 async def _abandon(child: subprocess.Popen[bytes], directory: str) -> None:
