@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -33,6 +34,8 @@ KEPT_NS = 30 * 24 * 3600 * 1_000_000_000
 RECENT = 256
 """What dockerd remembers, and what it shows to who names an end without a beginning. Source: moby daemon/events."""
 PATIENCE_S = 600.0
+GAP_S = 0.02
+"""An event after a pause is sent at once; what follows closely goes together, since each write to each reader costs."""
 _PAGE = 1000
 _TRIM_EVERY = 1024
 
@@ -60,30 +63,42 @@ class Event(Struct, frozen=True, eq=False):
 
 
 class _Reader:
-    """One that is up to date: it gets what is published at once. `position` is the first time it has not seen."""
+    """One that is up to date: it gets what is published. `position` is the first time it has not seen or has waiting."""
 
-    __slots__ = ("_line", "_push", "_until", "behind", "position")
+    __slots__ = ("_line", "_push", "_until", "_waiting", "_waits_from", "behind", "position")
 
-    def __init__(
-        self, push: Callable[[bytes], bool], line: Callable[[Event], bytes], *, position: int, until: int
-    ) -> None:
-        self._push = push
+    def __init__(self, sink: Sink, line: Callable[[Event], bytes], *, position: int, until: int) -> None:
+        self._push = sink.push
         self._line = line
         self._until = until
+        self._waiting: list[bytes] = []
+        self._waits_from = 0
         self.position = position
         self.behind: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def take(self, event: Event) -> bool:
-        """False when it could not, or wants no more."""
+        """Keep it for `flush`. False when it wants no more."""
         if event.at < self.position:
             return True
         if self._until and event.at > self._until:
+            self.flush()
             return False
-        line = self._line(event)
-        if line and not self._push(line):
-            return False
+        if line := self._line(event):
+            if not self._waiting:
+                self._waits_from = event.at
+            self._waiting.append(line)
         self.position = event.at + 1
         return True
+
+    def flush(self) -> bool:
+        """Send what waits. False when the client is behind: then `position` is that of the first it has not got."""
+        if not self._waiting:
+            return True
+        is_sent = self._push(self._waiting)
+        self._waiting = []
+        if not is_sent:
+            self.position = self._waits_from
+        return is_sent
 
 
 class Events:
@@ -94,6 +109,8 @@ class Events:
         self._unwritten: deque[Event] = deque()
         self._write: Future[None] | None = None
         self._live: set[_Reader] = set()
+        self._flushing: asyncio.TimerHandle | None = None
+        self._flushed = 0.0
         self._followers = 0
         self._last = 0
         self._count = 0
@@ -115,10 +132,30 @@ class Events:
         event = Event(self._last, news, asked_by.get())
         self._unwritten.append(event)
         self._write = self._db.submit(self._write_all, durable=False)
+        if not self._live:
+            return
         for reader in list(self._live):
             if not reader.take(event):
-                self._live.discard(reader)
-                reader.behind.set_result(None)
+                self._leave(reader)
+        if self._flushing is None:
+            wait_s = self._flushed + GAP_S - time.monotonic()
+            if wait_s <= 0:
+                self._flush()
+            else:
+                self._flushing = asyncio.get_running_loop().call_later(wait_s, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        self._flushed = time.monotonic()
+        for reader in list(self._live):
+            if not reader.flush():
+                self._leave(reader)
+
+    def _leave(self, reader: _Reader) -> None:
+        """Let it look for itself what it has missed, or whether it has all."""
+        self._live.discard(reader)
+        if not reader.behind.done():
+            reader.behind.set_result(None)
 
     def _write_all(self, connection: sqlite3.Connection) -> None:
         """In the database's thread: whatever waits goes in at once; the jobs queued behind find nothing."""
@@ -164,11 +201,13 @@ class Events:
             position = since or (await self._recent() if until else self._last + 1)
             while not until or position <= until:
                 position = await self._catch_up(sink, line, position, until)
-                reader = _Reader(sink.push, line, position=position, until=until)
+                reader = _Reader(sink, line, position=position, until=until)
                 self._live.add(reader)  # in the same turn as the last look at the newest event: nothing lies between
                 try:
                     await asyncio.wait_for(reader.behind, (until - clock.now()) / 1e9 if until else None)
                 except TimeoutError:
+                    if not reader.flush():
+                        await self._catch_up(sink, line, reader.position, until)
                     return
                 finally:
                     self._live.discard(reader)

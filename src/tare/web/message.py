@@ -8,7 +8,7 @@ the client is gone.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import parse_qs
 
@@ -61,8 +61,8 @@ class Peer(Protocol):
 class Sink(Protocol):
     """Where a `Feed` puts the pieces of its body."""
 
-    def push(self, data: bytes) -> bool:
-        """Send without waiting. False when the client is behind or gone: then nothing of it was taken."""
+    def push(self, pieces: Sequence[bytes]) -> bool:
+        """Send without waiting, all in one write. False when the client is behind or gone: then none was taken."""
         ...
 
     async def send(self, data: bytes) -> None:

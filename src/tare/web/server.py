@@ -21,7 +21,7 @@ import ssl
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
@@ -234,8 +234,8 @@ class _FeedSink:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def push(self, data: bytes) -> bool:
-        return self._connection.push(_chunk(data))
+    def push(self, pieces: Sequence[bytes]) -> bool:
+        return self._connection.push(b"".join(map(_chunk, pieces)))
 
     async def send(self, data: bytes) -> None:
         await self._connection.send(_chunk(data))

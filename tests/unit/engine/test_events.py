@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -39,13 +39,16 @@ class Client:
 
     def __init__(self) -> None:
         self.got: list[str] = []
+        self.pushes = 0
         self.is_full = False
         self._more = asyncio.Event()
 
-    def push(self, data: bytes) -> bool:
+    def push(self, pieces: Sequence[bytes]) -> bool:
+        self.pushes += 1
         if self.is_full:
             return False
-        self._take(data)
+        for data in pieces:
+            self._take(data)
         return True
 
     async def send(self, data: bytes) -> None:
@@ -95,15 +98,19 @@ async def following(events: Events, client: Client, since: int = 0) -> AsyncIter
         await asyncio.wait([task])
 
 
-def test_live_events_come_in_order_to_every_reader_before_publishing_returns(db: Database) -> None:
+def test_live_events_come_in_order_to_every_reader(db: Database) -> None:
     async def main() -> None:
         events = Events(db)
         one, two = Client(), Client()
         async with following(events, one), following(events, two):
             assert events.listeners == 2
-            for name in ("create", "start", "die"):
+            events.publish(news("create"))
+            assert one.got == two.got == ["create"]  # after a pause at once
+            for name in ("start", "die"):
                 events.publish(news(name))
-            assert one.got == two.got == ["create", "start", "die"]
+            assert one.got == ["create"]
+            assert await one.has(3) == await two.has(3) == ["create", "start", "die"]
+            assert (one.pushes, two.pushes) == (2, 2)  # the rest together
         assert events.listeners == 0
         events.publish(news("destroy"))
         assert len(one.got) == 3
@@ -175,6 +182,22 @@ def test_an_end_without_a_beginning_shows_the_last_ones(db: Database, monkeypatc
     asyncio.run(main())
 
 
+def test_what_waits_when_the_end_comes_is_sent(db: Database) -> None:
+    async def main() -> list[str]:
+        events = Events(db)
+        client = Client()
+        task = asyncio.create_task(events.follow(client, action, since=0, until=clock.now() + 5_000_000))
+        await events.settled()
+        while not events.listeners:
+            await asyncio.sleep(0)
+        for name in ("one", "two", "three"):
+            events.publish(news(name))
+        await asyncio.wait_for(task, 5)
+        return client.got
+
+    assert asyncio.run(main()) == ["one", "two", "three"]
+
+
 def test_an_event_after_until_ends_the_stream_and_is_not_sent(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> list[str]:
         events = Events(db)
@@ -214,13 +237,14 @@ def test_a_reader_that_does_not_keep_up_gets_the_rest_when_it_reads_again(db: Da
             slow.is_full = True
             for number in range(1, 8):
                 events.publish(news(str(number)))
-            assert (slow.got, quick.got) == (["0"], [str(number) for number in range(8)])
+            assert await quick.has(8) == [str(number) for number in range(8)]
+            assert slow.got == ["0"]
             await events.settled()
             events.publish(news("8"))
             slow.read()
-            assert await slow.has(9) == quick.got
+            assert await slow.has(9) == await quick.has(9)
             events.publish(news("9"))
-            assert await slow.has(10) == quick.got
+            assert await slow.has(10) == await quick.has(10)
 
     asyncio.run(main())
 

@@ -207,7 +207,7 @@ def test_a_feed_is_written_from_where_its_news_arise(tmp_path: Path) -> None:
         writer.write(b"GET /x HTTP/1.1\r\n\r\n")
         status, headers = await head(reader)
         assert (status, headers["Transfer-Encoding"]) == (200, "chunked")
-        assert sinks[0].push(b"news")
+        assert sinks[0].push([b"news"])
         assert await reader.readexactly(9) == b"4\r\nnews\r\n"
         end.set()
         assert await reader.readuntil(b"0\r\n\r\n") == b"0\r\n\r\n"
@@ -225,7 +225,7 @@ def test_a_feed_takes_nothing_more_for_a_slow_client_and_goes_on_when_it_reads(t
     async def handler(_: Request) -> Answer:
         async def run(sink: Sink) -> None:
             nonlocal taken
-            while sink.push(piece):
+            while sink.push([piece]):
                 taken += 1
                 await asyncio.sleep(0)
             is_behind.set()
@@ -249,7 +249,7 @@ def test_a_feed_takes_nothing_more_for_a_slow_client_and_goes_on_when_it_reads(t
 def test_a_feed_given_up_is_cut_without_an_end(tmp_path: Path) -> None:
     async def handler(_: Request) -> Answer:
         async def run(sink: Sink) -> None:
-            sink.push(b"half")
+            sink.push([b"half"])
             await asyncio.sleep(0)
             raise ClientGone("it does not read")
 
