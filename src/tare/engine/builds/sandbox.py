@@ -83,7 +83,7 @@ async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, so
             reading = spawn(_relay(build, subscriber), name="output of a build step", is_awaited=True)
             try:
                 ended = slot.wait("next-exit")
-                await start(engine, slot)
+                await finish(start(engine, slot), name="start build step")  # half a start is nobody's to end
                 outcome = await ended
                 await reading
             finally:
