@@ -302,6 +302,26 @@ CANCELLED: dict[str, tuple[bytes, dict[str, bytes], bytes, int]] = {
 }  # fmt: skip
 
 
+def test_left_while_a_step_starts(scratch: Path, rootfs_tar: bytes) -> None:
+    """Its program runs already, and nobody has written that down yet."""
+    points = scratch / "half-points"
+    points.mkdir()
+    engine = Daemon(
+        scratch / "half", bridge="ttbhd2", source=REPOSITORY / "src", environment={"TARE_FAILPOINTS": str(points)}
+    )
+    engine.start()
+    try:
+        engine.import_image("busybox:latest", rootfs_tar, changes=['CMD ["sh"]'])
+        left = Left(engine)
+        (points / "start.going").write_text("delay 0.5")
+        with Asked(engine, {"Dockerfile": b"FROM busybox\nRUN sleep 1000\n"}):
+            until("it starts", lambda: not (points / "start.going").exists())
+            (points / "database.begun").write_text("delay 1")  # the record of it takes its time
+        left.check(cached=True)
+    finally:
+        engine.destroy()
+
+
 @pytest.mark.parametrize("kind", CANCELLED)
 def test_left_at_a_step(own: Daemon, kind: str) -> None:
     dockerfile, files, text, times = CANCELLED[kind]
