@@ -198,6 +198,8 @@ def test_system_prune_by_label_leaves_the_cache_of_builds(engine: Daemon) -> Non
     assert before
     assert engine.json("POST", f"/build/prune?all=1&filters={filters}") == {"CachesDeleted": None, "SpaceReclaimed": 0}
     assert len(engine.json("GET", "/system/df?type=build-cache")["BuildCache"]) == before
+    engine.json("POST", "/build/prune?all=1")
+    assert engine.json("GET", "/system/df?type=build-cache")["BuildCache"] == []
 
 
 def test_events_up_to_a_time(engine: Daemon) -> None:
