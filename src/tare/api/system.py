@@ -162,7 +162,7 @@ def _events(engine: Engine, request: Request, line: Callable[[Event], bytes]) ->
     async def run(sink: Sink) -> None:
         await engine.events.follow(sink, shown, since=since, until=until)
 
-    return Feed(run, content_type=content_type)
+    return Feed(run, content_type=content_type, is_endless=not until)
 
 
 def event_body(event: Event) -> dict[str, Any]:

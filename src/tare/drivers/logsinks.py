@@ -16,6 +16,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from tare.aio import proc
+
 JOURNAL = Path("/run/systemd/journal/socket")
 LOCAL = ("/dev/log", "/var/run/syslog", "/var/run/log")
 CONNECT_S = 5.0
@@ -78,7 +80,7 @@ class Datagrams(Sink):
                 sock.send(message)
                 return
             except BlockingIOError:
-                await asyncio.wait_for(_writable(sock.fileno()), SEND_S)
+                await asyncio.wait_for(proc.writable(sock.fileno()), SEND_S)
             except OSError as error:
                 if error.errno != errno.EMSGSIZE:
                     raise
@@ -233,18 +235,3 @@ class LocalSyslog(Sink):
         if self._sink is not None:
             self._sink.close()
             self._sink = None
-
-
-async def _writable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def done() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    loop.add_writer(fd, done)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(fd)

@@ -153,14 +153,15 @@ class Stream(Struct):
 
 
 class Feed(Struct):
-    """An endless answer that is written where its news arise: what many clients read at once costs no task's turn each.
+    """An answer that is written where its news arise: what many clients read at once costs no task's turn each.
 
     `run` is cancelled when the client leaves. When it returns, the body is complete; when it raises ClientGone, the
-    connection is cut. Refused while connections are short.
+    connection is cut. is_endless: see Stream.
     """
 
     run: Callable[[Sink], Awaitable[None]]
     content_type: str = JSON
+    is_endless: bool = True
 
 
 class Upgrade(Struct):

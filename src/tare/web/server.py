@@ -478,7 +478,7 @@ class Connection(asyncio.Protocol):
                 return
             except Exception as error:
                 answer = self._server.options.error(error)
-            is_endless = isinstance(answer, Upgrade | Feed) or (isinstance(answer, Stream) and answer.is_endless)
+            is_endless = isinstance(answer, Upgrade) or (isinstance(answer, Stream | Feed) and answer.is_endless)
             if self.is_brief and is_endless:
                 answer = self._server.options.error(Unavailable("too many connections", hint="end some, then repeat"))
             if isinstance(answer, Response):

@@ -43,21 +43,6 @@ def _failure(answer: dict[str, Any]) -> Exception:
     return InternalError(f"archive worker: {text}")
 
 
-async def _wait_readable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    loop.add_reader(fd, wake)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(fd)
-
-
 class _Job:
     """One child: its channel and its pidfd."""
 
@@ -70,7 +55,7 @@ class _Job:
 
     async def answer(self) -> dict[str, Any]:
         """The result. Raises InvalidArgument (wrong archive), Unavailable (disk full), InternalError."""
-        await _wait_readable(self._channel.fileno())
+        await proc.readable(self._channel.fileno())
         data = self._channel.recv(worker.MAX_MESSAGE)
         if not data:
             raise InternalError("archive worker ended without an answer")
@@ -86,7 +71,7 @@ class _Job:
         try:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            await _wait_readable(self._pidfd)
+            await proc.readable(self._pidfd)
         finally:
             os.close(self._pidfd)
 
@@ -121,7 +106,7 @@ class Archiver:
             ours.setblocking(False)
             self._control = ours
             try:
-                await asyncio.wait_for(_wait_readable(ours.fileno()), _START_TIMEOUT_S)
+                await asyncio.wait_for(proc.readable(ours.fileno()), _START_TIMEOUT_S)
                 if ours.recv(16) != b"up":
                     raise Unavailable("the archive worker did not start", hint="see the daemon's log")
             except BaseException:
@@ -163,7 +148,7 @@ class Archiver:
                 with contextlib.suppress(OSError):  # an answer is one message: let a long one fit
                     theirs.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * worker.MAX_MESSAGE)
                 socket.send_fds(self._control, [b"job"], [theirs.fileno()])
-            await _wait_readable(ours.fileno())
+            await proc.readable(ours.fileno())
             data, fds, _, _ = socket.recv_fds(ours, 64, 1)
             if not data or not fds:
                 raise InternalError("archive worker could not be forked")
@@ -343,7 +328,7 @@ class Archiver:
                 try:
                     chunk = os.read(reader, _PIPE_BYTES)
                 except BlockingIOError:
-                    await _wait_readable(reader)
+                    await proc.readable(reader)
                     continue
                 if not chunk:
                     break

@@ -6,11 +6,10 @@ import asyncio
 import codecs
 import errno
 import hashlib
-import logging
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +17,7 @@ import msgspec
 
 from tare.aio.tasks import finish, spawn
 from tare.aio.threads import in_thread
-from tare.base.errors import Conflict, InvalidArgument, NotFound, TareError
+from tare.base.errors import InvalidArgument, NotFound, TareError
 from tare.build.evaluate import SCRIPT_PATH, RunStep
 from tare.build.instructions import Run
 from tare.build.mounts import Mount
@@ -33,14 +32,11 @@ from tare.engine.builds.compose import compose_tree
 from tare.engine.builds.context import Spool
 from tare.engine.builds.request import Build, StepFailed
 from tare.engine.create import Base, create_on
-from tare.engine.engine import Engine
 from tare.engine.remove import remove
 from tare.engine.start import start
 from tare.images.drafts import Draft
 from tare.wire.config import ContainerConfig, CreateBody, LogSettings
 from tare.wire.config import Mount as WireMount
-
-log = logging.getLogger(__name__)
 
 
 class _Guard:
@@ -101,7 +97,7 @@ async def execute(build: Build, run: Run, step: RunStep, below: Draft | None, so
                 return None
             return engine.images.drafts.seal(build.lease, container.id, below, newest_ns=build.wanted.epoch_ns)
         finally:
-            await finish(take_away(engine, slot), name="remove build step")
+            await finish(remove(engine, slot, force=True, volumes=True), name="remove build step")
             build.remark(f" ---> Removed intermediate container {container.id[:12]}\n")
 
 
@@ -115,25 +111,9 @@ async def _created(build: Build, body: CreateBody, base: Base) -> Slot:
         await asyncio.wait({creating})
         if creating.exception() is None:
             slot = engine.containers.find(creating.result()[0].id)
-            await finish(take_away(engine, slot), name="remove build step")
+            await finish(remove(engine, slot, force=True, volumes=True), name="remove build step")
         raise
     return engine.containers.find(container.id)
-
-
-async def take_away(engine: Engine, slot: Slot) -> None:
-    """Remove the container of a step. One that does not end in time, on a disk that hangs say, is nobody's to remove
-    afterwards: that is done when it has ended."""
-
-    async def later() -> None:
-        await slot.stopped.wait()
-        with suppress(Conflict, NotFound):  # somebody else is at it, or has done it
-            await remove(engine, slot, force=True, volumes=True)
-
-    try:
-        await remove(engine, slot, force=True, volumes=True)
-    except Conflict as error:
-        log.warning("%s: it is removed when it has ended", error.message)
-        spawn(later(), name="remove build step")
 
 
 async def _clear(build: Build, below: Draft | None, container_id: str, targets: list[str]) -> None:
